@@ -1,0 +1,59 @@
+//! `BUG:` and `kernel BUG at`, and memory leaks.
+
+use super::{Family, Rule, Stack, Through};
+
+pub(super) const FAMILY: Family = Family {
+    needles: &["BUG", "unregister_netdevice: waiting for", "INFO: "],
+    benign: &[r"DEBUG", r"BIOS BUG|BIOS: BUG|Firmware Bug"],
+    rules: &[
+        // assertions
+        Rule::new(r"kernel BUG at (?:\S*/)?mm/usercopy\.c", "BUG: bad usercopy in {frame}"),
+        Rule::new(r"kernel BUG at (?:\S*/)?lib/list_debug\.c", "BUG: corrupted list in {frame}")
+            .alts(&["bad-access in {frame}"]),
+        Rule::new(r"kernel BUG at ", "kernel BUG in {frame}"),
+        // contexts in which something must not be done
+        Rule::new(
+            r"BUG: sleeping function called from invalid context at",
+            "BUG: sleeping function called from invalid context in {frame}",
+        ),
+        Rule::new(r"BUG: scheduling while atomic", "BUG: scheduling while atomic in {frame}")
+            .through(Through::Waiting),
+        Rule::new(
+            r"BUG: using (?P<call>\w+\(\)) in preemptible",
+            "BUG: using {call} in preemptible code in {frame}",
+        ),
+        // memory management
+        Rule::new(r"BUG: memory leak", "memory leak in {frame}")
+            .then(r"^unreferenced object 0x")
+            .from(&[Stack])
+            .through(Through::Allocation),
+        Rule::new(r"BUG: Bad page (?P<what>state|map|cache)", "BUG: Bad page {what} in {frame}"),
+        Rule::bare(r"BUG: Bad rss-counter state", "BUG: Bad rss-counter state"),
+        Rule::bare(
+            r"BUG: non-zero pgtables_bytes on freeing mm",
+            "BUG: non-zero pgtables_bytes on freeing mm: NUM",
+        ),
+        Rule::new(
+            r"BUG (?P<cache>[\w-]+) \(.*\): (?P<what>[A-Z][^0-9]+?)(?:\. 0x.*)?$",
+            "BUG: {what} in {frame}",
+        ),
+        // file systems
+        Rule::bare(
+            r"BUG: Dentry .*still in use.*\[(?P<how>\w+) of (?P<fs>[^\]]+)\]",
+            "BUG: Dentry still in use in {how}",
+        )
+        .alts(&["BUG: Dentry still in use [{how} of {fs}]"])
+        .traced()
+        .absorbs(r"^WARNING:"),
+        // the lock checker's own tables
+        Rule::bare(r"BUG: (?P<what>MAX_\w+) too low!", "BUG: {what} too low!"),
+        // network devices that never go away
+        Rule::bare(
+            r"unregister_netdevice: waiting for .* to become free",
+            "unregister_netdevice: waiting for DEV to become free",
+        ),
+        // what SLUB tells about an object whose report's beginning is lost
+        Rule::bare(r"INFO: (?P<what>(?:Freed|Allocated) in \S+ age=.*)", "INFO: {what}").traced(),
+    ],
+    catch_all: &[Rule::bare(r"BUG: (?P<what>\S.*)", "BUG: {what}").traced()],
+};

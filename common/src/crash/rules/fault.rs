@@ -1,0 +1,73 @@
+//! Exceptions of the processor: bad addresses, protection faults, traps, overflowing stacks.
+
+use super::{Entry, Family, Rule};
+
+/// What an access that hit the wrong memory is also known as, whichever trap or sanitizer saw it.
+const BAD_ACCESS: &[&str] = &["bad-access in {frame}"];
+
+pub(super) const FAMILY: Family = Family {
+    needles: &[
+        "nable to handle kernel",
+        "unable to handle page fault",
+        "kernel NULL pointer dereference",
+        "nhandled fault",
+        "lignment trap",
+        "general protection fault",
+        "divide error",
+        "divide_error",
+        "double fault",
+        "invalid opcode",
+        "int3",
+        "stack segment",
+        "stack guard page was hit",
+        "Internal error",
+        "Bad mode in",
+        "kernel stack overflow",
+        "Oops",
+    ],
+    benign: &[
+        // a process killed by its own fault
+        r"traps: .*\bip:[0-9a-f]+ sp:",
+        r"\bsegfault at ",
+    ],
+    rules: &[
+        Rule::new(r"BUG: (?:\w+ )?stack guard page was hit", "BUG: stack guard page was hit in {frame}")
+            .alts(&["stack-overflow in {frame}"])
+            .from(&[Entry]),
+        Rule::new(
+            r"(?:BUG: |8<--- cut here ---)?(?:[Uu]nable to handle kernel|kernel) NULL pointer dereference",
+            "BUG: unable to handle kernel NULL pointer dereference in {frame}",
+        )
+        .alts(BAD_ACCESS),
+        Rule::new(
+            r"[Uu]nable to handle kernel access to user memory",
+            "BUG: unable to handle kernel access to user memory in {frame}",
+        )
+        .alts(BAD_ACCESS),
+        Rule::new(
+            r"[Uu]nable to handle (?:kernel paging request|page fault for address|kernel execution of)",
+            "BUG: unable to handle kernel paging request in {frame}",
+        )
+        .alts(BAD_ACCESS)
+        .absorbs(r"PANIC: double fault"),
+        Rule::bare(r"BUG: unable to handle kernel", "BUG: unable to handle kernel").traced(),
+        Rule::new(r"Alignment trap: not handling instruction", "Alignment trap in {frame}")
+            .absorbs(r"^Unhandled fault"),
+        Rule::new(r"Unhandled fault:", "Unhandled fault in {frame}").alts(BAD_ACCESS),
+        Rule::new(r"(?:PANIC: double fault|kernel panic: double fault)", "PANIC: double fault in {frame}"),
+        Rule::new(r"Oops: double fault|double fault: [0-9a-f]{4} \[#", "PANIC: double fault in {frame}"),
+        Rule::new(
+            r"general protection fault(?:: |, (?:maybe|probably) for|$)",
+            "general protection fault in {frame}",
+        )
+        .alts(BAD_ACCESS),
+        Rule::new(r"stack segment: [0-9a-f]{4} \[#", "stack segment fault in {frame}"),
+        Rule::new(r"divide[ _]error: [0-9a-f]{4} \[#", "divide error in {frame}"),
+        Rule::new(r"int3: [0-9a-f]{4} \[#", "int3 in {frame}"),
+        Rule::new(r"invalid opcode: [0-9a-f]{4} \[#", "invalid opcode in {frame}"),
+        Rule::new(r"Bad mode in .* handler detected", "kernel panic: bad mode").from(&[]).traceless(),
+        Rule::new(r"Internal error: ", "Internal error in {frame}").alts(BAD_ACCESS),
+        Rule::new(r"Oops(?: - [^:]+)?: [0-9a-f]+ \[#", "Oops in {frame}").alts(BAD_ACCESS),
+    ],
+    catch_all: &[],
+};

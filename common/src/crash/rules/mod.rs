@@ -1,0 +1,167 @@
+//! What a rule of a crash title says, and the tables of rules, one file per family.
+//!
+//! A table reads top-down: the first rule whose lead and follow-up lines match names the crash.
+
+mod bug;
+mod fault;
+mod hang;
+mod harness;
+mod lockdep;
+mod panic;
+mod sanitizer;
+mod warning;
+
+/// Where the function that names a crash is looked for, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The group `frame` of the lead or, before the first stack, of a line like the follow-up line.
+    Text,
+    /// The first stack section after the lead.
+    Stack,
+    /// The first stack section after the line `stack backtrace:`.
+    Backtrace,
+    /// The entry into a subsystem, on the first stack: which function overflows a stack is chance.
+    Entry,
+    /// The same on the stack of a CPU that a watchdog interrupted.
+    Interrupted,
+}
+
+/// Helpers beyond the general ones that a family looks through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Through {
+    Nothing,
+    /// Sleeping and waiting functions: hung tasks.
+    Waiting,
+    /// Allocators: leaks.
+    Allocation,
+}
+
+/// One crash format. Patterns are regular expressions; `{group}` in titles is a named group of either.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    /// Matched in the oops line, at a word's beginning.
+    pub lead: &'static str,
+    /// Must match one of the lines after the lead, if not empty.
+    pub then: &'static str,
+    /// Without the follow-up line, the lead was no crash.
+    pub then_decides: bool,
+    pub title: &'static str,
+    pub alts: &'static [&'static str],
+    pub sources: &'static [Source],
+    pub through: Through,
+    /// No stack trace in the report means that part of it was lost.
+    pub needs_trace: bool,
+    /// Leads of the same report: while no stack was seen, lines matching this start no crash of their own.
+    pub absorbs: &'static str,
+    /// Printed about, and by, several CPUs and tasks: lines of every context belong to the report.
+    pub every_context: bool,
+}
+
+use Source::{Backtrace, Entry, Interrupted, Stack, Text};
+
+impl Rule {
+    /// A crash named by the first function on its stack.
+    const fn new(lead: &'static str, title: &'static str) -> Self {
+        Self {
+            lead,
+            then: "",
+            then_decides: false,
+            title,
+            alts: &[],
+            sources: &[Stack],
+            through: Through::Nothing,
+            needs_trace: true,
+            absorbs: "",
+            every_context: false,
+        }
+    }
+
+    /// A crash whose title names no function and whose report needs no stack.
+    const fn bare(lead: &'static str, title: &'static str) -> Self {
+        let mut rule = Self::new(lead, title);
+        rule.sources = &[];
+        rule.needs_trace = false;
+        rule
+    }
+
+    const fn then(mut self, pattern: &'static str) -> Self {
+        self.then = pattern;
+        self
+    }
+
+    const fn only_if(mut self, pattern: &'static str) -> Self {
+        self.then = pattern;
+        self.then_decides = true;
+        self
+    }
+
+    const fn alts(mut self, alts: &'static [&'static str]) -> Self {
+        self.alts = alts;
+        self
+    }
+
+    const fn from(mut self, sources: &'static [Source]) -> Self {
+        self.sources = sources;
+        self
+    }
+
+    const fn through(mut self, through: Through) -> Self {
+        self.through = through;
+        self
+    }
+
+    const fn traceless(mut self) -> Self {
+        self.needs_trace = false;
+        self
+    }
+
+    const fn traced(mut self) -> Self {
+        self.needs_trace = true;
+        self
+    }
+
+    const fn absorbs(mut self, leads: &'static str) -> Self {
+        self.absorbs = leads;
+        self
+    }
+
+    const fn every_context(mut self) -> Self {
+        self.every_context = true;
+        self
+    }
+}
+
+/// Rules of one kind of oops line.
+#[derive(Debug)]
+pub(super) struct Family {
+    /// Literal one of which stands in every oops line of the family; keeps other lines cheap.
+    pub needles: &'static [&'static str],
+    /// Lines that look like an oops of this family and are none.
+    pub benign: &'static [&'static str],
+    pub rules: &'static [Rule],
+    /// The family's last rules, `WARNING: anything`: only for lines that the kernel printed.
+    pub catch_all: &'static [Rule],
+}
+
+/// Every family; an earlier one wins when a line matches two.
+pub(super) const FAMILIES: &[&Family] = &[
+    &sanitizer::FAMILY,
+    &lockdep::FAMILY,
+    &hang::FAMILY,
+    &fault::FAMILY,
+    &bug::FAMILY,
+    &warning::FAMILY,
+    &panic::FAMILY,
+    &harness::FAMILY,
+];
+
+/// Lines that continue the report that is open in their context, and start one only if none is.
+pub(super) const CONTINUATIONS: &str = r"^(?:Oops: (?:[0-9a-f]{4} \[#|Oops: |invalid opcode)|Oops(?: - [^:]*)? \[#|Internal error: (?:Oops|:)|invalid opcode: |Kernel panic - not syncing|kernel tried to execute)";
+/// The same, as long as no stack was printed.
+pub(super) const EARLY_CONTINUATIONS: &str = r"^(?:Internal error: |Oops)";
+
+/// Lines that only a booting kernel prints: no report reaches across them.
+pub(super) const BOOT_BANNERS: &str =
+    r"^(?:Linux version \d+\.\d|Booting the kernel|Decompressing Linux\.\.\.)";
+/// Title when a boot banner stands where a kernel had long been running.
+pub(super) const REBOOT_TITLE: &str = "unexpected kernel reboot";

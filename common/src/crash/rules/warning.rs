@@ -1,0 +1,47 @@
+//! `WARNING:` in all its forms: WARN_ON places known by their file, then any place, then plain text.
+
+use super::{Family, Rule};
+
+/// The lead of a WARN at a given file, with and without CPU and PID, old order and new.
+macro_rules! at {
+    ($file:literal) => {
+        concat!(r"WARNING: (?:\[.*\] )?(?:CPU: \d+ )?(?:PID: -?\d+ )?(?:at )?(?:\S*/)?", $file, r":\d+ ")
+    };
+}
+
+pub(super) const FAMILY: Family = Family {
+    needles: &["WARNING"],
+    benign: &[
+        // told by programs, or by boot about the machine, not about a bug
+        r"WARNING: /etc/ssh/",
+        r"WARNING: (?:linker|REMOTE HOST|UNPROTECTED|Host|apt|ld\.so|Ignoring|The following|Running)\b",
+        r"the mand mount option",
+        r"(?:Spectre|MDS|TAA|MMIO|RETBleed|SRSO|GDS|ITS)\b.*WARNING",
+        r"WARNING: (?:CPU feature|stack protector|Unable to find|Adjusting)",
+        r"@\s+WARNING",
+        r"_WARNING",
+    ],
+    rules: &[
+        Rule::new(at!(r"lib/refcount\.c"), "WARNING: refcount bug in {frame}"),
+        Rule::new(at!(r"lib/debugobjects\.c"), "WARNING: ODEBUG bug in {frame}"),
+        Rule::new(
+            at!(r"kernel/locking/(?:lockdep|mutex|rwsem|rtmutex|semaphore)\S*\.c"),
+            "WARNING: locking bug in {frame}",
+        ),
+        Rule::new(
+            at!(r"kernel/rcu/(?:tree|update|srcutree)\S*\.[ch] rcu_\w*note"),
+            "WARNING: suspicious RCU usage in {frame}",
+        ),
+        Rule::new(at!(r"mm/usercopy\.c"), "WARNING: bad usercopy in {frame}"),
+        Rule::new(at!(r"mm/(?:slab_common|util)\.c"), "WARNING: kmalloc bug in {frame}"),
+        Rule::new(at!(r"mm/vmalloc\.c"), "WARNING: zero-size vmalloc in {frame}"),
+        Rule::new(at!(r"fs/proc/generic\.c"), "WARNING: proc registration bug in {frame}"),
+        Rule::new(at!(r"lib/list_debug\.c"), "WARNING: corrupted list in {frame}"),
+        Rule::new(at!(r"[\w./-]+\.[chS]"), "WARNING in {frame}"),
+        Rule::bare(
+            r"WARNING: kernel stack (?P<what>regs|frame pointer) .* has bad '(?P<reg>\w+)' value",
+            "WARNING: kernel stack {what} has bad '{reg}' value",
+        ),
+    ],
+    catch_all: &[Rule::bare(r"WARNING: (?P<what>\S.*)", "WARNING: {what}")],
+};

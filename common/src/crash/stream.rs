@@ -1,0 +1,276 @@
+//! The streaming parser: which lines belong to which report, and when a report is complete.
+
+use std::collections::VecDeque;
+
+use super::Crash;
+use super::analyse::{self, Report};
+use super::line::{self, Context, Line, Splitter};
+use super::oops::{self, Compiled};
+use super::rules::REBOOT_TITLE;
+use super::stack;
+
+/// Crashes kept from one console; a kernel that prints more repeats itself.
+const CRASHES_MAX: usize = 1000;
+/// Reports held at once, interleaved or just over; more CPUs than this do not oops together.
+const HELD_MAX: usize = 32;
+/// Console lines for which a report that is over is still held: a panic because of it may follow.
+const LINGER_LINES: usize = 1000;
+/// Console lines since a stack within which a panic is taken for its consequence, whoever printed it.
+const PANIC_LINES: usize = 100;
+/// Lines and bytes kept of one report. The longest real ones, lists of all locks, have about 1500 lines.
+const REPORT_LINES_MAX: usize = 2000;
+const REPORT_BYTES_MAX: usize = 256 * 1024;
+/// Console lines without any part of a stack after which a report is over.
+const QUIET_LINES_MAX: usize = 400;
+/// Uptime from which a boot banner is no part of the console's own boot.
+const RUNNING_S: u64 = 10;
+
+/// Finds crashes in a console, fed in chunks of any size.
+///
+/// Bytes of any kind are taken; memory is bounded, time linear in the bytes fed.
+pub struct ConsoleParser {
+    splitter: Splitter,
+    reports: Reports,
+}
+
+impl Default for ConsoleParser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ConsoleParser {
+    pub fn new() -> Self {
+        Self { splitter: Splitter::default(), reports: Reports::default() }
+    }
+
+    /// Takes the next bytes and returns the crashes whose reports they complete, in console order.
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Crash> {
+        let Self { splitter, reports } = self;
+        splitter.feed(bytes, |number, raw| reports.raw_line(number, raw));
+        std::mem::take(&mut reports.done)
+    }
+
+    /// Says whether an oops line has been seen whose report may still be arriving.
+    pub fn crash_started(&self) -> bool {
+        !self.reports.open.is_empty()
+    }
+
+    /// Returns the crashes whose reports the end of the console completes.
+    pub fn finish(mut self) -> Vec<Crash> {
+        let Self { splitter, reports } = &mut self;
+        splitter.finish(|number, raw| reports.raw_line(number, raw));
+        reports.close_all();
+        std::mem::take(&mut reports.done)
+    }
+}
+
+/// A report in progress.
+struct Open {
+    lines: Vec<Line>,
+    bytes: usize,
+    candidates: Vec<&'static Compiled>,
+    context: Option<Context>,
+    /// Length of `lines` up to the last one that is certainly the report's.
+    certain: usize,
+    /// Console line of that one.
+    last_number: usize,
+    stack_seen: bool,
+    panicked: bool,
+    /// Console line at which the report was over.
+    closed_at: Option<usize>,
+}
+
+#[derive(Default)]
+struct Reports {
+    /// Reports in console order of their oops lines.
+    open: VecDeque<Open>,
+    done: Vec<Crash>,
+    found: usize,
+    uptime_s: u64,
+    stamps_seen: bool,
+}
+
+impl Reports {
+    fn raw_line(&mut self, number: usize, raw: &[u8]) {
+        if self.found == CRASHES_MAX {
+            self.open.clear();
+            return;
+        }
+        if self.open.is_empty() && !oops::may_matter(raw) {
+            if let Some(stamp_s) = line::leading_stamp_s(raw) {
+                self.stamps_seen = true;
+                self.uptime_s = stamp_s;
+            }
+            return;
+        }
+        for line in line::read(number, raw) {
+            if let Some(stamp_s) = line.stamp_s {
+                self.stamps_seen = true;
+                if !oops::is_boot_banner(&line.text) {
+                    self.uptime_s = stamp_s;
+                }
+            }
+            self.line(line);
+        }
+        self.emit(number);
+    }
+
+    fn line(&mut self, line: Line) {
+        if oops::is_boot_banner(&line.text) {
+            self.boot(&line);
+            return;
+        }
+        for open in self.open.iter_mut().filter(|open| line.number - open.last_number > QUIET_LINES_MAX) {
+            open.closed_at.get_or_insert(line.number);
+        }
+        let candidates = oops::candidates(&line, self.stamps_seen);
+        if candidates.is_empty() || self.continued_by(&line) {
+            self.append(&line);
+        } else {
+            self.start(line, candidates);
+        }
+    }
+
+    /// Says whether an oops line belongs to a report that is open, and notes what it tells of it.
+    fn continued_by(&mut self, line: &Line) -> bool {
+        let panic = oops::is_panic(&line.text);
+        let related = |open: &Open| line.belongs_to(open.context) || open.every_context();
+        if panic {
+            let near = |open: &Open| line.number - open.last_number <= PANIC_LINES;
+            for open in self.open.iter_mut().filter(|open| related(open) || near(open)) {
+                open.panicked = true;
+            }
+        }
+        self.open.iter().rev().filter(|open| open.closed_at.is_none()).any(|open| {
+            let continues = || {
+                oops::continues(&line.text, open.stack_seen)
+                    || open.absorbs(&line.text)
+                    || open.repeats(&line.text)
+            };
+            panic || open.panicked || (related(open) && continues())
+        })
+    }
+
+    /// Opens a report; those before it in the same context are over.
+    fn start(&mut self, line: Line, candidates: Vec<&'static Compiled>) {
+        // A program's complaint does not end what the kernel is printing.
+        let ended = |open: &Open| line.stamp_s.is_some() || open.lines[0].stamp_s.is_none();
+        for open in self.open.iter_mut().filter(|open| line.belongs_to(open.context) && ended(open)) {
+            open.closed_at.get_or_insert(line.number);
+        }
+        if self.open.len() == HELD_MAX
+            && let Some(oldest) = self.open.pop_front()
+        {
+            self.hand_out(&oldest);
+        }
+        self.open.push_back(Open {
+            bytes: line.text.len(),
+            context: line.context,
+            certain: 1,
+            last_number: line.number,
+            stack_seen: false,
+            panicked: oops::is_panic(&line.text),
+            closed_at: None,
+            candidates,
+            lines: vec![line],
+        });
+    }
+
+    fn append(&mut self, line: &Line) {
+        for open in self.open.iter_mut().filter(|open| open.closed_at.is_none()) {
+            if line.belongs_to(open.context) || open.every_context() {
+                open.append(line);
+            }
+        }
+    }
+
+    /// No report reaches across a boot; a boot of a running kernel is a crash by itself.
+    fn boot(&mut self, line: &Line) {
+        self.close_all();
+        if self.uptime_s >= RUNNING_S && self.found < CRASHES_MAX {
+            self.found += 1;
+            self.done.push(Crash {
+                title: REBOOT_TITLE.to_owned(),
+                alt_titles: Vec::new(),
+                frame: None,
+                frames: Vec::new(),
+                files: Vec::new(),
+                corrupted: false,
+                panicked: false,
+                first_line: line.number,
+                last_line: line.number,
+                report: format!("{}\n", line.text),
+            });
+        }
+        self.uptime_s = 0;
+    }
+
+    fn close_all(&mut self) {
+        while let Some(open) = self.open.pop_front() {
+            self.hand_out(&open);
+        }
+    }
+
+    /// Hands out reports that have been over for a while, as long as no other stands before them.
+    fn emit(&mut self, now: usize) {
+        let is_due = |open: &mut Open| open.closed_at.is_some_and(|at| now - at > LINGER_LINES);
+        while let Some(open) = self.open.pop_front_if(is_due) {
+            self.hand_out(&open);
+        }
+    }
+
+    fn hand_out(&mut self, open: &Open) {
+        if self.found == CRASHES_MAX {
+            return;
+        }
+        let lines = &open.lines[..open.certain];
+        let report = Report { lines, candidates: &open.candidates, panicked: open.panicked };
+        if let Some(crash) = analyse::crash(&report) {
+            self.found += 1;
+            self.done.push(crash);
+        }
+    }
+}
+
+impl Open {
+    fn every_context(&self) -> bool {
+        self.candidates.first().is_some_and(|c| c.rule.every_context)
+    }
+
+    fn absorbs(&self, text: &str) -> bool {
+        !self.stack_seen
+            && self.candidates.iter().any(|c| c.absorbs.as_ref().is_some_and(|p| p.is_match(text)))
+    }
+
+    /// A symbolised oops line is printed once for every function inlined there.
+    fn repeats(&self, text: &str) -> bool {
+        let last = self.lines.last().map_or("", |line| line.text.as_str());
+        last.ends_with("[inline]") && last.split(' ').next() == text.split(' ').next()
+    }
+
+    fn append(&mut self, line: &Line) {
+        let text = line.text.as_str();
+        let stack = stack::is_frame(text);
+        if self.lines.len() < REPORT_LINES_MAX && self.bytes + text.len() < REPORT_BYTES_MAX {
+            self.bytes += text.len();
+            self.lines.push(line.clone());
+            let near = self.lines.len() - self.certain < CERTAIN_LINES;
+            if stack
+                || oops::is_panic(text)
+                || text.starts_with("---[ end ")
+                || text.starts_with("====")
+                || near && !self.stack_seen
+            {
+                self.certain = self.lines.len();
+            }
+        }
+        if stack {
+            self.stack_seen = true;
+            self.last_number = line.number;
+        }
+    }
+}
+
+/// Lines after an oops line that are taken for its report before any stack shows.
+const CERTAIN_LINES: usize = 100;

@@ -1,0 +1,57 @@
+//! What the farm wants done.
+
+use super::fact::Fact;
+use super::item::{ItemKey, Work};
+use crate::id::{Attempt, JobId, RevisionId};
+use crate::job::Mode;
+
+/// In the order given: a fact is durable before anything that follows it happens.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    Record(Fact),
+    /// Find out what the job's revisions are; `releases` asks for the tags too.
+    Resolve { job: JobId, repository: String, bad: String, good: Option<String>, mode: Mode },
+    LoadHistory { job: JobId, repository: String, good: RevisionId, bad: RevisionId },
+    Identify { job: JobId, repository: String, revision: RevisionId },
+    Describe { job: JobId, repository: String, revision: RevisionId },
+    /// The answer to the event just handled.
+    Answer(Answer),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Submitted { job: JobId, created: bool },
+    Complete(CompleteAnswer),
+    /// A later life of this agent has spoken; this one is to end.
+    Superseded,
+    Cancelled,
+    /// There is no such job.
+    UnknownJob,
+    /// The job has ended already.
+    AlreadyEnded,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompleteAnswer {
+    Recorded,
+    /// This very completion was taken before.
+    Duplicate,
+    /// The attempt no longer held the item; nothing changed.
+    Stale,
+}
+
+/// An item in an agent's hands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    pub attempt: Attempt,
+    pub slot: u32,
+    pub item: ItemKey,
+    pub work: Work,
+    pub title: String,
+}
+
+/// What an agent should be doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Desired {
+    pub assignments: Vec<Assignment>,
+}

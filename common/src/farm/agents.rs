@@ -1,0 +1,205 @@
+//! Agents: who is there, what they say they hold, when they count as lost.
+
+use super::action::{Action, Answer};
+use super::event::{AgentInfo, Holding, Sync};
+use super::item::{ItemKey, Lease, State};
+use super::{Config, Farm};
+use crate::id::{AgentId, Attempt, Digest, Session};
+use crate::time::Timestamp;
+use std::collections::BTreeSet;
+
+#[derive(Clone, Debug)]
+pub(super) struct AgentState {
+    pub session: Session,
+    pub sequence: u64,
+    pub info: AgentInfo,
+    pub have: BTreeSet<Digest>,
+    pub draining: bool,
+    pub last_sync: Timestamp,
+    /// Items that failed on it one after the other, without a success between.
+    pub failing: BTreeSet<ItemKey>,
+    pub rest: Option<Rest>,
+    /// How often it was set aside.
+    pub rests: u32,
+    /// Whether it counts as there; changes are what jobs need to know of.
+    pub present: bool,
+}
+
+/// Set aside for a while.
+#[derive(Clone, Debug)]
+pub(super) struct Rest {
+    pub until: Timestamp,
+    pub reason: String,
+}
+
+impl AgentState {
+    /// When something about the agent changes unless it speaks.
+    pub fn deadline(&self, config: &Config) -> Option<Timestamp> {
+        let lost = self.present.then(|| self.last_sync + config.lease_ttl + config.lease_slack);
+        let rested = self.rest.as_ref().map(|rest| rest.until);
+        [lost, rested].into_iter().flatten().min()
+    }
+
+    /// Whether it may be given new items.
+    pub fn takes_work(&self) -> bool {
+        self.present && !self.draining && self.rest.is_none()
+    }
+}
+
+impl Farm {
+    pub(super) fn synced(&mut self, now: Timestamp, sync: Sync, actions: &mut Vec<Action>) {
+        let known = self.agents.get(&sync.agent).map(|agent| (agent.session, agent.sequence));
+        match known {
+            Some((session, _)) if sync.session < session => {
+                return actions.push(Action::Answer(Answer::Superseded));
+            }
+            // A late message says nothing that a later one has not said better.
+            Some((session, sequence)) if sync.session == session && sync.sequence <= sequence => return,
+            Some((session, _)) if sync.session > session => self.forget_leases(&sync.agent),
+            Some(_) | None => {}
+        }
+        self.hear(now, &sync);
+        self.drop_unheld(&sync);
+        for holding in &sync.holding {
+            self.hold(now, &sync.agent, sync.session, holding);
+        }
+    }
+
+    /// Takes in what the agent says of itself.
+    fn hear(&mut self, now: Timestamp, sync: &Sync) {
+        let slots = sync.info.slots.len();
+        let before = self.agents.get(&sync.agent).map(|agent| (agent.takes_work(), agent.info.slots.len()));
+        let agent = self.agents.entry(sync.agent.clone()).or_insert_with(|| AgentState {
+            session: sync.session,
+            sequence: 0,
+            info: AgentInfo::default(),
+            have: BTreeSet::new(),
+            draining: false,
+            last_sync: now,
+            failing: BTreeSet::new(),
+            rest: None,
+            rests: 0,
+            present: true,
+        });
+        if agent.session != sync.session {
+            agent.failing.clear();
+        }
+        agent.session = sync.session;
+        agent.sequence = sync.sequence;
+        agent.info = sync.info.clone();
+        agent.have = sync.have.iter().copied().collect();
+        agent.draining = sync.draining;
+        agent.last_sync = now;
+        agent.present = true;
+        if before != Some((agent.takes_work(), slots)) {
+            self.touch_open_jobs();
+        }
+    }
+
+    /// Frees what the agent was given, was told to drop, and no longer holds.
+    fn drop_unheld(&mut self, sync: &Sync) {
+        let held: BTreeSet<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
+        self.items.retain(|_, item| match &item.state {
+            State::Leased(lease) if lease.agent == sync.agent && item.wanted_by.is_empty() => {
+                held.contains(&lease.attempt)
+            }
+            _ => true,
+        });
+    }
+
+    /// Renews a lease, or adopts an attempt granted by an earlier life of the coordinator.
+    fn hold(&mut self, now: Timestamp, agent: &AgentId, session: Session, holding: &Holding) {
+        let until = now + self.config.lease_ttl + self.config.lease_slack;
+        let lease = |activity: &str| Lease {
+            attempt: holding.attempt,
+            agent: agent.clone(),
+            session,
+            slot: holding.slot,
+            granted: now,
+            until,
+            activity: activity.to_owned(),
+        };
+        let adoptable = self.from_earlier_life(holding.attempt) && now < self.started + self.config.grace;
+        match self.items.get_mut(&holding.item).map(|item| &mut item.state) {
+            Some(State::Leased(current)) if current.attempt == holding.attempt && current.agent == *agent => {
+                current.until = until;
+                current.activity.clone_from(&holding.activity);
+            }
+            Some(state @ State::Ready) if adoptable => *state = State::Leased(lease(&holding.activity)),
+            Some(_) => {}
+            None => {
+                let done = self.products.contains_key(&holding.item) || self.finished.contains(&holding.attempt);
+                let claimed = self.claims.get(&holding.item).is_some_and(|claim| claim.attempt != holding.attempt);
+                if adoptable && !done && !claimed {
+                    self.claims.insert(holding.item.clone(), lease(&holding.activity));
+                } else if let Some(claim) = self.claims.get_mut(&holding.item)
+                    && claim.attempt == holding.attempt
+                {
+                    claim.until = until;
+                }
+            }
+        }
+    }
+
+    pub(super) fn from_earlier_life(&self, attempt: Attempt) -> bool {
+        (attempt.0 >> 32) < u64::from(self.epoch)
+    }
+
+    /// The attempts among `held` that the agent should drop.
+    pub fn revoked(&self, agent: &AgentId, held: &[Attempt]) -> Vec<Attempt> {
+        let wanted = |attempt: &Attempt| {
+            let leased = self.items.values().any(|item| match &item.state {
+                State::Leased(lease) => {
+                    lease.attempt == *attempt && lease.agent == *agent && !item.wanted_by.is_empty()
+                }
+                State::Ready | State::Quarantined(_) => false,
+            });
+            leased || self.claims.values().any(|claim| claim.attempt == *attempt)
+        };
+        held.iter().filter(|attempt| !wanted(attempt)).copied().collect()
+    }
+
+    /// A new life of an agent holds nothing of the old one.
+    fn forget_leases(&mut self, agent: &AgentId) {
+        self.claims.retain(|_, claim| claim.agent != *agent);
+        for item in self.items.values_mut() {
+            if matches!(&item.state, State::Leased(lease) if lease.agent == *agent) {
+                item.state = State::Ready;
+            }
+        }
+        self.items.retain(|_, item| !item.wanted_by.is_empty());
+    }
+
+    /// Whatever is due: leases that ran out, agents not heard of, rests that are over.
+    pub(super) fn expire(&mut self, now: Timestamp) {
+        for item in self.items.values_mut() {
+            if matches!(&item.state, State::Leased(lease) if lease.until <= now) {
+                item.state = State::Ready;
+            }
+        }
+        self.items.retain(|_, item| !item.wanted_by.is_empty() || matches!(item.state, State::Leased(_)));
+        self.claims.retain(|_, claim| claim.until > now);
+        let mut changed = false;
+        for agent in self.agents.values_mut() {
+            let before = agent.takes_work();
+            agent.present = agent.last_sync + self.config.lease_ttl + self.config.lease_slack > now;
+            if agent.rest.as_ref().is_some_and(|rest| rest.until <= now) {
+                agent.rest = None;
+            }
+            changed |= before != agent.takes_work();
+        }
+        if changed {
+            self.touch_open_jobs();
+        }
+    }
+
+    pub(super) fn touch_open_jobs(&mut self) {
+        let open = self.jobs.iter().filter(|(_, job)| job.is_open()).map(|(id, _)| id.clone());
+        self.dirty.extend(open);
+    }
+
+    /// Slots that may be given work.
+    pub(super) fn slots(&self) -> usize {
+        self.agents.values().filter(|agent| agent.takes_work()).map(|agent| agent.info.slots.len()).sum()
+    }
+}

@@ -1,0 +1,115 @@
+//! Endings of attempts: taken exactly once, whatever is lost, late or repeated.
+
+use super::action::{Action, CompleteAnswer};
+use super::fact::Fact;
+use super::item::{Failure, ItemKey, State};
+use super::{FINISHED_MAX, Farm, agents::Rest};
+use crate::id::{AgentId, Attempt, Session};
+use crate::outcome::{AttemptEnd, Infra, Product};
+use crate::time::Timestamp;
+
+impl Farm {
+    #[allow(clippy::too_many_arguments, reason = "the fields of one event")]
+    pub(super) fn completed(
+        &mut self,
+        now: Timestamp,
+        agent: AgentId,
+        session: Session,
+        attempt: Attempt,
+        key: ItemKey,
+        end: AttemptEnd,
+        actions: &mut Vec<Action>,
+    ) -> CompleteAnswer {
+        if self.finished.contains(&attempt) {
+            return CompleteAnswer::Duplicate;
+        }
+        if !self.holds(now, &agent, session, attempt, &key) {
+            return CompleteAnswer::Stale;
+        }
+        self.remember(attempt);
+        self.claims.remove(&key);
+        match end {
+            AttemptEnd::Done(product) => {
+                if let Some(state) = self.agents.get_mut(&agent) {
+                    state.failing.clear();
+                }
+                self.keep(key.clone(), product.clone());
+                let product = Box::new(product);
+                actions.push(Action::Record(Fact::ItemFinished { item: key, attempt, agent, at: now, product }));
+            }
+            AttemptEnd::Infra(infra) => {
+                self.failed(now, &agent, &key, &infra);
+                actions.push(Action::Record(Fact::AttemptFailed { item: key, attempt, agent, at: now, infra }));
+            }
+            AttemptEnd::Released => self.free(&key),
+        }
+        CompleteAnswer::Recorded
+    }
+
+    /// Whether this attempt is the item's one live holder. After a restart, an attempt of an
+    /// earlier life is, as long as nobody else has been given the item.
+    fn holds(&self, now: Timestamp, agent: &AgentId, session: Session, attempt: Attempt, key: &ItemKey) -> bool {
+        if self.products.contains_key(key) {
+            return false;
+        }
+        if self.agents.get(agent).is_some_and(|known| session < known.session) {
+            return false;
+        }
+        let earlier = self.from_earlier_life(attempt) && now < self.started + self.config.grace;
+        match self.items.get(key).map(|item| &item.state) {
+            Some(State::Leased(lease)) => lease.attempt == attempt && lease.agent == *agent,
+            Some(State::Ready) => earlier,
+            Some(State::Quarantined(_)) => false,
+            None => match self.claims.get(key) {
+                Some(claim) => claim.attempt == attempt,
+                None => earlier,
+            },
+        }
+    }
+
+    pub(super) fn remember(&mut self, attempt: Attempt) {
+        self.finished.insert(attempt);
+        while self.finished.len() > FINISHED_MAX {
+            self.finished.pop_first();
+        }
+    }
+
+    /// Keeps a product for every job that wants it, now or later.
+    pub(super) fn keep(&mut self, key: ItemKey, product: Product) {
+        if let Some(item) = self.items.remove(&key) {
+            self.dirty.extend(item.wanted_by);
+        }
+        self.products.insert(key, product);
+    }
+
+    fn free(&mut self, key: &ItemKey) {
+        if let Some(item) = self.items.get_mut(key) {
+            item.state = State::Ready;
+        }
+    }
+
+    /// Counts an infra failure against the item and against the agent.
+    pub(super) fn failed(&mut self, now: Timestamp, agent: &AgentId, key: &ItemKey, infra: &Infra) {
+        let config = &self.config;
+        if let Some(item) = self.items.get_mut(key) {
+            item.state = State::Ready;
+            item.failures.push(Failure { agent: agent.clone(), at: now, infra: infra.clone() });
+            let alone = item.failures.iter().all(|failure| failure.agent == *agent);
+            let most = if alone { config.item_failures_max_single } else { config.item_failures_max };
+            if item.failures.len() >= most {
+                item.state = State::Quarantined(format!("{} ({})", infra.reason, infra.class.as_str()));
+                self.dirty.extend(item.wanted_by.iter().cloned());
+            }
+        }
+        let Some(state) = self.agents.get_mut(agent) else { return };
+        state.failing.insert(key.clone());
+        if state.failing.len() >= config.agent_failures_max {
+            let until = now + config.agent_rest.saturating_mul(1 << state.rests.min(6));
+            let reason = format!("{} items failed in a row, last: {}", state.failing.len(), infra.reason);
+            state.rest = Some(Rest { until, reason });
+            state.rests += 1;
+            state.failing.clear();
+            self.touch_open_jobs();
+        }
+    }
+}

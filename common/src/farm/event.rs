@@ -1,0 +1,88 @@
+//! What the farm is told.
+
+use super::fact::Resolution;
+use super::item::ItemKey;
+use crate::artifact::Artifact;
+use crate::history::{History, Revision};
+use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session};
+use crate::job::Job;
+use crate::outcome::AttemptEnd;
+use crate::report::CommitDetails;
+
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// An operator submits a job; `request` makes a repetition harmless.
+    Submitted { request: String, job: Box<Job>, reproducer: Artifact },
+    /// Answers `Action::Resolve`.
+    Resolved { job: JobId, result: Result<Box<Resolution>, Trouble> },
+    /// Answers `Action::LoadHistory`.
+    HistoryLoaded { job: JobId, result: Result<Box<History>, Trouble> },
+    /// Answers `Action::Identify`.
+    Identified { job: JobId, revision: RevisionId, result: Result<Revision, Trouble> },
+    /// Answers `Action::Describe`.
+    Described { job: JobId, result: Result<Option<Described>, Trouble> },
+    Synced(Sync),
+    Completed { agent: AgentId, session: Session, attempt: Attempt, item: ItemKey, end: Box<AttemptEnd> },
+    CancelRequested { job: JobId },
+    /// A deadline has come; what is due is seen from `now`.
+    Tick,
+}
+
+/// A culprit for the report.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub details: CommitDetails,
+    pub recipients: Vec<String>,
+}
+
+/// Why the coordinator's hands could not do what the farm asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// The person who wrote the job file can mend it.
+    Invalid { field: String, message: String },
+    /// Something of ours; the job ends as blocked.
+    Failed(String),
+}
+
+/// What an agent says of itself: all of it, each time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sync {
+    pub agent: AgentId,
+    pub session: Session,
+    /// Rises within a session; a late message is known by it.
+    pub sequence: u64,
+    pub info: AgentInfo,
+    pub holding: Vec<Holding>,
+    /// Kernels in its cache.
+    pub have: Vec<Digest>,
+    pub draining: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentInfo {
+    pub host: String,
+    pub version: String,
+    pub slots: Vec<Slot>,
+    /// `kvm`, `tcg` or empty.
+    pub accelerator: String,
+    /// Ids of the container images at hand.
+    pub images: Vec<String>,
+    pub can_build: bool,
+    pub can_boot: bool,
+    /// What keeps it from building or booting.
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    pub cores: u32,
+    pub memory_mib: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holding {
+    pub attempt: Attempt,
+    pub item: ItemKey,
+    pub slot: u32,
+    pub activity: String,
+}

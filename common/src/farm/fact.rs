@@ -1,0 +1,121 @@
+//! What the journal keeps. A farm is restored from these alone; leases are not among them.
+
+use super::item::ItemKey;
+use crate::artifact::Artifact;
+use crate::bisect::{Finding, Judgement};
+use crate::history::{Revision, TaggedRelease};
+use crate::id::{AgentId, Attempt, JobId, RevisionId};
+use crate::job::Job;
+use crate::outcome::{Infra, Product};
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fact {
+    /// A coordinator came to life; the epoch is the upper half of every attempt it grants.
+    EpochStarted { epoch: u32 },
+    JobSubmitted { id: JobId, request: String, at: Timestamp, job: Box<Job>, reproducer: Artifact },
+    JobResolved { id: JobId, resolution: Box<Resolution> },
+    ItemFinished { item: ItemKey, attempt: Attempt, agent: AgentId, at: Timestamp, product: Box<Product> },
+    AttemptFailed { item: ItemKey, attempt: Attempt, agent: AgentId, at: Timestamp, infra: Infra },
+    /// A verdict fell, on these items.
+    Judged { id: JobId, judged: Judged },
+    JobEnded { id: JobId, at: Timestamp, end: EndSummary, rendered: Box<Rendered> },
+}
+
+/// What the names in a job mean, fixed once: a branch that moves later changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    pub bad: Revision,
+    pub good: Option<Revision>,
+    /// Newest first; only where the good end is to be found.
+    pub releases: Vec<TaggedRelease>,
+}
+
+/// A verdict with the items it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    pub judgement: Judgement,
+    pub subject: String,
+    /// Absent where the farm gave up on the build.
+    pub build: Option<ItemKey>,
+    pub runs: Vec<ItemKey>,
+    /// Why the farm gave up on the revision, where it did.
+    pub unavailable: Option<String>,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum JobEnd {
+    Found(Finding),
+    /// The job file, or what it names, is at fault.
+    Invalid { field: String, message: String },
+    Cancelled,
+}
+
+/// A job's renderings, kept once it has ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rendered {
+    pub log: String,
+    pub replay: String,
+    pub json: String,
+    pub summary: String,
+}
+
+/// An ending as listings and the journal keep it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndSummary {
+    /// See `JobEnd::kind`.
+    pub kind: String,
+    pub culprit: Option<RevisionId>,
+    pub message: String,
+    /// Of the job file, where that is at fault.
+    pub field: String,
+}
+
+impl JobEnd {
+    pub fn summary(&self) -> EndSummary {
+        let (culprit, field, message) = match self {
+            JobEnd::Invalid { field, message } => (None, field.clone(), message.clone()),
+            JobEnd::Cancelled => (None, String::new(), "cancelled by an operator".into()),
+            JobEnd::Found(finding) => {
+                let culprit = match finding {
+                    Finding::Culprit { revision, .. } => Some(*revision),
+                    _ => None,
+                };
+                (culprit, String::new(), reason(finding))
+            }
+        };
+        EndSummary { kind: self.kind().into(), culprit, message, field }
+    }
+
+    /// The ending's name in listings, JSON and the journal.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            JobEnd::Invalid { .. } => "invalid",
+            JobEnd::Cancelled => "cancelled",
+            JobEnd::Found(finding) => match finding {
+                Finding::Culprit { .. } => "culprit",
+                Finding::Suspects { .. } => "suspects",
+                Finding::NotReproduced { .. } => "not-reproduced",
+                Finding::GoodEndIsBad { .. } => "good-end-is-bad",
+                Finding::OldestReleaseHasBug { .. } => "oldest-release-has-bug",
+                Finding::NotFixed { .. } => "not-fixed",
+                Finding::BadEndBroken { .. } | Finding::Blocked { .. } => "blocked",
+            },
+        }
+    }
+}
+
+/// Why a search ended as it did, in one line.
+fn reason(finding: &Finding) -> String {
+    match finding {
+        Finding::Culprit { revision, .. } => format!("{revision} is the culprit"),
+        Finding::Suspects { suspects, reason } => format!("one of {} revisions: {reason}", suspects.len()),
+        Finding::NotReproduced { .. } => "the crash does not show at the bad end".into(),
+        Finding::BadEndBroken { reason } => format!("the bad end cannot be judged: {reason}"),
+        Finding::GoodEndIsBad { revision } => format!("the good end {revision} shows the crash"),
+        Finding::OldestReleaseHasBug { tag, .. } => format!("the oldest release tried, {tag}, shows the crash"),
+        Finding::NotFixed { revision } => format!("{revision} still shows the crash"),
+        Finding::Blocked { by } => by.clone(),
+    }
+}

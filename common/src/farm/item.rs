@@ -1,0 +1,100 @@
+//! Items: the units of work, named by what they yield, so that equal ones are one.
+
+use crate::artifact::Artifact;
+use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
+use crate::job::{KernelBuild, Machine, Reproducer, ReproducerKind, Timeouts};
+use crate::outcome::Infra;
+use crate::time::Timestamp;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// What an item is called. The order is the order of service: what unblocks most comes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ItemKey {
+    /// Looks into a container image, by its name.
+    Toolchain(String),
+    Reproducer(Digest),
+    /// One run: the digest names kernel, reproducer and machine.
+    Run(Digest, u32),
+    Build(Digest),
+}
+
+impl fmt::Display for ItemKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ItemKey::Toolchain(image) => write!(f, "toolchain:{image}"),
+            ItemKey::Reproducer(key) => write!(f, "reproducer:{}", key.short()),
+            ItemKey::Run(key, index) => write!(f, "run:{}:{index}", key.short()),
+            ItemKey::Build(key) => write!(f, "build:{}", key.short()),
+        }
+    }
+}
+
+/// What is to be done for an item.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    Toolchain { image: String },
+    Reproducer { reproducer: Reproducer, source: Artifact, image_id: String },
+    Build(BuildWork),
+    Run(RunWork),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BuildWork {
+    pub repository: String,
+    pub revision: RevisionId,
+    pub tree: TreeId,
+    pub kernel: KernelBuild,
+    pub image_id: String,
+    pub timeout_s: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunWork {
+    pub kernel: Artifact,
+    pub executable: Artifact,
+    pub kind: ReproducerKind,
+    pub args: Vec<String>,
+    pub machine: Machine,
+    pub timeouts: Timeouts,
+}
+
+/// An item somebody wants and that has not yielded yet.
+#[derive(Clone, Debug)]
+pub(super) struct Item {
+    pub work: Work,
+    /// For people: the job and the revision.
+    pub title: String,
+    pub wanted_by: BTreeSet<JobId>,
+    pub state: State,
+    pub failures: Vec<Failure>,
+    /// Order of creation, for fairness among equals.
+    pub number: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum State {
+    Ready,
+    Leased(Lease),
+    /// Given up on, with the reason.
+    Quarantined(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lease {
+    pub attempt: Attempt,
+    pub agent: AgentId,
+    pub session: Session,
+    pub slot: u32,
+    pub granted: Timestamp,
+    /// When the item is free again unless the agent speaks.
+    pub until: Timestamp,
+    pub activity: String,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub agent: AgentId,
+    pub at: Timestamp,
+    pub infra: Infra,
+}

@@ -1,0 +1,151 @@
+//! The farm: which item is in whose hands, and what each job wants next.
+//!
+//! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
+//! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
+//! way of a job, `restore` the way back from the journal, `view` what people see.
+
+pub mod action;
+mod agents;
+mod complete;
+pub mod event;
+pub mod fact;
+mod grant;
+pub mod item;
+mod jobs;
+mod restore;
+pub mod view;
+
+use crate::id::{AgentId, Attempt, JobId};
+use crate::outcome::Product;
+use crate::time::Timestamp;
+use crate::toolchain::Rules;
+use action::{Action, Answer, Desired};
+use event::Event;
+use item::{Item, ItemKey, Lease, State};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+/// The farm's numbers.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The coordinator's name, for logs.
+    pub host: String,
+    pub rules: Rules,
+    /// How long an agent may work on without being heard; it counts from when it spoke.
+    pub lease_ttl: Duration,
+    /// What the coordinator waits longer than that before it gives an item to another.
+    pub lease_slack: Duration,
+    /// How long a restarted coordinator waits for agents to say what they hold.
+    pub grace: Duration,
+    /// Infra failures after which an item is given up, when two agents took part.
+    pub item_failures_max: usize,
+    /// The same where only one agent ever tried.
+    pub item_failures_max_single: usize,
+    /// Unrelated items failing in a row after which an agent is set aside.
+    pub agent_failures_max: usize,
+    /// How long it is set aside the first time; each further time doubles it.
+    pub agent_rest: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            host: "coordinator".into(),
+            rules: Rules::default(),
+            lease_ttl: Duration::from_secs(30),
+            lease_slack: Duration::from_secs(15),
+            grace: Duration::from_secs(45),
+            item_failures_max: 3,
+            item_failures_max_single: 5,
+            agent_failures_max: 3,
+            agent_rest: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Attempts remembered as finished, so that a repeated completion is known as such.
+const FINISHED_MAX: usize = 100_000;
+
+pub struct Farm {
+    config: Config,
+    /// The upper half of every attempt this coordinator grants.
+    epoch: u32,
+    granted: u32,
+    started: Timestamp,
+    jobs: BTreeMap<JobId, jobs::JobState>,
+    submissions: u64,
+    requests: HashMap<String, JobId>,
+    items: BTreeMap<ItemKey, Item>,
+    items_made: u64,
+    products: HashMap<ItemKey, Product>,
+    /// Which attempt yielded a product.
+    finished: BTreeSet<Attempt>,
+    agents: BTreeMap<AgentId, agents::AgentState>,
+    /// Held from an earlier coordinator's life, for items no job has asked for yet.
+    claims: BTreeMap<ItemKey, Lease>,
+    /// Jobs to look at again.
+    dirty: BTreeSet<JobId>,
+}
+
+impl Farm {
+    /// The one door: takes what happened, says what to do.
+    pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        let mut actions = Vec::new();
+        match event {
+            Event::Submitted { request, job, reproducer } => {
+                self.submit(now, request, *job, reproducer, &mut actions);
+            }
+            Event::Resolved { job, result } => self.resolved(now, &job, result, &mut actions),
+            Event::HistoryLoaded { job, result } => self.history_loaded(now, &job, result, &mut actions),
+            Event::Identified { job, revision, result } => {
+                self.identified(now, &job, revision, result, &mut actions);
+            }
+            Event::Described { job, result } => self.described(now, &job, result, &mut actions),
+            Event::Synced(sync) => self.synced(now, sync, &mut actions),
+            Event::Completed { agent, session, attempt, item, end } => {
+                let answer = self.completed(now, agent, session, attempt, item, *end, &mut actions);
+                actions.push(Action::Answer(Answer::Complete(answer)));
+            }
+            Event::CancelRequested { job } => self.cancel(now, &job, &mut actions),
+            Event::Tick => {}
+        }
+        self.expire(now);
+        self.advance(now, &mut actions);
+        self.grant(now);
+        actions
+    }
+
+    /// What `agent` should be doing now.
+    pub fn desired(&self, agent: &AgentId) -> Desired {
+        let held = self.items.iter().filter_map(|(key, item)| match &item.state {
+            State::Leased(lease) if lease.agent == *agent && !item.wanted_by.is_empty() => {
+                Some(action::Assignment {
+                    attempt: lease.attempt,
+                    slot: lease.slot,
+                    item: key.clone(),
+                    work: item.work.clone(),
+                    title: item.title.clone(),
+                })
+            }
+            _ => None,
+        });
+        Desired { assignments: held.collect() }
+    }
+
+    /// What a job's item yielded, if it has.
+    pub fn product(&self, key: &ItemKey) -> Option<&Product> {
+        self.products.get(key)
+    }
+
+    /// When to call `handle` with a tick at the latest.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let leases = self.items.values().filter_map(|item| match &item.state {
+            State::Leased(lease) => Some(lease.until),
+            State::Ready | State::Quarantined(_) => None,
+        });
+        let claims = self.claims.values().map(|lease| lease.until);
+        let agents = self.agents.values().filter_map(|agent| agent.deadline(&self.config));
+        let retries = self.items.values().filter_map(Item::next_retry);
+        leases.chain(claims).chain(agents).chain(retries).min()
+    }
+}

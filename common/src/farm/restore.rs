@@ -1,0 +1,125 @@
+//! The way back: a farm from the facts of its journal.
+
+use super::Farm;
+use super::action::Action;
+use super::fact::Fact;
+use super::jobs::Stage;
+use super::view::EndedJob;
+use super::{Config, jobs::JobState};
+use crate::bisect::{Bisection, Evidence};
+use crate::id::Attempt;
+use crate::outcome::{BuildOutcome, Product};
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+impl Farm {
+    /// Takes the facts in the order they were recorded. The actions start a new epoch and
+    /// take up the jobs that had not ended.
+    pub fn restore(config: Config, facts: impl IntoIterator<Item = Fact>, now: Timestamp) -> (Farm, Vec<Action>) {
+        let mut farm = Farm {
+            config,
+            epoch: 0,
+            granted: 0,
+            started: now,
+            jobs: BTreeMap::new(),
+            submissions: 0,
+            requests: HashMap::new(),
+            items: BTreeMap::new(),
+            items_made: 0,
+            products: HashMap::new(),
+            finished: BTreeSet::new(),
+            agents: BTreeMap::new(),
+            claims: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+        };
+        for fact in facts {
+            farm.take(fact);
+        }
+        farm.epoch += 1;
+        let mut actions = vec![Action::Record(Fact::EpochStarted { epoch: farm.epoch })];
+        let open: Vec<_> = farm.jobs.values().filter(|job| job.is_open()).map(|job| job.id.clone()).collect();
+        for id in open {
+            if farm.jobs[&id].resolution.is_none() {
+                actions.extend(farm.ask_to_resolve(&id));
+            } else {
+                farm.recall_evidence(&id);
+                farm.dirty.insert(id);
+            }
+        }
+        farm.advance(now, &mut actions);
+        (farm, actions)
+    }
+
+    fn take(&mut self, fact: Fact) {
+        match fact {
+            Fact::EpochStarted { epoch } => self.epoch = epoch,
+            Fact::JobSubmitted { id, request, at, job, reproducer } => {
+                self.add_job(id, request, at, *job, reproducer);
+            }
+            Fact::JobResolved { id, resolution } => self.set_resolution(&id, *resolution),
+            Fact::ItemFinished { item, attempt, product, .. } => {
+                self.remember(attempt);
+                self.keep(item, *product);
+            }
+            Fact::AttemptFailed { attempt, .. } => self.remember(attempt),
+            Fact::Judged { id, judged } => {
+                if let Some(state) = self.jobs.get_mut(&id) {
+                    state.judged.push(judged);
+                }
+            }
+            Fact::JobEnded { id, at, end, rendered } => {
+                if let Some(state) = self.jobs.get_mut(&id) {
+                    let ended = EndedJob { at, end, rendered: *rendered };
+                    state.stage = Stage::Ended(Box::new(ended));
+                    state.bisection = None;
+                }
+                self.dirty.remove(&id);
+            }
+        }
+    }
+
+    /// Gives a restored bisection the evidence its verdicts rest on; what was seen at
+    /// revisions without a verdict is found again under its key when the search asks.
+    fn recall_evidence(&mut self, id: &crate::id::JobId) {
+        let Some(mut state) = self.jobs.remove(id) else { return };
+        for judged in state.judged.clone() {
+            let revision = judged.judgement.revision;
+            for key in judged.build.iter().chain(&judged.runs) {
+                let evidence = match self.products.get(key) {
+                    Some(Product::Build(build)) => match &build.outcome {
+                        BuildOutcome::Built(kernel) => {
+                            Evidence::Built { revision, fingerprint: kernel.fingerprint }
+                        }
+                        BuildOutcome::Failed { message } => {
+                            Evidence::BuildFailed { revision, message: message.clone() }
+                        }
+                    },
+                    Some(Product::Run(run)) => {
+                        let super::item::ItemKey::Run(_, index) = key else { continue };
+                        Evidence::Run { revision, index: *index, outcome: run.outcome.clone() }
+                    }
+                    Some(Product::Toolchain(_) | Product::Reproducer(_)) | None => continue,
+                };
+                recall(&mut state, revision, key, evidence);
+            }
+        }
+        self.jobs.insert(id.clone(), state);
+    }
+
+    /// The attempt that was granted last, for tests and for the record.
+    pub fn last_attempt(&self) -> Attempt {
+        Attempt(u64::from(self.epoch) << 32 | u64::from(self.granted))
+    }
+}
+
+fn recall(
+    state: &mut JobState,
+    revision: crate::id::RevisionId,
+    key: &super::item::ItemKey,
+    evidence: Evidence,
+) {
+    if state.recorded.insert((revision, key.clone())) {
+        let record = |bisection: &mut Bisection| bisection.record(evidence);
+        state.bisection.as_mut().map(record);
+    }
+}

@@ -1,0 +1,402 @@
+//! What people see of the farm: jobs, revisions, agents and their slots, as values.
+
+use super::Farm;
+use super::event::Described;
+use super::fact::{EndSummary, JobEnd, Judged, Rendered};
+use super::item::{ItemKey, State};
+use super::jobs::{JobState, Stage, role_name};
+use crate::bisect::{Bisection, Finding, Role};
+use crate::crash::{self, Match};
+use crate::id::{AgentId, Attempt, JobId, RevisionId};
+use crate::job::Mode;
+use crate::outcome::{BuildOutcome, Product};
+use crate::report::{self, Built, Ending, Ends, RunLine, Tested};
+use crate::time::Timestamp;
+use crate::verdict::Verdict;
+
+#[derive(Clone, Debug)]
+pub struct EndedJob {
+    pub at: Timestamp,
+    pub end: EndSummary,
+    pub rendered: Rendered,
+}
+
+#[derive(Clone, Debug)]
+pub struct JobView {
+    pub id: JobId,
+    pub name: String,
+    pub repository: String,
+    pub mode: Mode,
+    pub submitted: Timestamp,
+    pub ended: Option<(Timestamp, EndSummary)>,
+    pub stage: &'static str,
+    /// What it does or waits for.
+    pub detail: String,
+    pub suspects_left: Option<usize>,
+    pub revisions: Vec<RevisionView>,
+    /// Builds and runs that its verdicts rest on.
+    pub builds: u32,
+    pub runs: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RevisionView {
+    pub revision: RevisionId,
+    pub subject: String,
+    pub role: &'static str,
+    pub state: &'static str,
+    pub runs_done: u32,
+    pub runs_wanted: u32,
+    pub runs_target: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct AgentView {
+    pub id: AgentId,
+    pub host: String,
+    pub version: String,
+    pub accelerator: String,
+    pub state: &'static str,
+    pub reason: String,
+    pub last_sync: Timestamp,
+    pub slots: Vec<SlotView>,
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SlotView {
+    pub cores: u32,
+    pub memory_mib: u64,
+    pub work: Option<SlotWork>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SlotWork {
+    pub attempt: Attempt,
+    pub item: String,
+    pub title: String,
+    pub activity: String,
+    pub since: Timestamp,
+}
+
+impl Farm {
+    /// Every job, newest first.
+    pub fn jobs(&self) -> Vec<JobView> {
+        let mut states: Vec<&JobState> = self.jobs.values().collect();
+        states.sort_by_key(|state| std::cmp::Reverse(state.number));
+        states.into_iter().map(|state| self.view(state)).collect()
+    }
+
+    pub fn job(&self, id: &JobId) -> Option<JobView> {
+        self.jobs.get(id).map(|state| self.view(state))
+    }
+
+    /// The bisection log as far as it goes: what was returned before stays its beginning.
+    pub fn log(&self, id: &JobId) -> Option<String> {
+        self.jobs.get(id).map(|state| match &state.stage {
+            Stage::Ended(ended) => ended.rendered.log.clone(),
+            _ => self.with_record(state, None, report::text::render),
+        })
+    }
+
+    /// All renderings of a job.
+    pub fn rendered(&self, id: &JobId) -> Option<Rendered> {
+        self.jobs.get(id).map(|state| match &state.stage {
+            Stage::Ended(ended) => ended.rendered.clone(),
+            _ => self.render(state, None),
+        })
+    }
+
+    fn render(&self, state: &JobState, ending: Option<&Ending>) -> Rendered {
+        self.with_record(state, ending, |record| Rendered {
+            log: report::text::render(record),
+            replay: report::replay::render(record),
+            json: report::json::render(record).to_string(),
+            summary: report::summary::render(record),
+        })
+    }
+
+    fn view(&self, state: &JobState) -> JobView {
+        let ended = match &state.stage {
+            Stage::Ended(ended) => Some((ended.at, ended.end.clone())),
+            _ => None,
+        };
+        let keys = |pick: fn(&Judged) -> usize| state.judged.iter().map(pick).sum::<usize>();
+        JobView {
+            id: state.id.clone(),
+            name: state.job.name.clone(),
+            repository: state.job.repository.clone(),
+            mode: state.job.mode,
+            submitted: state.submitted,
+            ended,
+            stage: match state.stage {
+                Stage::Resolving => "resolving",
+                Stage::Preparing => "preparing",
+                Stage::LoadingHistory => "loading-history",
+                Stage::Searching { certifying: false } => "searching",
+                Stage::Searching { certifying: true } => "certifying",
+                Stage::Describing(_) => "reporting",
+                Stage::Ended(_) => "ended",
+            },
+            detail: self.detail(state),
+            suspects_left: state.bisection.as_ref().and_then(Bisection::suspects_left),
+            revisions: self.revisions(state),
+            builds: u32::try_from(keys(|judged| usize::from(judged.build.is_some()))).unwrap_or(u32::MAX),
+            runs: u32::try_from(keys(|judged| judged.runs.len())).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// What a job waits for, when nothing of it is in anybody's hands.
+    fn detail(&self, state: &JobState) -> String {
+        let waiting = |key: &&ItemKey| {
+            self.items.get(*key).is_some_and(|item| !matches!(item.state, State::Leased(_)))
+        };
+        let (idle, busy): (Vec<_>, Vec<_>) = state.wants.iter().partition(waiting);
+        if !state.is_open() || idle.is_empty() || !busy.is_empty() {
+            return String::new();
+        }
+        let present: Vec<_> = self.agents.iter().filter(|(_, agent)| agent.present).collect();
+        if present.is_empty() {
+            return "waiting for an agent: none is connected".into();
+        }
+        let problems: Vec<String> = present
+            .iter()
+            .flat_map(|(id, agent)| {
+                let rest = agent.rest.iter().map(|rest| format!("set aside: {}", rest.reason));
+                let all = agent.info.problems.iter().cloned().chain(rest);
+                all.map(move |problem| format!("{id}: {problem}"))
+            })
+            .collect();
+        if let Some(failure) = idle.iter().find_map(|key| self.items.get(*key)?.failures.last()) {
+            return format!("retrying after {}: {}", failure.infra.class.as_str(), failure.infra.reason);
+        }
+        match problems.is_empty() {
+            true => "waiting for a free slot".into(),
+            false => format!("waiting: {}", problems.join("; ")),
+        }
+    }
+
+    fn revisions(&self, state: &JobState) -> Vec<RevisionView> {
+        let mut views: Vec<RevisionView> = Vec::new();
+        for judged in &state.judged {
+            let counts = judged.judgement.counts;
+            let runs = counts.target + counts.ok + counts.other + counts.failed;
+            views.retain(|view| view.revision != judged.judgement.revision);
+            views.push(RevisionView {
+                revision: judged.judgement.revision,
+                subject: judged.subject.clone(),
+                role: role_name(&judged.judgement.role),
+                state: match judged.judgement.verdict {
+                    Verdict::Good => "good",
+                    Verdict::Bad => "bad",
+                    Verdict::Skip => "skip",
+                },
+                runs_done: runs,
+                runs_wanted: runs,
+                runs_target: counts.target,
+            });
+        }
+        if !matches!(state.stage, Stage::Searching { .. }) {
+            return views;
+        }
+        for candidate in &state.candidates {
+            let built = state.recorded.iter().any(|(revision, key)| {
+                *revision == candidate.revision && matches!(key, ItemKey::Build(_))
+            });
+            let done = state.recorded.iter().filter(|(revision, key)| {
+                *revision == candidate.revision && matches!(key, ItemKey::Run(..))
+            });
+            let done = u32::try_from(done.count()).unwrap_or(u32::MAX);
+            let leased = state.wants.iter().any(|key| {
+                let item = self.items.get(key);
+                item.is_some_and(|item| {
+                    matches!(item.state, State::Leased(_)) && item.title.contains(&candidate.revision.short())
+                })
+            });
+            let revision = Self::revision(state, &candidate.revision);
+            views.retain(|view| view.revision != candidate.revision || view.state != "queued");
+            views.push(RevisionView {
+                revision: candidate.revision,
+                subject: revision.map(|revision| revision.subject).unwrap_or_default(),
+                role: role_name(&candidate.role),
+                state: match (built, leased) {
+                    (true, _) => "booting",
+                    (false, true) => "building",
+                    (false, false) => "queued",
+                },
+                runs_done: done,
+                runs_wanted: candidate.runs,
+                runs_target: 0,
+            });
+        }
+        views
+    }
+
+    pub(super) fn ends(&self, state: &JobState) -> Option<Ends> {
+        let resolution = state.resolution.as_ref()?;
+        let (good, good_tag) = match &resolution.good {
+            Some(good) => (Some(good.clone()), None),
+            None => {
+                let of = |release: &&crate::history::TaggedRelease, verdict: Verdict| {
+                    state.judged.iter().any(|judged| {
+                        judged.judgement.revision == release.revision.id
+                            && judged.judgement.verdict == verdict
+                            && matches!(judged.judgement.role, Role::Release(_))
+                    })
+                };
+                let found = resolution.releases.iter().find(|release| of(release, Verdict::Good));
+                (
+                    found.map(|release| release.revision.clone()),
+                    found.map(|release| release.tag.clone()),
+                )
+            }
+        };
+        Some(Ends { bad: resolution.bad.clone(), good, good_tag })
+    }
+
+    pub(super) fn tested(&self, state: &JobState) -> Vec<Tested> {
+        state.judged.iter().map(|judged| self.tested_one(state, judged)).collect()
+    }
+
+    fn tested_one(&self, state: &JobState, judged: &Judged) -> Tested {
+        let build = judged.build.as_ref().and_then(|key| self.products.get(key));
+        let built = match build {
+            Some(Product::Build(build)) => match &build.outcome {
+                BuildOutcome::Built(kernel) => Built::Kernel { fingerprint: kernel.fingerprint },
+                BuildOutcome::Failed { message } => Built::Failed { message: message.clone() },
+            },
+            Some(_) | None => {
+                let reason = judged.unavailable.clone().unwrap_or_else(|| "not built".into());
+                Built::Unavailable { reason }
+            }
+        };
+        let runs = judged.runs.iter().filter_map(|key| match self.products.get(key) {
+            Some(Product::Run(run)) => Some(RunLine::Saw(run.outcome.clone())),
+            Some(_) | None => None,
+        });
+        let gave_up = judged.unavailable.iter().map(|reason| RunLine::Infra(reason.clone()));
+        let runs = match built {
+            Built::Kernel { .. } => runs.chain(gave_up).collect(),
+            Built::Failed { .. } | Built::Unavailable { .. } => Vec::new(),
+        };
+        Tested {
+            subject: judged.subject.clone(),
+            judgement: judged.judgement.clone(),
+            compiler: self.compiler_of(state, judged),
+            build: built,
+            runs,
+        }
+    }
+
+    /// The `compiler:` line of the toolchain a revision was built with.
+    fn compiler_of(&self, state: &JobState, judged: &Judged) -> String {
+        let Some(revision) = Self::revision(state, &judged.judgement.revision) else { return String::new() };
+        let facts = self.products.values().filter_map(|product| match product {
+            Product::Toolchain(facts) => Some(facts),
+            Product::Reproducer(_) | Product::Build(_) | Product::Run(_) => None,
+        });
+        let key_with = |image_id: &str| {
+            let key = crate::signature::build_key(&revision.tree, &state.job.kernel, image_id);
+            Some(ItemKey::Build(key)) == judged.build
+        };
+        facts.filter(|facts| key_with(&facts.image_id)).map(|facts| facts.compiler()).min().unwrap_or_default()
+    }
+
+    pub(super) fn render_end(
+        &self,
+        now: Timestamp,
+        state: &JobState,
+        end: &JobEnd,
+        described: Option<Described>,
+    ) -> EndedJob {
+        let rendered = match end {
+            JobEnd::Found(finding) => {
+                let (build_time, test_time) = self.machine_time(state);
+                let ending = Ending {
+                    at: now,
+                    finding: finding.clone(),
+                    crash: self.crash_of(state, finding),
+                    build_time,
+                    test_time,
+                    recipients: described.as_ref().map(|it| it.recipients.clone()).unwrap_or_default(),
+                    culprit: described.map(|it| it.details),
+                };
+                self.render(state, Some(&ending))
+            }
+            JobEnd::Invalid { .. } | JobEnd::Cancelled => {
+                let mut rendered = self.render(state, None);
+                let summary = end.summary();
+                rendered.log.push_str(&format!("error: {}\n", summary.message));
+                rendered.summary = format!("{}: {}\n", summary.kind, summary.message);
+                rendered
+            }
+        };
+        EndedJob { at: now, end: end.summary(), rendered }
+    }
+
+    /// The target crash for the report: at the culprit if there is one, else at the bad end.
+    fn crash_of(&self, state: &JobState, finding: &Finding) -> Option<(String, String)> {
+        let target = state.bisection.as_ref()?.target()?;
+        let first = match finding {
+            Finding::Culprit { revision, .. } if state.job.mode == Mode::Cause => Some(*revision),
+            _ => None,
+        };
+        let bad = state.resolution.as_ref()?.bad.id;
+        [first, Some(bad)].into_iter().flatten().find_map(|revision| {
+            let runs = state.judged.iter().filter(|judged| judged.judgement.revision == revision);
+            runs.flat_map(|judged| &judged.runs).find_map(|key| {
+                let Some(Product::Run(run)) = self.products.get(key) else { return None };
+                let seen = run.outcome.crashes().iter();
+                let hit = seen.map(|seen| &seen.crash).find(|it| crash::compare(target, it) == Match::Same)?;
+                Some((hit.title.clone(), hit.report.clone()))
+            })
+        })
+    }
+
+    /// Every agent that was ever heard of, by name.
+    pub fn agents(&self) -> Vec<AgentView> {
+        self.agents.iter().map(|(id, agent)| {
+            let (state, reason) = match (&agent.rest, agent.present, agent.draining) {
+                (_, false, _) => ("lost", String::new()),
+                (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
+                (None, true, true) => ("draining", String::new()),
+                (None, true, false) => ("online", String::new()),
+            };
+            AgentView {
+                id: id.clone(),
+                host: agent.info.host.clone(),
+                version: agent.info.version.clone(),
+                accelerator: agent.info.accelerator.clone(),
+                state,
+                reason,
+                last_sync: agent.last_sync,
+                slots: self.slot_views(id),
+                problems: agent.info.problems.clone(),
+            }
+        }).collect()
+    }
+
+    fn slot_views(&self, id: &AgentId) -> Vec<SlotView> {
+        let Some(agent) = self.agents.get(id) else { return Vec::new() };
+        let work_in = |slot: u32| {
+            self.items.iter().find_map(|(key, item)| match &item.state {
+                State::Leased(lease) if lease.agent == *id && lease.slot == slot => Some(SlotWork {
+                    attempt: lease.attempt,
+                    item: key.to_string(),
+                    title: item.title.clone(),
+                    activity: lease.activity.clone(),
+                    since: lease.granted,
+                }),
+                _ => None,
+            })
+        };
+        (0u32..)
+            .zip(&agent.info.slots)
+            .map(|(slot, size)| SlotView {
+                cores: size.cores,
+                memory_mib: size.memory_mib,
+                work: work_in(slot),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! Decides everything kulprit decides, as pure functions of values.
+//!
+//! Nothing here knows the time, the network, a file or a thread: facts come in as
+//! arguments, decisions go out as values. The hands are in `coordinator` and `agent`.
+
+pub mod artifact;
+pub mod bisect;
+pub mod crash;
+pub mod farm;
+pub mod history;
+pub mod id;
+pub mod job;
+pub mod outcome;
+pub mod report;
+pub mod signature;
+pub mod time;
+pub mod toolchain;
+pub mod verdict;

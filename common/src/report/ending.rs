@@ -1,0 +1,35 @@
+//! The endings by name, and the exit codes of commands that wait for one.
+
+use crate::bisect::Finding;
+
+/// An internal error: a bug of ours, or the coordinator is out of reach.
+pub const EXIT_INTERNAL: u8 = 1;
+/// The user's mistake: a job file, an option, a revision that is not there.
+pub const EXIT_BAD_INPUT: u8 = 2;
+/// Stopped by Ctrl-C; the job can be resumed.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// The ending's name in JSON: stable, in lower case with underscores.
+pub fn kind(finding: &Finding) -> &'static str {
+    match finding {
+        Finding::Culprit { .. } => "culprit",
+        Finding::Suspects { .. } => "suspects",
+        Finding::NotReproduced { .. } => "not_reproduced",
+        Finding::BadEndBroken { .. } => "bad_end_broken",
+        Finding::GoodEndIsBad { .. } => "good_end_is_bad",
+        Finding::OldestReleaseHasBug { .. } => "oldest_release_has_bug",
+        Finding::NotFixed { .. } => "not_fixed",
+        Finding::Blocked { .. } => "blocked",
+    }
+}
+
+/// The exit code of a command that waited for this ending; documented in docs/results.md.
+pub fn exit_code(finding: &Finding) -> u8 {
+    match finding {
+        Finding::Culprit { .. } => 0,
+        Finding::Suspects { .. } => 3,
+        Finding::NotReproduced { .. } | Finding::BadEndBroken { .. } => 4,
+        Finding::GoodEndIsBad { .. } | Finding::OldestReleaseHasBug { .. } | Finding::NotFixed { .. } => 5,
+        Finding::Blocked { .. } => 6,
+    }
+}

@@ -1,0 +1,164 @@
+//! The result as JSON, for programs. The shape is documented in docs/results.md and only grows.
+
+use super::{Built, Ending, Record, RunLine, Tested, ending, recipients, revisions_tested, words};
+use crate::bisect::{Certificate, Finding, Role, Suspect};
+use crate::history::Revision;
+use crate::outcome::{Outcome, Phase, SeenCrash};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// Grows when a key changes its meaning or goes away, not when one is added.
+pub const VERSION: u32 = 1;
+
+/// A job as far as it has come.
+pub fn render(record: &Record<'_>) -> Value {
+    let job = record.job;
+    json!({
+        "version": VERSION,
+        "job": {
+            "id": record.id,
+            "name": job.name,
+            "mode": job.mode,
+            "repository": job.repository,
+            "bad": job.bad,
+            "good": job.good,
+            "target": words::target(record, record.tested.len()),
+        },
+        "host": record.host,
+        "state": if record.ending.is_some() { "done" } else { "running" },
+        "ends": record.ends.map(|ends| json!({
+            "bad": revision(&ends.bad),
+            "good": ends.good.as_ref().map(revision),
+            "good_tag": ends.good_tag,
+        })),
+        "commits_in_range": record.history.map(|history| history.len()),
+        "finding": record.ending.map(|ending| finding(record, ending)),
+        "crash": record.ending.and_then(|ending| ending.crash.as_ref())
+            .map(|(title, report)| json!({ "title": title, "report": report })),
+        "recipients": record.ending.map(recipients),
+        "revisions_tested": revisions_tested(record.tested),
+        "runs": record.tested.iter().map(|tested| tested.runs.len()).sum::<usize>(),
+        "tested": (0..record.tested.len()).map(|at| tested(record, at)).collect::<Vec<_>>(),
+        "times": times(record),
+    })
+}
+
+fn times(record: &Record<'_>) -> Value {
+    let since = |ending: &Ending| millis(ending.at.since(record.started));
+    json!({
+        "started_ms": record.started,
+        "ended_ms": record.ending.map(|ending| ending.at),
+        "total_ms": record.ending.map(since),
+        "build_ms": record.ending.map(|ending| millis(ending.build_time)),
+        "test_ms": record.ending.map(|ending| millis(ending.test_time)),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn revision(revision: &Revision) -> Value {
+    json!({ "revision": revision.id, "subject": revision.subject, "release": revision.release })
+}
+
+/// Every ending has `kind` and `exit_code`; the other keys depend on the kind.
+fn finding(record: &Record<'_>, ending: &Ending) -> Value {
+    let mut value = match &ending.finding {
+        Finding::Culprit { revision, certificate } => json!({
+            "revision": revision,
+            "commit": ending.culprit,
+            "certificate": proof(certificate),
+        }),
+        Finding::Suspects { suspects, reason } => json!({
+            "suspects": suspects.iter().map(|one| suspect(record, one)).collect::<Vec<_>>(),
+            "reason": reason,
+        }),
+        Finding::NotReproduced { counts } => json!({ "counts": counts }),
+        Finding::BadEndBroken { reason } => json!({ "reason": reason }),
+        Finding::GoodEndIsBad { revision } | Finding::NotFixed { revision } => {
+            json!({ "revision": revision })
+        }
+        Finding::OldestReleaseHasBug { revision, tag } => json!({ "revision": revision, "tag": tag }),
+        Finding::Blocked { by } => json!({ "reason": by }),
+    };
+    value["kind"] = json!(ending::kind(&ending.finding));
+    value["exit_code"] = json!(ending::exit_code(&ending.finding));
+    value
+}
+
+fn proof(certificate: &Certificate) -> Value {
+    let parent = |parent: &crate::bisect::CertifiedParent| json!({ "revision": parent.revision, "counts": parent.counts, "fingerprint": parent.fingerprint });
+    json!({
+        "culprit": { "counts": certificate.culprit, "fingerprint": certificate.culprit_fingerprint },
+        "parents": certificate.parents.iter().map(parent).collect::<Vec<_>>(),
+    })
+}
+
+fn suspect(record: &Record<'_>, suspect: &Suspect) -> Value {
+    let known = record.history.and_then(|history| Some(history.commit(history.find(&suspect.revision)?)));
+    json!({
+        "revision": suspect.revision,
+        "subject": known.map(|commit| &commit.subject),
+        "probability": suspect.probability,
+    })
+}
+
+fn tested(record: &Record<'_>, at: usize) -> Value {
+    let Tested { subject, judgement, compiler, build, runs } = &record.tested[at];
+    let target = words::target(record, at);
+    let (role, tag) = match &judgement.role {
+        Role::Start => ("start", None),
+        Role::GoodEnd => ("good_end", None),
+        Role::Release(tag) => ("release", Some(tag)),
+        Role::Search => ("search", None),
+        Role::Certify => ("certify", None),
+    };
+    json!({
+        "revision": judgement.revision,
+        "subject": subject,
+        "role": role,
+        "release_tag": tag,
+        "verdict": judgement.verdict,
+        "narrowed": judgement.narrowed,
+        "counts": judgement.counts,
+        "compiler": compiler,
+        "build": built(build),
+        "runs": runs.iter().map(|line| run(line, target)).collect::<Vec<_>>(),
+    })
+}
+
+fn built(build: &Built) -> Value {
+    match build {
+        Built::Kernel { fingerprint } => json!({ "kind": "kernel", "fingerprint": fingerprint }),
+        Built::Failed { message } => json!({ "kind": "failed", "reason": message }),
+        Built::Unavailable { reason } => json!({ "kind": "unavailable", "reason": reason }),
+    }
+}
+
+fn run(line: &RunLine, target: Option<&str>) -> Value {
+    let outcome = match line {
+        RunLine::Infra(reason) => return json!({ "kind": "infra", "reason": reason }),
+        RunLine::Saw(outcome) => outcome,
+    };
+    match outcome {
+        Outcome::Ok => json!({ "kind": "ok" }),
+        Outcome::Crashed(seen) => {
+            json!({ "kind": "crashed", "title": words::lead(seen, target), "crashes": crashes(seen) })
+        }
+        Outcome::BootFailed { crashes: seen, reason } => {
+            json!({ "kind": "boot_failed", "reason": reason, "crashes": crashes(seen) })
+        }
+        Outcome::NoReproducerStart { reason } => json!({ "kind": "no_reproducer_start", "reason": reason }),
+        Outcome::Hung { reason } => json!({ "kind": "hung", "reason": reason }),
+    }
+}
+
+fn crashes(seen: &[SeenCrash]) -> Vec<Value> {
+    let phase = |phase| match phase {
+        Phase::Boot => "boot",
+        Phase::Settle => "settle",
+        Phase::Reproducer => "reproducer",
+    };
+    seen.iter().map(|seen| json!({ "phase": phase(seen.phase), "title": seen.crash.title })).collect()
+}

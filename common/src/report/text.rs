@@ -1,0 +1,168 @@
+//! The log that people and tools read, in the grammar of the reference's newest logs.
+//!
+//! It is the head, one piece per verdict in the order they fell, and the closing. A piece
+//! never depends on what comes later, so the text can be written as it happens. What the
+//! grammar has no word for stands in lines that start with `# `.
+
+mod closing;
+
+use super::git_state::{self, Place};
+use super::words::{self, one_line, plural};
+use super::{Built, Record, Tested};
+use crate::bisect::Role;
+use crate::id::RevisionId;
+use crate::job::Mode;
+use crate::time::render_utc;
+
+/// More of a failed build's message is in the build log.
+const MESSAGE_LINES_MAX: usize = 20;
+
+/// The log of a job as far as it has come.
+pub fn render(record: &Record<'_>) -> String {
+    let mut log = head(record);
+    let mut started = false;
+    for (at, place) in git_state::places(record).into_iter().enumerate() {
+        match place {
+            Place::Opening => opening(&mut log, record, at),
+            Place::Aside => aside(&mut log, record, at),
+            Place::Step { word, left, steps, overrules } => {
+                if !started {
+                    start(&mut log, record);
+                }
+                started = true;
+                let tested = &record.tested[at];
+                let revision = tested.judgement.revision;
+                if overrules {
+                    log.push_str(&format!("# the earlier verdict on {revision} is overruled\n"));
+                }
+                log.push_str(&bisecting(left, steps));
+                log.push_str(&format!("[{revision}] {}\n\n", one_line(&tested.subject)));
+                test(&mut log, record, at);
+                log.push_str(&format!("# git bisect {} {revision}\n", word.as_str()));
+            }
+        }
+    }
+    if let Some(ending) = record.ending {
+        if !started {
+            start(&mut log, record);
+        }
+        closing::render(&mut log, record, ending);
+    }
+    log
+}
+
+/// git's line before it checks out the next revision.
+pub fn bisecting(left: usize, steps: u32) -> String {
+    let (revisions, words) = (plural(left, "revision"), plural(steps as usize, "step"));
+    format!("Bisecting: {left} {revisions} left to test after this (roughly {steps} {words})\n")
+}
+
+fn head(record: &Record<'_>) -> String {
+    let mut log = format!("{} starts bisection {}\n", one_line(record.host), render_utc(record.started));
+    if let Some(ends) = record.ends {
+        log.push_str(match record.job.mode {
+            Mode::Cause => "bisecting cause commit starting from ",
+            Mode::Fix => "bisecting fixing commit since ",
+        });
+        log.push_str(&format!("{}\n", ends.bad.id));
+    }
+    log
+}
+
+/// Once the range is known; a job that ended before has no such line.
+fn start(log: &mut String, record: &Record<'_>) {
+    if let Some(range) = git_state::range(record) {
+        log.push_str(&format!("# git bisect start {} {}\n", range.newer, range.older));
+    }
+}
+
+/// An end or a release, before the search.
+fn opening(log: &mut String, record: &Record<'_>, at: usize) {
+    let revision = record.tested[at].judgement.revision;
+    match (&record.tested[at].judgement.role, record.job.mode) {
+        (Role::Start, _) => {
+            log.push_str(&format!("ensuring issue is reproducible on original commit {revision}\n\n"));
+        }
+        (Role::Release(tag), _) => log.push_str(&format!("testing release {}\n", one_line(tag))),
+        (Role::GoodEnd, Mode::Cause) => {
+            log.push_str(&format!("# testing the good end {revision}, as given\n"))
+        }
+        (Role::GoodEnd, Mode::Fix) => {
+            if record.job.good.is_some() {
+                log.push_str("# the end without the crash, as given\n");
+            }
+            log.push_str(&format!("testing current HEAD {revision}\n"));
+        }
+        (Role::Search | Role::Certify, _) => {}
+    }
+    test(log, record, at);
+}
+
+/// A verdict git would not learn from: a pick overtaken by another, or a run for the certificate.
+fn aside(log: &mut String, record: &Record<'_>, at: usize) {
+    let tested = &record.tested[at];
+    let judgement = &tested.judgement;
+    let earlier = record.tested[..at].iter().any(|other| other.judgement.revision == judgement.revision);
+    let what = match (&judgement.role, earlier) {
+        (Role::Certify, true) => "ran again for the certificate",
+        (Role::Certify, false) => "ran for the certificate",
+        (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search, _) => "also tested",
+    };
+    let verdict = words::verdict(judgement.verdict);
+    log.push_str(&format!("# {what} {}: {verdict}", judgement.revision));
+    match &tested.build {
+        Built::Kernel { .. } => log.push_str(&format!(" ({})\n", words::counts(judgement.counts))),
+        Built::Failed { message } => log.push_str(&format!(" (build failed: {})\n", first_line(message))),
+        Built::Unavailable { reason } => log.push_str(&format!(" (infra problem: {})\n", one_line(reason))),
+    }
+}
+
+/// The block of a revision: who built it, what came of it, what its runs saw.
+fn test(log: &mut String, record: &Record<'_>, at: usize) {
+    let tested = &record.tested[at];
+    log.push_str(&format!("testing commit {} gcc\n", tested.judgement.revision));
+    if !tested.compiler.is_empty() {
+        log.push_str(&format!("compiler: {}\n", one_line(&tested.compiler)));
+    }
+    match &tested.build {
+        Built::Kernel { fingerprint } => {
+            log.push_str(&format!("kernel signature: {fingerprint}\n"));
+            if tested.runs.is_empty() {
+                log.push_str("# no run counted\n");
+            }
+        }
+        Built::Failed { message } => failed(log, &tested.judgement.revision, message),
+        Built::Unavailable { reason } if tested.runs.is_empty() => {
+            log.push_str(&format!("all runs: infra problem: {}\n", one_line(reason)));
+        }
+        Built::Unavailable { reason } => log.push_str(&format!("# given up: {}\n", one_line(reason))),
+    }
+    runs(log, tested, words::target(record, at));
+}
+
+fn failed(log: &mut String, revision: &RevisionId, message: &str) {
+    log.push_str(&format!("failed building {revision}: {}\n", first_line(message)));
+    let rest = message.trim().lines().skip(1).filter(|line| !line.trim().is_empty());
+    for line in rest.take(MESSAGE_LINES_MAX) {
+        log.push_str(&format!("# {}\n", one_line(line)));
+    }
+}
+
+fn first_line(message: &str) -> String {
+    one_line(message.trim().lines().next().unwrap_or("no message"))
+}
+
+fn runs(log: &mut String, tested: &Tested, target: Option<&str>) {
+    let lines: Vec<String> = tested.runs.iter().map(|run| words::run(run, target)).collect();
+    match lines.split_first() {
+        None => {}
+        Some((first, rest)) if rest.iter().all(|line| line == first) => {
+            log.push_str(&format!("all runs: {first}\n"));
+        }
+        Some(_) => {
+            for (i, line) in lines.iter().enumerate() {
+                log.push_str(&format!("run #{i}: {line}\n"));
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! Crash parsing against consoles with known answers: our fixtures, the shared corpus, and any bytes.
+
+// Tests are hands: they read files and print what they found.
+#![allow(clippy::disallowed_methods, clippy::disallowed_macros)]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use kulprit_common::crash::{ConsoleParser, Crash, Match, Target, compare, parse};
+use proptest::prelude::*;
+
+/// Shares of the shared corpus that must not be lost again, in per mille; just beneath what is reached.
+const TITLES_MIN: usize = 940;
+const ALT_TITLES_MIN: usize = 965;
+const CORRUPTED_MIN: usize = 945;
+const PANICKED_MIN: usize = 990;
+
+/// What a fixture's or corpus file's header says of one crash.
+#[derive(Debug, Default)]
+struct Expected {
+    title: String,
+    alts: Vec<String>,
+    frame: Option<String>,
+    frames: Option<String>,
+    corrupted: bool,
+    panicked: bool,
+}
+
+/// Splits a file into the expected crashes and the console.
+fn read(path: &Path) -> (Vec<Expected>, Vec<u8>) {
+    let bytes = std::fs::read(path).expect("test data is readable");
+    let (header, console) = match bytes.windows(2).position(|pair| pair == b"\n\n") {
+        _ if bytes.starts_with(b"\n") => (&bytes[..0], &bytes[1..]),
+        Some(end) => (&bytes[..end], &bytes[end + 2..]),
+        None => (&bytes[..], &bytes[..0]),
+    };
+    let mut crashes: Vec<Expected> = Vec::new();
+    for line in String::from_utf8_lossy(header).lines() {
+        let Some((key, value)) = line.split_once(": ") else { continue };
+        if key == "TITLE" {
+            crashes.push(Expected { title: value.to_owned(), ..Expected::default() });
+        }
+        let Some(crash) = crashes.last_mut() else { continue };
+        match key {
+            "ALT" => crash.alts.push(value.to_owned()),
+            "FRAME" => crash.frame = Some(value.to_owned()),
+            "FRAMES" => crash.frames = Some(value.to_owned()),
+            "CORRUPTED" => crash.corrupted = true,
+            "PANICKED" => crash.panicked = true,
+            _ => {}
+        }
+    }
+    for crash in &mut crashes {
+        crash.alts.sort();
+    }
+    (crashes, console.to_vec())
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("test data is readable");
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("readable entry").path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn fixtures() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/crash");
+    for path in files(&folder) {
+        let (expected, console) = read(&path);
+        let crashes = parse(&console);
+        let titles: Vec<&str> = crashes.iter().map(|crash| crash.title.as_str()).collect();
+        let wanted: Vec<&str> = expected.iter().map(|crash| crash.title.as_str()).collect();
+        assert_eq!(titles, wanted, "{}", path.display());
+        for (crash, expected) in crashes.iter().zip(&expected) {
+            assert_eq!(crash.alt_titles, expected.alts, "{}", path.display());
+            assert_eq!(crash.frame, expected.frame, "{}", path.display());
+            assert_eq!(crash.corrupted, expected.corrupted, "{}", path.display());
+            assert_eq!(crash.panicked, expected.panicked, "{}", path.display());
+            if let Some(frames) = &expected.frames {
+                assert_eq!(crash.frames.join(" "), *frames, "{}", path.display());
+            }
+            assert!(crash.first_line <= crash.last_line && !crash.report.is_empty(), "{}", path.display());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Score {
+    right: usize,
+    of: usize,
+}
+
+impl Score {
+    fn count(&mut self, right: bool) {
+        self.right += usize::from(right);
+        self.of += 1;
+    }
+
+    fn per_mille(&self) -> usize {
+        (self.right * 1000).checked_div(self.of).unwrap_or(1000)
+    }
+}
+
+#[test]
+fn shared_corpus() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/crash-corpus/report");
+    if !folder.is_dir() {
+        eprintln!("skipped: no corpus at {}", folder.display());
+        return;
+    }
+    let [mut titles, mut silent, mut alts, mut corrupted, mut panicked, mut frames] =
+        std::array::from_fn(|_| Score::default());
+    let mut differing = String::new();
+    for path in files(&folder) {
+        let (expected, console) = read(&path);
+        let end = console.windows(9).position(|w| w == b"\nREPORT:\n").unwrap_or(console.len());
+        let crashes = parse(&console[..end]);
+        let name = path.file_name().expect("a file has a name").display();
+        let Some(expected) = expected.first() else {
+            silent.count(crashes.is_empty());
+            continue;
+        };
+        let found = crashes.first();
+        let right = found.is_some_and(|crash| crash.title == expected.title);
+        if !right {
+            let title = found.map_or("nothing", |crash| crash.title.as_str());
+            let _ = writeln!(differing, "{name}: {}\n    found {title}", expected.title);
+        }
+        titles.count(right);
+        alts.count(found.is_some_and(|crash| crash.alt_titles == expected.alts));
+        corrupted.count(found.is_some_and(|crash| crash.corrupted == expected.corrupted));
+        panicked.count(found.is_some_and(|crash| crash.panicked == expected.panicked));
+        if expected.frame.is_some() {
+            frames.count(found.is_some_and(|crash| crash.frame == expected.frame));
+        }
+    }
+    let scores = [
+        ("titles", &titles),
+        ("no crash where none is", &silent),
+        ("alt titles", &alts),
+        ("corrupted", &corrupted),
+        ("panicked", &panicked),
+        ("frame", &frames),
+    ];
+    for (what, score) in scores {
+        println!("{what}: {}/{} = {} per mille", score.right, score.of, score.per_mille());
+    }
+    println!("{differing}");
+    assert_eq!(silent.right, silent.of, "a crash was reported where none is");
+    assert!(titles.per_mille() >= TITLES_MIN, "titles");
+    assert!(alts.per_mille() >= ALT_TITLES_MIN, "alt titles");
+    assert!(corrupted.per_mille() >= CORRUPTED_MIN, "corrupted");
+    assert!(panicked.per_mille() >= PANICKED_MIN, "panicked");
+}
+
+/// Parses in chunks whose lengths repeat `lengths`.
+fn parse_chunked(console: &[u8], lengths: &[usize]) -> Vec<Crash> {
+    let mut parser = ConsoleParser::new();
+    let mut crashes = Vec::new();
+    let mut rest = console;
+    for length in lengths.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (chunk, tail) = rest.split_at((*length).clamp(1, rest.len()));
+        crashes.extend(parser.feed(chunk));
+        rest = tail;
+    }
+    crashes.extend(parser.finish());
+    crashes
+}
+
+/// Lines of all fixtures in any order, with some noise: close to real consoles, and to broken ones.
+fn shuffled_lines() -> impl Strategy<Value = Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/crash");
+    let lines: Vec<Vec<u8>> = files(&folder)
+        .iter()
+        .flat_map(|path| read(path).1.split(|&b| b == b'\n').map(<[u8]>::to_vec).collect::<Vec<_>>())
+        .collect();
+    let line = prop_oneof![9 => prop::sample::select(lines), 1 => prop::collection::vec(any::<u8>(), 0..80)];
+    prop::collection::vec(line, 0..120).prop_map(|lines| lines.join(&b'\n'))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_never_panic(console in prop::collection::vec(any::<u8>(), 0..4096)) {
+        parse(&console);
+    }
+
+    #[test]
+    fn chunking_changes_nothing(
+        console in shuffled_lines(),
+        lengths in prop::collection::vec(1usize..200, 1..8),
+    ) {
+        let whole = parse(&console);
+        prop_assert_eq!(&parse_chunked(&console, &lengths), &whole);
+        for pair in whole.windows(2) {
+            prop_assert!(pair[0].first_line <= pair[1].first_line);
+        }
+        for crash in &whole {
+            prop_assert!(crash.title.chars().count() <= 120 && crash.frames.len() <= 32);
+            prop_assert!(crash.files.len() <= 32 && crash.report.len() <= 64 * 1024);
+        }
+    }
+}
+
+#[test]
+fn a_started_crash_is_told_before_its_report_is_complete() {
+    let mut parser = ConsoleParser::new();
+    assert!(parser.feed(b"[    1.000000] all is well\n").is_empty());
+    assert!(!parser.crash_started());
+    assert!(parser.feed(b"[    2.000000] kernel BUG at mm/slab.c:1!\n").is_empty());
+    assert!(parser.crash_started());
+    assert_eq!(parser.finish().len(), 1);
+}
+
+#[test]
+fn the_same_bug_by_another_title_is_related() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/crash");
+    let crashes = |name: &str| parse(&read(&folder.join(name)).1);
+    let ring = crashes("register-key-then-gpf.txt");
+    let Crash { title, alt_titles, frames, files, .. } = ring[1].clone();
+    let target = Target { title, alt_titles, frames, files };
+    assert_eq!(compare(&target, &ring[1]), Match::Same);
+    assert_eq!(compare(&target, &ring[0]), Match::Related);
+    assert_eq!(compare(&target, &crashes("task-hung.txt")[0]), Match::Unrelated);
+}
+
+#[test]
+fn a_flood_of_crashes_is_bounded() {
+    let flood = "[    2.000000] kernel BUG at mm/slab.c:1!\n".repeat(5000);
+    let crashes = parse(flood.as_bytes());
+    assert_eq!(crashes.len(), 1000);
+}

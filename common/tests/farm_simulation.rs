@@ -1,0 +1,159 @@
+//! The farm under faults, in virtual time: the right answer, nothing counted twice, nothing lost.
+
+mod farm_support;
+
+use farm_support::{Faults, World, commit_id};
+use kulprit_common::farm::fact::Fact;
+use kulprit_common::farm::item::ItemKey;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Runs one job in a world and checks everything that must hold whatever went wrong.
+fn check(seed: u64, agents: usize, faults: Faults) -> World {
+    let mut world = World::new(seed, 40, agents, faults);
+    let job = world.submit("request");
+    world.run(DAY);
+    let view = world.job(&job);
+    let (_, end) = view.ended.unwrap_or_else(|| panic!("seed {seed}: {} for a day: {}", view.stage, view.detail));
+    let culprit = end.culprit;
+    assert_eq!(culprit, Some(commit_id(world.culprit)), "seed {seed}: {} {}", end.kind, end.message);
+    for (item, times) in &world.recorded {
+        assert_eq!(*times, 1, "seed {seed}: {item} was counted {times} times");
+    }
+    world
+}
+
+#[test]
+fn a_calm_farm_finds_the_culprit_with_any_number_of_agents() {
+    for agents in [1, 2, 5, 16] {
+        for seed in 0..10 {
+            check(seed, agents, Faults::default());
+        }
+    }
+}
+
+#[test]
+fn lost_repeated_and_reordered_messages_change_nothing() {
+    for seed in 0..150 {
+        check(seed, 3, Faults { lost: 20, repeated: 20, delay_ms: 4000, ..Faults::default() });
+    }
+}
+
+#[test]
+fn dying_agents_only_cost_time() {
+    for seed in 0..100 {
+        check(seed, 3, Faults { agent_death_permille: 10, lost: 5, delay_ms: 500, ..Faults::default() });
+    }
+}
+
+#[test]
+fn a_coordinator_that_dies_again_and_again_loses_nothing() {
+    for seed in 0..100 {
+        check(seed, 3, Faults { restart_permille: 15, lost: 5, delay_ms: 500, ..Faults::default() });
+    }
+}
+
+#[test]
+fn infra_failures_never_become_a_verdict() {
+    for seed in 0..100 {
+        let mut world = World::new(seed, 40, 3, Faults { infra: 15, ..Faults::default() });
+        let job = world.submit("request");
+        world.run(DAY);
+        let (_, end) = world.job(&job).ended.expect("every job ends");
+        // An item may be given up; then there are suspects or a block, but no wrong culprit.
+        match end.culprit {
+            Some(found) => assert_eq!(found, commit_id(world.culprit), "seed {seed}"),
+            None => assert!(["suspects", "blocked"].contains(&end.kind.as_str()), "seed {seed}: {end:?}"),
+        }
+    }
+}
+
+#[test]
+fn everything_at_once() {
+    let faults = Faults {
+        lost: 10,
+        repeated: 10,
+        delay_ms: 3000,
+        agent_death_permille: 5,
+        restart_permille: 5,
+        infra: 0,
+    };
+    for seed in 0..150 {
+        check(seed, 4, faults);
+    }
+}
+
+#[test]
+fn two_jobs_on_one_history_share_every_build_and_run() {
+    let mut world = World::new(7, 40, 2, Faults::default());
+    let (first, second) = (world.submit("one"), world.submit("two"));
+    world.run(DAY);
+    for job in [&first, &second] {
+        let (_, end) = world.job(job).ended.expect("it ends");
+        assert_eq!(end.culprit, Some(commit_id(world.culprit)));
+    }
+    assert!(world.built.values().all(|times| *times == 1), "{:?}", world.built);
+}
+
+#[test]
+fn a_restart_builds_nothing_again_and_readopts_what_is_in_hand() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 40, 2, Faults::default());
+        let job = world.submit("request");
+        for _ in 0..6 {
+            world.run(Duration::from_secs(37));
+            world.restart();
+        }
+        world.run(DAY);
+        assert!(world.job(&job).ended.is_some());
+        assert!(world.built.values().all(|times| *times == 1), "seed {seed}: {:?}", world.built);
+    }
+}
+
+#[test]
+fn the_log_only_grows_over_restarts() {
+    let mut world = World::new(3, 40, 2, Faults::default());
+    let job = world.submit("request");
+    let mut log = String::new();
+    while world.job(&job).ended.is_none() {
+        world.run(Duration::from_secs(20));
+        world.restart();
+        let longer = world.farm.log(&job).expect("known");
+        assert!(longer.starts_with(&log), "before:\n{log}\nafter:\n{longer}");
+        log = longer;
+    }
+    assert!(log.contains("is the first bad commit"), "{log}");
+}
+
+#[test]
+fn a_repeated_submission_is_the_same_job() {
+    let mut world = World::new(1, 10, 1, Faults::default());
+    let (first, again) = (world.submit("same"), world.submit("same"));
+    assert_eq!(first, again);
+    world.restart();
+    assert_eq!(world.submit("same"), first);
+    assert_ne!(world.submit("other"), first);
+}
+
+#[test]
+fn what_no_job_wants_any_more_is_revoked() {
+    let mut world = World::new(1, 40, 2, Faults::default());
+    let job = world.submit("request");
+    world.run(Duration::from_secs(30));
+    world.tell(kulprit_common::farm::event::Event::CancelRequested { job: job.clone() });
+    for agent in ["agent-0", "agent-1"] {
+        let agent = agent.parse().expect("a name");
+        assert!(world.farm.desired(&agent).assignments.is_empty());
+    }
+    let (_, end) = world.job(&job).ended.expect("cancelled jobs have ended");
+    assert_eq!(end.kind, "cancelled");
+}
+
+#[test]
+fn facts_are_facts_and_not_leases() {
+    let world = check(5, 2, Faults::default());
+    let builds = world.facts.iter().filter(|fact| matches!(fact, Fact::ItemFinished { item: ItemKey::Build(_), .. }));
+    // log2(40) rounds of two, the ends and the certificate.
+    assert!((5..=16).contains(&builds.count()), "{} facts", world.facts.len());
+}

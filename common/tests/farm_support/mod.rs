@@ -1,0 +1,516 @@
+//! A farm in virtual time: agents, a network that loses, repeats and reorders, restarts.
+
+use kulprit_common::artifact::Artifact;
+use kulprit_common::crash::Crash;
+use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
+use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
+use kulprit_common::farm::fact::{Fact, Resolution};
+use kulprit_common::farm::item::{ItemKey, Work};
+use kulprit_common::farm::view::JobView;
+use kulprit_common::farm::{Config, Farm};
+use kulprit_common::history::{Commit, History, Revision};
+use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
+use kulprit_common::job::{
+    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
+};
+use kulprit_common::outcome::{
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome, Run,
+    SeenCrash, ToolchainFacts,
+};
+use kulprit_common::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub const TITLE: &str = "WARNING in planted_bug";
+
+/// SplitMix64: small, and the same everywhere.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+
+    pub fn chance(&mut self, percent: u64) -> bool {
+        self.roll(100) < percent
+    }
+}
+
+/// What can go wrong, in percent.
+#[derive(Clone, Copy, Default)]
+pub struct Faults {
+    pub lost: u64,
+    pub repeated: u64,
+    /// The longest a message travels.
+    pub delay_ms: u64,
+    /// Per second and agent: it dies and comes back with nothing.
+    pub agent_death_permille: u64,
+    /// Per second: the coordinator dies and comes back from its facts.
+    pub restart_permille: u64,
+    /// Of attempts.
+    pub infra: u64,
+}
+
+pub fn commit_id(index: u32) -> RevisionId {
+    let mut bytes = [0x11; 20];
+    bytes[..4].copy_from_slice(&index.to_be_bytes());
+    RevisionId::from_bytes(bytes)
+}
+
+fn tree_id(index: u32) -> TreeId {
+    let mut bytes = [0x22; 20];
+    bytes[..4].copy_from_slice(&index.to_be_bytes());
+    TreeId::from_bytes(bytes)
+}
+
+fn index_of(tree: &TreeId) -> u32 {
+    u32::from_be_bytes(tree.as_bytes()[..4].try_into().expect("a tree id has 20 bytes"))
+}
+
+fn revision(index: u32) -> Revision {
+    Revision { id: commit_id(index), tree: tree_id(index), subject: format!("commit {index}"), release: None }
+}
+
+fn artifact(text: &str) -> Artifact {
+    Artifact { digest: Digest::of(text.as_bytes()), size: 1 }
+}
+
+pub fn job() -> Job {
+    Job {
+        name: "sim".into(),
+        repository: "/repo".into(),
+        bad: "main".into(),
+        good: Some("v1.0".into()),
+        mode: Mode::Cause,
+        kernel: KernelBuild {
+            arch: "x86_64".into(),
+            config: ConfigBase::Target("tinyconfig".into()),
+            fragments: vec![],
+            make_args: vec![],
+        },
+        toolchain: ToolchainChoice::Image("gcc".into()),
+        reproducer: Reproducer {
+            kind: ReproducerKind::CSource,
+            name: "repro.c".into(),
+            digest: Digest::of(b"repro"),
+            args: vec![],
+            cflags: vec![],
+        },
+        target: None,
+        runs: Runs::default(),
+        timeouts: Timeouts::default(),
+        machine: Machine { memory_mib: 256, cpus: 1, cmdline: String::new() },
+    }
+}
+
+enum ToFarm {
+    Sync(Sync, Timestamp),
+    Complete { agent: AgentId, session: Session, attempt: Attempt, item: ItemKey, end: AttemptEnd },
+}
+
+enum ToAgent {
+    Hold { session: Session, assignments: Vec<Assignment>, revoked: Vec<Attempt>, sent: Timestamp },
+    Acknowledged { session: Session, attempt: Attempt },
+}
+
+enum Message {
+    Farm(ToFarm),
+    Agent(usize, ToAgent),
+}
+
+struct InHand {
+    assignment: Assignment,
+    done_at: Timestamp,
+    end: Option<AttemptEnd>,
+}
+
+struct SimAgent {
+    id: AgentId,
+    session: Session,
+    sequence: u64,
+    held: BTreeMap<Attempt, InHand>,
+    confirmed_until: Timestamp,
+    next_sync: Timestamp,
+}
+
+pub struct World {
+    pub farm: Farm,
+    pub now: Timestamp,
+    pub facts: Vec<Fact>,
+    pub dice: Dice,
+    pub commits: u32,
+    pub culprit: u32,
+    faults: Faults,
+    agents: Vec<SimAgent>,
+    wire: Vec<(Timestamp, Message)>,
+    /// How often each item's product was taken.
+    pub recorded: BTreeMap<ItemKey, u32>,
+    /// Builds carried out to the end, by item.
+    pub built: BTreeMap<ItemKey, u32>,
+    next_session: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, commits: u32, agents: usize, faults: Faults) -> World {
+        let mut dice = Dice(seed);
+        let culprit = 1 + u32::try_from(dice.roll(u64::from(commits) - 1)).expect("fits");
+        let now = Timestamp(1_000_000);
+        let (farm, actions) = Farm::restore(Config::default(), [], now);
+        let mut world = World {
+            farm,
+            now,
+            facts: vec![],
+            dice,
+            commits,
+            culprit,
+            faults,
+            agents: vec![],
+            wire: vec![],
+            recorded: BTreeMap::new(),
+            built: BTreeMap::new(),
+            next_session: 1,
+        };
+        world.act(actions);
+        for index in 0..agents {
+            let id = format!("agent-{index}").parse().expect("a valid name");
+            let session = world.session();
+            let (held, next_sync) = (BTreeMap::new(), world.now);
+            world.agents.push(SimAgent { id, session, sequence: 0, held, confirmed_until: now, next_sync });
+        }
+        world
+    }
+
+    fn session(&mut self) -> Session {
+        self.next_session += 1;
+        Session(self.next_session)
+    }
+
+    pub fn submit(&mut self, request: &str) -> JobId {
+        let event = Event::Submitted {
+            request: request.into(),
+            job: Box::new(job()),
+            reproducer: artifact("repro"),
+        };
+        match self.tell(event) {
+            Some(Answer::Submitted { job, .. }) => job,
+            other => panic!("submitted, and was told {other:?}"),
+        }
+    }
+
+    /// Hands an event to the farm, carries out what it asks for, returns its answer.
+    pub fn tell(&mut self, event: Event) -> Option<Answer> {
+        let actions = self.farm.handle(self.now, event);
+        self.act(actions)
+    }
+
+    fn act(&mut self, actions: Vec<Action>) -> Option<Answer> {
+        let mut answer = None;
+        for action in actions {
+            match action {
+                Action::Record(fact) => {
+                    if let Fact::ItemFinished { item, .. } = &fact {
+                        *self.recorded.entry(item.clone()).or_default() += 1;
+                    }
+                    self.facts.push(fact);
+                }
+                Action::Answer(given) => answer = Some(given),
+                Action::Resolve { job, .. } => {
+                    let (bad, good) = (revision(self.commits), Some(revision(0)));
+                    let resolution = Resolution { bad, good, releases: vec![] };
+                    self.tell(Event::Resolved { job, result: Ok(Box::new(resolution)) });
+                }
+                Action::LoadHistory { job, .. } => {
+                    let history = line(self.commits);
+                    self.tell(Event::HistoryLoaded { job, result: Ok(Box::new(history)) });
+                }
+                Action::Identify { job, revision: id, .. } => {
+                    let index = u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"));
+                    self.tell(Event::Identified { job, revision: id, result: Ok(revision(index)) });
+                }
+                Action::Describe { job, .. } => {
+                    self.tell(Event::Described { job, result: Ok(None) });
+                }
+            }
+        }
+        answer
+    }
+
+    /// Runs until every job has ended, for `limit` of virtual time at most.
+    pub fn run(&mut self, limit: Duration) {
+        let end = self.now + limit;
+        while self.now < end && self.farm.jobs().iter().any(|job| job.ended.is_none()) {
+            self.now = self.now + Duration::from_millis(250);
+            self.step();
+            self.check_holders();
+        }
+    }
+
+    pub fn job(&self, id: &JobId) -> JobView {
+        self.farm.job(id).expect("the job is known")
+    }
+
+    pub fn step(&mut self) {
+        if self.dice.roll(4000) < self.faults.restart_permille {
+            self.restart();
+        }
+        if self.farm.next_deadline().is_some_and(|at| at <= self.now) {
+            self.tell(Event::Tick);
+        }
+        self.deliver();
+        for index in 0..self.agents.len() {
+            if self.dice.roll(4000) < self.faults.agent_death_permille {
+                self.kill(index);
+            }
+            self.agent_step(index);
+        }
+    }
+
+    pub fn kill(&mut self, index: usize) {
+        let session = self.session();
+        let agent = &mut self.agents[index];
+        agent.session = session;
+        agent.sequence = 0;
+        agent.held.clear();
+        agent.next_sync = self.now + Duration::from_secs(1);
+    }
+
+    /// The coordinator dies with all it knew but its facts, and what was on the wire to it.
+    pub fn restart(&mut self) {
+        self.wire.retain(|(_, message)| matches!(message, Message::Agent(..)));
+        let (farm, actions) = Farm::restore(Config::default(), self.facts.clone(), self.now);
+        self.farm = farm;
+        self.act(actions);
+    }
+
+    fn send(&mut self, message: impl Fn() -> Message) {
+        let copies = if self.dice.chance(self.faults.lost) {
+            0
+        } else if self.dice.chance(self.faults.repeated) {
+            2
+        } else {
+            1
+        };
+        for _ in 0..copies {
+            let delay = self.dice.roll(self.faults.delay_ms + 1);
+            self.wire.push((self.now + Duration::from_millis(delay), message()));
+        }
+    }
+
+    fn deliver(&mut self) {
+        let now = self.now;
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|(at, _)| *at <= now);
+        self.wire = later;
+        for (_, message) in due {
+            match message {
+                Message::Farm(ToFarm::Sync(sync, sent)) => self.farm_hears(sync, sent),
+                Message::Farm(ToFarm::Complete { agent, session, attempt, item, end }) => {
+                    let index = self.agents.iter().position(|it| it.id == agent).expect("known");
+                    let end = Box::new(end);
+                    let answer = self.tell(Event::Completed { agent, session, attempt, item, end });
+                    assert!(matches!(answer, Some(Answer::Complete(_))), "{answer:?}");
+                    self.send(|| Message::Agent(index, ToAgent::Acknowledged { session, attempt }));
+                }
+                Message::Agent(index, message) => self.agent_hears(index, message),
+            }
+        }
+    }
+
+    fn farm_hears(&mut self, sync: Sync, sent: Timestamp) {
+        let (agent, session) = (sync.agent.clone(), sync.session);
+        let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
+        let index = self.agents.iter().position(|it| it.id == agent).expect("known");
+        if let Some(Answer::Superseded) = self.tell(Event::Synced(sync)) {
+            return;
+        }
+        let assignments = self.farm.desired(&agent).assignments;
+        let revoked = self.farm.revoked(&agent, &held);
+        self.send(|| {
+            let (assignments, revoked) = (assignments.clone(), revoked.clone());
+            Message::Agent(index, ToAgent::Hold { session, assignments, revoked, sent })
+        });
+    }
+
+    fn agent_hears(&mut self, index: usize, message: ToAgent) {
+        let now = self.now;
+        let lasts = Duration::from_millis(2000 + self.dice.roll(60_000));
+        let agent = &mut self.agents[index];
+        match message {
+            ToAgent::Acknowledged { session, attempt } if session == agent.session => {
+                agent.held.remove(&attempt);
+                agent.next_sync = now;
+            }
+            ToAgent::Hold { session, assignments, revoked, sent } if session == agent.session => {
+                agent.confirmed_until = agent.confirmed_until.max(sent + Duration::from_secs(25));
+                for attempt in revoked {
+                    agent.held.remove(&attempt);
+                }
+                for assignment in assignments {
+                    // An answer that travelled for longer than the lease grants nothing any more.
+                    let fresh = sent + Duration::from_secs(25) > now;
+                    let busy = agent.held.values().any(|held| held.assignment.slot == assignment.slot);
+                    if fresh && !busy {
+                        let quick = matches!(assignment.item, ItemKey::Run(..));
+                        let done_at = now + if quick { Duration::from_secs(2) } else { lasts };
+                        agent.held.insert(assignment.attempt, InHand { assignment, done_at, end: None });
+                        agent.next_sync = now;
+                    }
+                }
+            }
+            ToAgent::Acknowledged { .. } | ToAgent::Hold { .. } => {}
+        }
+    }
+
+    fn agent_step(&mut self, index: usize) {
+        let (now, culprit) = (self.now, self.culprit);
+        let infra = self.dice.chance(self.faults.infra);
+        let agent = &mut self.agents[index];
+        if agent.confirmed_until <= now {
+            // Work stops; what is done goes on being reported.
+            agent.held.retain(|_, held| held.end.is_some());
+        }
+        let mut built = Vec::new();
+        for held in agent.held.values_mut().filter(|held| held.end.is_none() && held.done_at <= now) {
+            let reason = "the dice say so".into();
+            let end = match infra {
+                true => AttemptEnd::Infra(Infra { class: InfraClass::Internal, reason }),
+                false => AttemptEnd::Done(carry_out(&held.assignment, culprit)),
+            };
+            if matches!((&held.assignment.item, &end), (ItemKey::Build(_), AttemptEnd::Done(_))) {
+                built.push(held.assignment.item.clone());
+            }
+            held.end = Some(end);
+            agent.next_sync = now;
+        }
+        for item in built {
+            *self.built.entry(item).or_default() += 1;
+        }
+        if self.agents[index].next_sync <= now {
+            self.speak(index);
+        }
+    }
+
+    /// A sync, and a repeated completion for everything that is done.
+    fn speak(&mut self, index: usize) {
+        let agent = &mut self.agents[index];
+        agent.sequence += 1;
+        agent.next_sync = self.now + Duration::from_secs(8);
+        let sync = Sync {
+            agent: agent.id.clone(),
+            session: agent.session,
+            sequence: agent.sequence,
+            info: AgentInfo {
+                slots: vec![Slot { cores: 2, memory_mib: 4096 }],
+                images: vec!["sha256:gcc".into()],
+                can_build: true,
+                can_boot: true,
+                ..AgentInfo::default()
+            },
+            holding: agent
+                .held
+                .values()
+                .map(|held| Holding {
+                    attempt: held.assignment.attempt,
+                    item: held.assignment.item.clone(),
+                    slot: held.assignment.slot,
+                    activity: String::new(),
+                })
+                .collect(),
+            have: vec![],
+            draining: false,
+        };
+        let completions: Vec<_> = agent
+            .held
+            .values()
+            .filter_map(|held| Some((held.assignment.attempt, held.assignment.item.clone(), held.end.clone()?)))
+            .collect();
+        let (id, session, now) = (agent.id.clone(), agent.session, self.now);
+        self.send(|| Message::Farm(ToFarm::Sync(sync.clone(), now)));
+        for (attempt, item, end) in completions {
+            self.send(|| {
+                let (agent, item, end) = (id.clone(), item.clone(), end.clone());
+                Message::Farm(ToFarm::Complete { agent, session, attempt, item, end })
+            });
+        }
+    }
+
+    /// No item is worked on by two agents at once.
+    fn check_holders(&self) {
+        let mut working = BTreeSet::new();
+        for agent in &self.agents {
+            for held in agent.held.values().filter(|held| held.end.is_none()) {
+                assert!(
+                    working.insert(&held.assignment.item),
+                    "{} has two live holders at {:?}",
+                    held.assignment.item,
+                    self.now
+                );
+            }
+        }
+    }
+}
+
+/// A straight line of commits 1..=n over the good end 0.
+fn line(commits: u32) -> History {
+    let commit = |index: u32| Commit {
+        id: commit_id(index),
+        tree: tree_id(index),
+        parents: if index == 1 { vec![] } else { vec![index - 2] },
+        outside: if index == 1 { vec![commit_id(0)] } else { vec![] },
+        time: i64::from(index),
+        subject: format!("commit {index}"),
+    };
+    History::new((1..=commits).map(commit).collect()).expect("a line is a history")
+}
+
+fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
+    match &assignment.work {
+        Work::Toolchain { .. } => Product::Toolchain(ToolchainFacts {
+            image_id: "sha256:gcc".into(),
+            gcc: "gcc 10".into(),
+            ld: "ld 2".into(),
+        }),
+        Work::Reproducer { .. } => Product::Reproducer(ReproducerOutcome::Ready(artifact("executable"))),
+        Work::Build(work) => {
+            let index = index_of(&work.tree);
+            let image = Artifact { digest: kernel_digest(index), size: 1 };
+            let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: kernel_digest(index) };
+            Product::Build(Build { outcome: BuildOutcome::Built(kernel), log: image, duration_ms: 60_000 })
+        }
+        Work::Run(work) => {
+            let index = u32::from_be_bytes(work.kernel.digest.as_bytes()[..4].try_into().expect("32 bytes"));
+            let outcome = if index >= culprit { Outcome::Crashed(vec![target()]) } else { Outcome::Ok };
+            Product::Run(Run { outcome, console: artifact("console"), duration_ms: 2000 })
+        }
+    }
+}
+
+fn kernel_digest(index: u32) -> Digest {
+    let mut bytes = [0x33; 32];
+    bytes[..4].copy_from_slice(&index.to_be_bytes());
+    Digest::from_bytes(bytes)
+}
+
+fn target() -> SeenCrash {
+    let crash = Crash {
+        title: TITLE.into(),
+        alt_titles: vec![],
+        frame: Some("planted_bug".into()),
+        frames: vec!["planted_bug".into()],
+        files: vec![],
+        corrupted: false,
+        panicked: true,
+        first_line: 1,
+        last_line: 2,
+        report: "report".into(),
+    };
+    SeenCrash { phase: Phase::Reproducer, crash }
+}
+
+/// Whether an answer took the completion.
+pub fn recorded(answer: Option<Answer>) -> bool {
+    matches!(answer, Some(Answer::Complete(CompleteAnswer::Recorded)))
+}

@@ -1,0 +1,176 @@
+//! The job file: its errors as a table (testdata/job/errors.txt, `KULPRIT_BLESS=1` writes the
+//! answers), its defaults, and that the manual tells them.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use kulprit_common::id::Digest;
+use kulprit_common::job::file::{Input, JobFile, JobFileError, KEYS, Place, Takes};
+use kulprit_common::job::{ConfigBase, Job, Mode, ReproducerKind, ToolchainChoice};
+
+const PLACE: Place<'static> = Place { dir: "/home/me/jobs", stem: "demo-1" };
+const MINIMAL: [&str; 4] = [
+    "repository = \"linux\"",
+    "bad = \"main\"",
+    "config.make_target = \"tinyconfig\"",
+    "reproducer.c_source = \"repro.c\"",
+];
+
+/// The files there are.
+fn read(input: &Input) -> Result<Vec<u8>, String> {
+    Ok(match input.path.as_str() {
+        "repro.c" => b"int main(void) { return 0; }\n".to_vec(),
+        "run.sh" => b"#!/bin/sh\n".to_vec(),
+        "run.elf" => b"\x7fELF\x02\x01\x01".to_vec(),
+        "my.config" => {
+            b"# by hand\n\nCONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x y\"\nCONFIG_D=0x10\n".to_vec()
+        }
+        "tiny.config" => b"CONFIG_PRINTK=y\n".to_vec(),
+        "blank.c" => b" \n\t\n".to_vec(),
+        "empty.config" => vec![],
+        "remarks.config" => b"# only a remark\n".to_vec(),
+        "yes.config" => b"CONFIG_A=y\n\nCONFIG_B=yes\n".to_vec(),
+        "conflict.config" => b"CONFIG_A=y\n<<<<<<< HEAD\n".to_vec(),
+        "latin.config" => b"CONFIG_A=\"\xe9\"\n".to_vec(),
+        "huge.config" => vec![b'#'; (4 << 20) + 1],
+        _ => return Err("no such file".into()),
+    })
+}
+
+fn resolve(text: &str) -> Result<Job, JobFileError> {
+    Ok(JobFile::parse(text)?.resolve(&PLACE, &mut read)?.0)
+}
+
+/// The minimal file with the case's lines in place of those with the same key; `-key` takes a
+/// line out, and a case that starts with `!` is the whole file.
+fn apply(case: &str) -> String {
+    if let Some(whole) = case.strip_prefix("!\n") {
+        return whole.into();
+    }
+    let key = |line: &str| line.split(" =").next().unwrap_or(line).to_string();
+    let mut lines: Vec<String> = MINIMAL.iter().map(|line| line.to_string()).collect();
+    for edit in case.lines() {
+        let at = key(edit.trim_start_matches('-'));
+        lines.retain(|line| key(line) != at);
+        if !edit.starts_with('-') {
+            lines.push(edit.into());
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[test]
+fn every_mistake_has_its_message() {
+    let path = format!("{}/testdata/job/errors.txt", env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(&path).expect("the table");
+    let mut actual = String::new();
+    for case in table.split("===\n").skip(1) {
+        let text = case.split("--- ").next().unwrap_or(case);
+        let answer = resolve(&apply(text)).map_or_else(|error| error.to_string(), |_| "no error".into());
+        actual.push_str(&format!("===\n{text}--- {answer}\n"));
+    }
+    if std::env::var_os("KULPRIT_BLESS").is_some() {
+        std::fs::write(&path, &actual).expect("testdata can be written");
+    }
+    assert!(!actual.contains("no error"), "a case without a mistake:\n{actual}");
+    assert!(table == actual, "errors.txt differs; now:\n{actual}");
+}
+
+#[test]
+fn the_minimal_file_takes_the_defaults() {
+    let job = resolve(&MINIMAL.join("\n")).expect("valid");
+    assert_eq!((job.name.as_str(), job.repository.as_str()), ("demo-1", "/home/me/jobs/linux"));
+    assert_eq!((job.bad.as_str(), job.good, job.mode), ("main", None, Mode::Cause));
+    assert_eq!((job.kernel.arch.as_str(), job.toolchain), ("x86_64", ToolchainChoice::Auto));
+    assert_eq!((job.runs, job.timeouts, job.machine), Default::default());
+    assert_eq!(job.reproducer.digest, Digest::of(b"int main(void) { return 0; }\n"));
+}
+
+#[test]
+fn every_key_arrives() {
+    let text = r#"
+        name = "other"
+        repository = "https://example.org/linux.git"
+        bad = "v6.2"
+        good = "v6.1"
+        mode = "fix"
+        toolchain = "kulprit/gcc-12@sha256:00"
+        [config]
+        file = "my.config"
+        fragments = ["tiny.config"]
+        arch = "x86_64"
+        make_args = ["W=1"]
+        [reproducer]
+        binary = "run.elf"
+        args = ["-n", "two words"]
+        [target]
+        title = "WARNING in foo"
+        [runs]
+        max = 3
+        first_max = 5
+        [timeouts]
+        build_s = 100
+        settle_ms = 0
+        [machine]
+        memory_mib = 256
+        cpus = 2
+        cmdline = "slub_debug=FZ"
+    "#;
+    let file = JobFile::parse(text).expect("valid");
+    let fields: Vec<String> = file.inputs().into_iter().map(|input| input.field).collect();
+    assert_eq!(fields, ["config.file", "config.fragments[0]", "reproducer.binary"]);
+    let (job, reproducer) = file.resolve(&PLACE, &mut read).expect("valid");
+    assert!(reproducer.starts_with(b"\x7fELF"));
+    assert_eq!((job.name.as_str(), job.repository.as_str()), ("other", "https://example.org/linux.git"));
+    assert_eq!((job.good.as_deref(), job.mode), (Some("v6.1"), Mode::Fix));
+    assert_eq!(job.toolchain, ToolchainChoice::Image("kulprit/gcc-12@sha256:00".into()));
+    assert!(matches!(&job.kernel.config, ConfigBase::File(text) if text.contains("CONFIG_C")));
+    assert_eq!(job.kernel.fragments[0].name, "tiny.config");
+    assert_eq!(job.kernel.make_args, ["W=1"]);
+    assert_eq!((job.reproducer.kind, job.reproducer.args.len()), (ReproducerKind::Binary, 2));
+    assert_eq!(job.target.as_deref(), Some("WARNING in foo"));
+    assert_eq!((job.runs.max, job.runs.first_max), (3, 5));
+    assert_eq!((job.timeouts.build_s, job.timeouts.settle_ms, job.timeouts.boot_s), (100, 0, 300));
+    assert_eq!((job.machine.memory_mib, job.machine.cpus), (256, 2));
+    assert_eq!(job.machine.cmdline, "slub_debug=FZ");
+}
+
+#[test]
+fn relative_paths_start_at_the_job_file() {
+    for (given, path) in [
+        ("linux", "/home/me/jobs/linux"),
+        ("./linux", "/home/me/jobs/linux"),
+        ("../linux", "/home/me/jobs/../linux"),
+        (".", "/home/me/jobs"),
+        ("/src/linux", "/src/linux"),
+        ("file:///src/linux", "file:///src/linux"),
+        ("git@example.org:linux.git", "git@example.org:linux.git"),
+        ("odd/name:here", "/home/me/jobs/odd/name:here"),
+    ] {
+        let job = resolve(&apply(&format!("repository = {given:?}"))).expect("valid");
+        assert_eq!(job.repository, path, "{given}");
+    }
+}
+
+#[test]
+fn the_manual_has_every_key_with_its_range_and_default() {
+    let path = format!("{}/../docs/job-file.md", env!("CARGO_MANIFEST_DIR"));
+    let Ok(manual) = std::fs::read_to_string(&path) else { panic!("no {path}") };
+    let job = serde_json::to_value(resolve(&MINIMAL.join("\n")).expect("valid")).expect("a value");
+    for key in KEYS {
+        let row = manual.lines().find(|line| line.starts_with(&format!("| `{}` |", key.name)));
+        match key.takes {
+            Takes::Table => assert!(manual.contains(&format!("[{}]", key.name)), "{}", key.name),
+            Takes::Text(_) | Takes::Texts => assert!(row.is_some(), "the manual has no row for {}", key.name),
+            Takes::Number { min, max, .. } => {
+                let row = row.unwrap_or_else(|| panic!("the manual has no row for {}", key.name));
+                let default = &job.pointer(&format!("/{}", key.name.replace('.', "/"))).expect("a default");
+                for expected in [format!("{min} to {max}"), format!("| `{default}` |")] {
+                    assert!(row.contains(&expected), "{row} lacks {expected}");
+                }
+            }
+        }
+    }
+    let example =
+        manual.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let file = JobFile::parse(example).expect("the manual's example is valid");
+    assert!(!file.inputs().is_empty());
+}

@@ -1,0 +1,174 @@
+//! Jobs.
+
+use super::{InvalidMessage, Result, digest, enum_map, need};
+use crate::v1;
+use kulprit_common::job::{
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts,
+    ToolchainChoice,
+};
+
+enum_map!(v1::Mode, Mode, mode_out, mode_in, v1::Mode::Unspecified, {
+    Cause => Mode::Cause,
+    Fix => Mode::Fix,
+});
+
+enum_map!(v1::ReproducerKind, ReproducerKind, kind_out, kind_in, v1::ReproducerKind::Unspecified, {
+    CSource => ReproducerKind::CSource,
+    Script => ReproducerKind::Script,
+    Binary => ReproducerKind::Binary,
+});
+
+impl From<Job> for v1::Job {
+    fn from(job: Job) -> Self {
+        v1::Job {
+            name: job.name,
+            repository: job.repository,
+            bad: job.bad,
+            good: job.good,
+            mode: mode_out(job.mode),
+            kernel: Some(job.kernel.into()),
+            toolchain_image: match job.toolchain {
+                ToolchainChoice::Auto => None,
+                ToolchainChoice::Image(image) => Some(image),
+            },
+            reproducer: Some(job.reproducer.into()),
+            target: job.target,
+            runs: Some(v1::Runs { max: job.runs.max, first_max: job.runs.first_max }),
+            timeouts: Some(job.timeouts.into()),
+            machine: Some(job.machine.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Job> for Job {
+    type Error = InvalidMessage;
+    fn try_from(job: v1::Job) -> Result<Self> {
+        let runs = need(job.runs, "job.runs")?;
+        for (field, text) in [("job.repository", &job.repository), ("job.bad", &job.bad)] {
+            if text.is_empty() {
+                return Err(InvalidMessage::Missing(field));
+            }
+        }
+        if runs.max == 0 || runs.first_max == 0 {
+            return Err(InvalidMessage::new("job.runs", "max and first_max must be at least 1"));
+        }
+        Ok(Job {
+            name: job.name,
+            repository: job.repository,
+            bad: job.bad,
+            good: job.good,
+            mode: mode_in(job.mode, "job.mode")?,
+            kernel: need(job.kernel, "job.kernel")?.try_into()?,
+            toolchain: job.toolchain_image.map_or(ToolchainChoice::Auto, ToolchainChoice::Image),
+            reproducer: need(job.reproducer, "job.reproducer")?.try_into()?,
+            target: job.target,
+            runs: Runs { max: runs.max, first_max: runs.first_max },
+            timeouts: need(job.timeouts, "job.timeouts")?.into(),
+            machine: need(job.machine, "job.machine")?.into(),
+        })
+    }
+}
+
+impl From<KernelBuild> for v1::KernelBuild {
+    fn from(kernel: KernelBuild) -> Self {
+        v1::KernelBuild {
+            arch: kernel.arch,
+            config: Some(match kernel.config {
+                ConfigBase::File(text) => v1::kernel_build::Config::ConfigFile(text),
+                ConfigBase::Target(target) => v1::kernel_build::Config::ConfigTarget(target),
+            }),
+            fragments: kernel
+                .fragments
+                .into_iter()
+                .map(|fragment| v1::Fragment { name: fragment.name, text: fragment.text })
+                .collect(),
+            make_args: kernel.make_args,
+        }
+    }
+}
+
+impl TryFrom<v1::KernelBuild> for KernelBuild {
+    type Error = InvalidMessage;
+    fn try_from(kernel: v1::KernelBuild) -> Result<Self> {
+        Ok(KernelBuild {
+            arch: kernel.arch,
+            config: match need(kernel.config, "kernel.config")? {
+                v1::kernel_build::Config::ConfigFile(text) => ConfigBase::File(text),
+                v1::kernel_build::Config::ConfigTarget(target) => ConfigBase::Target(target),
+            },
+            fragments: kernel
+                .fragments
+                .into_iter()
+                .map(|fragment| Fragment { name: fragment.name, text: fragment.text })
+                .collect(),
+            make_args: kernel.make_args,
+        })
+    }
+}
+
+impl From<Reproducer> for v1::Reproducer {
+    fn from(reproducer: Reproducer) -> Self {
+        v1::Reproducer {
+            kind: kind_out(reproducer.kind),
+            name: reproducer.name,
+            digest: reproducer.digest.as_bytes().to_vec(),
+            args: reproducer.args,
+            cflags: reproducer.cflags,
+        }
+    }
+}
+
+impl TryFrom<v1::Reproducer> for Reproducer {
+    type Error = InvalidMessage;
+    fn try_from(reproducer: v1::Reproducer) -> Result<Self> {
+        Ok(Reproducer {
+            kind: kind_in(reproducer.kind, "reproducer.kind")?,
+            name: reproducer.name,
+            digest: digest(&reproducer.digest, "reproducer.digest")?,
+            args: reproducer.args,
+            cflags: reproducer.cflags,
+        })
+    }
+}
+
+impl From<Timeouts> for v1::Timeouts {
+    fn from(t: Timeouts) -> Self {
+        v1::Timeouts {
+            build_s: t.build_s,
+            first_byte_s: t.first_byte_s,
+            boot_s: t.boot_s,
+            settle_ms: t.settle_ms,
+            reproducer_s: t.reproducer_s,
+            linger_ms: t.linger_ms,
+            silence_s: t.silence_s,
+            drain_ms: t.drain_ms,
+        }
+    }
+}
+
+impl From<v1::Timeouts> for Timeouts {
+    fn from(t: v1::Timeouts) -> Self {
+        Timeouts {
+            build_s: t.build_s,
+            first_byte_s: t.first_byte_s,
+            boot_s: t.boot_s,
+            settle_ms: t.settle_ms,
+            reproducer_s: t.reproducer_s,
+            linger_ms: t.linger_ms,
+            silence_s: t.silence_s,
+            drain_ms: t.drain_ms,
+        }
+    }
+}
+
+impl From<Machine> for v1::Machine {
+    fn from(machine: Machine) -> Self {
+        v1::Machine { memory_mib: machine.memory_mib, cpus: machine.cpus, cmdline: machine.cmdline }
+    }
+}
+
+impl From<v1::Machine> for Machine {
+    fn from(machine: v1::Machine) -> Self {
+        Machine { memory_mib: machine.memory_mib, cpus: machine.cpus, cmdline: machine.cmdline }
+    }
+}

@@ -1,0 +1,263 @@
+//! Facts as the journal keeps them: protobuf, so that they evolve.
+
+use crate::convert::{InvalidMessage, Result, artifact, attempt, need, revision, tree};
+use crate::v1;
+use crate::v1::fact::Fact as Wire;
+use kulprit_common::bisect::{Counts, Judgement, Role};
+use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Rendered, Resolution};
+use kulprit_common::farm::item::ItemKey;
+use kulprit_common::history::{Revision, TaggedRelease};
+use kulprit_common::id::{AgentId, JobId};
+use kulprit_common::time::Timestamp;
+use kulprit_common::toolchain::Release;
+use kulprit_common::verdict::Verdict;
+use prost::Message;
+
+/// The word a fact is filed under.
+pub fn kind(fact: &Fact) -> &'static str {
+    match fact {
+        Fact::EpochStarted { .. } => "epoch-started",
+        Fact::JobSubmitted { .. } => "job-submitted",
+        Fact::JobResolved { .. } => "job-resolved",
+        Fact::ItemFinished { .. } => "item-finished",
+        Fact::AttemptFailed { .. } => "attempt-failed",
+        Fact::Judged { .. } => "judged",
+        Fact::JobEnded { .. } => "job-ended",
+    }
+}
+
+pub fn encode(fact: Fact) -> Vec<u8> {
+    v1::Fact { fact: Some(fact.into()) }.encode_to_vec()
+}
+
+pub fn decode(bytes: &[u8]) -> Result<Fact> {
+    let message = v1::Fact::decode(bytes).map_err(|error| InvalidMessage::new("fact", error))?;
+    need(message.fact, "fact")?.try_into()
+}
+
+impl From<Fact> for Wire {
+    fn from(fact: Fact) -> Self {
+        match fact {
+            Fact::EpochStarted { epoch } => Wire::EpochStarted(v1::EpochStarted { epoch }),
+            Fact::JobSubmitted { id, request, at, job, reproducer } => Wire::JobSubmitted(v1::JobSubmitted {
+                job_id: id.to_string(),
+                request,
+                at_ms: at.0,
+                job: Some((*job).into()),
+                reproducer: Some(reproducer.into()),
+            }),
+            Fact::JobResolved { id, resolution } => Wire::JobResolved(v1::JobResolved {
+                job_id: id.to_string(),
+                bad: Some(resolution.bad.into()),
+                good: resolution.good.map(Into::into),
+                releases: resolution.releases.into_iter().map(Into::into).collect(),
+            }),
+            Fact::ItemFinished { item, attempt, agent, at, product } => Wire::ItemFinished(v1::ItemFinished {
+                item: Some(item.into()),
+                attempt: attempt.0,
+                agent: agent.to_string(),
+                at_ms: at.0,
+                product: Some((*product).into()),
+            }),
+            Fact::AttemptFailed { item, attempt, agent, at, infra } => Wire::AttemptFailed(v1::AttemptFailed {
+                item: Some(item.into()),
+                attempt: attempt.0,
+                agent: agent.to_string(),
+                at_ms: at.0,
+                infra: Some(infra.into()),
+            }),
+            Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
+            Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
+                job_id: id.to_string(),
+                at_ms: at.0,
+                kind: end.kind,
+                culprit: end.culprit.map(|id| id.to_string()).unwrap_or_default(),
+                message: end.message,
+                field: end.field,
+                log: rendered.log,
+                replay: rendered.replay,
+                json: rendered.json,
+                summary: rendered.summary,
+            }),
+        }
+    }
+}
+
+impl TryFrom<Wire> for Fact {
+    type Error = InvalidMessage;
+    fn try_from(wire: Wire) -> Result<Self> {
+        Ok(match wire {
+            Wire::EpochStarted(it) => Fact::EpochStarted { epoch: it.epoch },
+            Wire::JobSubmitted(it) => Fact::JobSubmitted {
+                id: job_id(&it.job_id)?,
+                request: it.request,
+                at: Timestamp(it.at_ms),
+                job: Box::new(need(it.job, "job")?.try_into()?),
+                reproducer: artifact(it.reproducer, "reproducer")?,
+            },
+            Wire::JobResolved(it) => Fact::JobResolved {
+                id: job_id(&it.job_id)?,
+                resolution: Box::new(Resolution {
+                    bad: need(it.bad, "bad")?.try_into()?,
+                    good: it.good.map(TryInto::try_into).transpose()?,
+                    releases: it.releases.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
+                }),
+            },
+            Wire::ItemFinished(it) => Fact::ItemFinished {
+                item: need(it.item, "item")?.try_into()?,
+                attempt: attempt(it.attempt),
+                agent: agent_id(&it.agent)?,
+                at: Timestamp(it.at_ms),
+                product: Box::new(need(it.product, "product")?.try_into()?),
+            },
+            Wire::AttemptFailed(it) => Fact::AttemptFailed {
+                item: need(it.item, "item")?.try_into()?,
+                attempt: attempt(it.attempt),
+                agent: agent_id(&it.agent)?,
+                at: Timestamp(it.at_ms),
+                infra: need(it.infra, "infra")?.try_into()?,
+            },
+            Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: judged_in(it)? },
+            Wire::JobEnded(it) => Fact::JobEnded {
+                id: job_id(&it.job_id)?,
+                at: Timestamp(it.at_ms),
+                end: EndSummary {
+                    kind: it.kind,
+                    culprit: match it.culprit.is_empty() {
+                        true => None,
+                        false => {
+                            Some(it.culprit.parse().map_err(|error| InvalidMessage::new("culprit", error))?)
+                        }
+                    },
+                    message: it.message,
+                    field: it.field,
+                },
+                rendered: Box::new(Rendered {
+                    log: it.log,
+                    replay: it.replay,
+                    json: it.json,
+                    summary: it.summary,
+                }),
+            },
+        })
+    }
+}
+
+fn job_id(text: &str) -> Result<JobId> {
+    text.parse().map_err(|error| InvalidMessage::new("job_id", error))
+}
+
+fn agent_id(text: &str) -> Result<AgentId> {
+    text.parse().map_err(|error| InvalidMessage::new("agent", error))
+}
+
+fn release(text: &str) -> Result<Release> {
+    text.parse().map_err(|error: String| InvalidMessage::new("release", error))
+}
+
+impl From<Revision> for v1::Revision {
+    fn from(revision: Revision) -> Self {
+        v1::Revision {
+            id: revision.id.as_bytes().to_vec(),
+            tree: revision.tree.as_bytes().to_vec(),
+            subject: revision.subject,
+            release: revision.release.map(|release| release.to_string()),
+        }
+    }
+}
+
+impl TryFrom<v1::Revision> for Revision {
+    type Error = InvalidMessage;
+    fn try_from(it: v1::Revision) -> Result<Self> {
+        Ok(Revision {
+            id: revision(&it.id, "revision.id")?,
+            tree: tree(&it.tree, "revision.tree")?,
+            subject: it.subject,
+            release: it.release.as_deref().map(release).transpose()?,
+        })
+    }
+}
+
+impl From<TaggedRelease> for v1::TaggedRelease {
+    fn from(tagged: TaggedRelease) -> Self {
+        v1::TaggedRelease {
+            tag: tagged.tag,
+            release: tagged.release.to_string(),
+            revision: Some(tagged.revision.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::TaggedRelease> for TaggedRelease {
+    type Error = InvalidMessage;
+    fn try_from(it: v1::TaggedRelease) -> Result<Self> {
+        Ok(TaggedRelease {
+            tag: it.tag,
+            release: release(&it.release)?,
+            revision: need(it.revision, "revision")?.try_into()?,
+        })
+    }
+}
+
+fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
+    let Judgement { revision, role, verdict, counts, narrowed } = judged.judgement;
+    let (role, tag) = match role {
+        Role::Start => ("start", String::new()),
+        Role::GoodEnd => ("good-end", String::new()),
+        Role::Release(tag) => ("release", tag),
+        Role::Search => ("search", String::new()),
+        Role::Certify => ("certify", String::new()),
+    };
+    let verdict = match verdict {
+        Verdict::Good => "good",
+        Verdict::Bad => "bad",
+        Verdict::Skip => "skip",
+    };
+    v1::Judged {
+        job_id: id.to_string(),
+        revision: revision.as_bytes().to_vec(),
+        subject: judged.subject,
+        role: role.into(),
+        tag,
+        verdict: verdict.into(),
+        target: counts.target,
+        ok: counts.ok,
+        other: counts.other,
+        failed: counts.failed,
+        narrowed,
+        build: judged.build.map(Into::into),
+        runs: judged.runs.into_iter().map(Into::into).collect(),
+        unavailable: judged.unavailable.unwrap_or_default(),
+    }
+}
+
+fn judged_in(it: v1::Judged) -> Result<Judged> {
+    let role = match it.role.as_str() {
+        "start" => Role::Start,
+        "good-end" => Role::GoodEnd,
+        "release" => Role::Release(it.tag),
+        "search" => Role::Search,
+        "certify" => Role::Certify,
+        other => return Err(InvalidMessage::new("judged.role", format!("unknown role {other:?}"))),
+    };
+    let verdict = match it.verdict.as_str() {
+        "good" => Verdict::Good,
+        "bad" => Verdict::Bad,
+        "skip" => Verdict::Skip,
+        other => return Err(InvalidMessage::new("judged.verdict", format!("unknown verdict {other:?}"))),
+    };
+    let counts = Counts { target: it.target, ok: it.ok, other: it.other, failed: it.failed };
+    Ok(Judged {
+        judgement: Judgement {
+            revision: revision(&it.revision, "judged.revision")?,
+            role,
+            verdict,
+            counts,
+            narrowed: it.narrowed,
+        },
+        subject: it.subject,
+        build: it.build.map(ItemKey::try_from).transpose()?,
+        runs: it.runs.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
+        unavailable: Some(it.unavailable).filter(|reason| !reason.is_empty()),
+    })
+}

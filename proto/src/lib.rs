@@ -1,0 +1,15 @@
+//! Speaks: the generated services, and the conversions between the wire and `kulprit-common`.
+//!
+//! Outside input enters through `convert` (`TryFrom`, errors name the field) and nowhere else.
+
+pub mod convert;
+pub mod journal;
+
+/// The generated code of package `kulprit.v1`.
+#[allow(clippy::all, clippy::pedantic)]
+pub mod v1 {
+    tonic::include_proto!("kulprit.v1");
+}
+
+/// The largest message either side takes: a reproducer with its job, or a crash-laden outcome.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 20;

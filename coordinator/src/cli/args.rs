@@ -1,0 +1,284 @@
+//! What can be typed: commands, flags with their units and defaults, examples.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    the culprit was found and certified (other commands: done)
+  1    internal error, or the coordinator cannot be reached
+  2    bad input: the job file, an option, a revision, an unknown job
+  3    suspects only
+  4    not reproduced, or the bad end does not build or boot
+  5    the good end is bad, the oldest release has the bug, or it is not fixed
+  6    blocked by something outside the kernel, or cancelled
+  130  interrupted";
+
+const TOP_EXAMPLES: &str = "\
+Examples:
+  kulprit doctor                      see whether this machine can build and boot
+  kulprit run job.toml                search on this machine, with two agents
+  kulprit bisect start job.toml       hand the job to a coordinator that is running
+  kulprit bisect watch JOB            follow it
+
+Files: docs/job-file.md describes job files, docs/results.md what comes out.
+NO_COLOR is respected; progress bars are drawn on a terminal only.";
+
+/// Finds the commit that broke (or fixed) a Linux kernel, and says how sure it is.
+#[derive(Debug, Parser)]
+#[command(name = "kulprit", version, after_help = TOP_EXAMPLES, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a job on this machine: a coordinator and agents of its own, gone when it is done
+    Run(RunArgs),
+    /// Submit, follow and read jobs of a coordinator
+    #[command(subcommand_required = true)]
+    Bisect {
+        #[command(subcommand)]
+        command: BisectCommand,
+    },
+    /// See the agents of a coordinator
+    #[command(subcommand_required = true)]
+    Agent {
+        #[command(subcommand)]
+        command: AgentCommand,
+    },
+    /// Check what this machine needs to build and boot kernels, and say what to do
+    Doctor(DoctorArgs),
+    /// Print a shell's completion script
+    #[command(after_help = "Example:\n  kulprit completions bash > /etc/bash_completion.d/kulprit")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write man pages
+    #[command(after_help = "Example:\n  kulprit man /usr/local/share/man/man1")]
+    Man {
+        /// Directory for the pages; made if absent
+        dir: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BisectCommand {
+    /// Submit a job
+    Start(StartArgs),
+    /// Follow a job to its end; the exit code is by ending
+    Watch(WatchArgs),
+    /// List jobs, newest first
+    List(ListArgs),
+    /// Show a job: its state, its revisions, and its result once there is one
+    Show(ShowArgs),
+    /// Print a job's bisection log, its git replay text, or the log of a build or run
+    Log(LogArgs),
+    /// End a job before it is done
+    Cancel(CancelArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// List agents and what their slots do
+    List(AgentListArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Table,
+    /// For programs: one JSON value on standard output
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Output {
+    /// Form of the output
+    #[arg(short = 'o', long = "output", value_enum, default_value = "table", value_name = "FORM")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct To {
+    /// The coordinator's address; without TLS only this machine's is dialled
+    #[arg(long, env = "KULPRIT_COORDINATOR", default_value = "http://127.0.0.1:7453", value_name = "URL")]
+    pub coordinator: String,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  kulprit run job.toml
+  kulprit run job.toml --agents 4 --slot-cores 8 --out result
+  kulprit run job.toml --state /srv/search     the same command again goes on, or shows the result
+  kulprit run job.toml -o json | jq -r .finding.revision
+
+Settings of the agents that have no flag here are taken from the environment, such as
+KULPRIT_ACCELERATOR=tcg, KULPRIT_QEMU and KULPRIT_DISK_MIN_MIB; see `kulprit-agent --help`.
+Ctrl-C stops everything within 10 s and prints the command that resumes.";
+
+#[derive(Clone, Debug, Args)]
+#[command(after_help = format!("{RUN_EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct RunArgs {
+    /// The job file (TOML)
+    #[arg(value_name = "JOB.toml")]
+    pub job: PathBuf,
+    /// Directory for journal, work trees and logs; kept, and taken up again by the next run
+    /// [default: a temporary one, removed when the culprit is found]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Agents to start, each with one slot
+    #[arg(long, default_value_t = 2, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub agents: u32,
+    /// Directory for what runs share: git mirrors, compiler caches
+    /// [default: XDG_CACHE_HOME/kulprit or ~/.cache/kulprit]
+    #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Directory for summary, log, replay text and JSON
+    /// [default: STATE/results/ID; without --state ./kulprit-NAME-ID]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Cores of one slot; an agent uses idle ones besides [default: the agent's, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub slot_cores: Option<u32>,
+    /// Keep the temporary state directory, whatever the ending
+    #[arg(long)]
+    pub keep: bool,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = format!("Example:\n  kulprit bisect start job.toml --watch\n\n{EXIT_CODES}"))]
+pub struct StartArgs {
+    /// The job file (TOML)
+    #[arg(value_name = "JOB.toml")]
+    pub job: PathBuf,
+    /// Follow the job to its end; the exit code is by ending
+    #[arg(long)]
+    pub watch: bool,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct WatchArgs {
+    /// The job's id
+    pub job: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// The job's id
+    pub job: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+const LOG_EXAMPLES: &str = "\
+Examples:
+  kulprit bisect log JOB --follow
+  kulprit bisect log JOB --replay > replay.txt && git bisect replay replay.txt
+  kulprit bisect log JOB --attempt 100000003 --follow    the id is in `kulprit agent list`";
+
+#[derive(Debug, Args)]
+#[command(after_help = LOG_EXAMPLES)]
+pub struct LogArgs {
+    /// The job's id
+    pub job: String,
+    /// Go on printing what is added, until the end
+    #[arg(short, long, conflicts_with = "replay")]
+    pub follow: bool,
+    /// Print the text for `git bisect replay` instead
+    #[arg(long)]
+    pub replay: bool,
+    /// Print the build log or console of this attempt instead
+    #[arg(long, value_name = "ID", conflicts_with = "replay")]
+    pub attempt: Option<String>,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The job's id
+    pub job: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct AgentListArgs {
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kulprit doctor\n  kulprit doctor job.toml --state /srv/search -o json\n\n\
+    Exit codes: 0 where nothing failed (warnings are allowed), 1 where something did."
+)]
+pub struct DoctorArgs {
+    /// A job file to check as well
+    #[arg(value_name = "JOB.toml")]
+    pub job: Option<PathBuf>,
+    /// Directory where state would be kept [default: where `kulprit run` makes its temporary ones]
+    #[arg(long, value_name = "DIR")]
+    pub state: Option<PathBuf>,
+    /// Directory for what runs share [default: XDG_CACHE_HOME/kulprit or ~/.cache/kulprit]
+    #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definitions_are_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_argument_has_help() {
+        fn check(command: &clap::Command, path: &str) {
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{path} {}", argument.get_id());
+            }
+            for below in command.get_subcommands() {
+                assert!(below.get_about().is_some(), "{path} {}", below.get_name());
+                check(below, &format!("{path} {}", below.get_name()));
+            }
+        }
+        check(&Cli::command(), "kulprit");
+    }
+}

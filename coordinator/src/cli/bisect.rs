@@ -1,0 +1,142 @@
+//! `kulprit bisect …`: one function per command.
+
+use super::args::{CancelArgs, Format, ListArgs, LogArgs, Output, ShowArgs, StartArgs, To, WatchArgs};
+use super::client::Coordinator;
+use super::ending::exit_code;
+use super::failure::Failure;
+use super::screen::Screen;
+use super::signals::Signals;
+use super::submission::Submission;
+use super::watching::{self, News};
+use super::{follow, json, tables};
+use serde_json::{Value, json};
+use std::io::Write as _;
+
+pub async fn start(args: StartArgs) -> Result<u8, Failure> {
+    let submission = Submission::load(&args.job)?;
+    let mut coordinator = Coordinator::dial(&args.to.coordinator)?;
+    let request = format!("start-{}", uuid::Uuid::now_v7());
+    let job = coordinator.submit(submission.request(request)).await?.job;
+    if args.watch {
+        return watch_job(coordinator, &job, &args.to, args.output).await;
+    }
+    let hint = format!("job {job} submitted; follow it with\n  {}\n", watch_command(&job, &args.to));
+    print(args.output, || hint.clone(), || json!({ "job": job }))?;
+    Ok(0)
+}
+
+pub async fn watch(args: WatchArgs) -> Result<u8, Failure> {
+    let coordinator = Coordinator::dial(&args.to.coordinator)?;
+    watch_job(coordinator, &args.job, &args.to, args.output).await
+}
+
+async fn watch_job(mut coordinator: Coordinator, job: &str, to: &To, output: Output) -> Result<u8, Failure> {
+    let mut signals = Signals::listen()?;
+    let (_sender, news) = watching::follow(coordinator.clone(), job.to_owned());
+    let mut screen = Screen::new();
+    screen.say(&format!("job {job}"));
+    let ended = tokio::select! {
+        ended = follow::to_the_end(&mut coordinator, job, news, &mut screen) => ended,
+        () = signals.next() => Err(Failure::Interrupted(format!(
+            "no longer watching; the job goes on. To watch it again:\n  {}",
+            watch_command(job, to)
+        ))),
+    };
+    screen.close();
+    follow::conclude(&ended?, &[], output)
+}
+
+fn watch_command(job: &str, to: &To) -> String {
+    format!("kulprit bisect watch {job} --coordinator {}", to.coordinator)
+}
+
+pub async fn list(args: ListArgs) -> Result<u8, Failure> {
+    let jobs = Coordinator::dial(&args.to.coordinator)?.list().await?;
+    print(args.output, || tables::jobs(&jobs, tables::now_ms()), || json::jobs(&jobs))?;
+    Ok(0)
+}
+
+pub async fn show(args: ShowArgs) -> Result<u8, Failure> {
+    let view = Coordinator::dial(&args.to.coordinator)?.get(&args.job).await?;
+    print(args.output, || tables::job(&view, tables::now_ms()), || json::job(&view))?;
+    Ok(0)
+}
+
+pub async fn cancel(args: CancelArgs) -> Result<u8, Failure> {
+    let view = Coordinator::dial(&args.to.coordinator)?.cancel(&args.job).await?;
+    print(args.output, || format!("job {} is cancelled\n", view.id), || json::job(&view))?;
+    Ok(0)
+}
+
+pub async fn log(args: LogArgs) -> Result<u8, Failure> {
+    if args.output.format == Format::Json && (args.follow || args.attempt.is_some()) {
+        return Err(Failure::Input("-o json: does not go with --follow or --attempt, which stream text".into()));
+    }
+    let mut coordinator = Coordinator::dial(&args.to.coordinator)?;
+    if let Some(attempt) = &args.attempt {
+        let attempt = u64::from_str_radix(attempt, 16).map_err(|_| {
+            Failure::Input(format!(
+                "--attempt {attempt}: is not an attempt id (hexadecimal, see `kulprit agent list`)"
+            ))
+        })?;
+        return attempt_log(coordinator, attempt, args.follow).await;
+    }
+    if args.follow {
+        return follow_log(coordinator, args.job).await;
+    }
+    let view = coordinator.get(&args.job).await?;
+    let text = if args.replay { view.replay } else { view.log };
+    let key = if args.replay { "replay" } else { "log" };
+    print(args.output, || text.clone(), || json!({ "job": view.id, key: text }))?;
+    Ok(0)
+}
+
+async fn follow_log(coordinator: Coordinator, job: String) -> Result<u8, Failure> {
+    let mut asked = coordinator.clone();
+    let (sender, mut news) = watching::follow(coordinator, job.clone());
+    // Held by the other side alone, the channel closes when that has no more to say.
+    drop(sender);
+    while let Some(news) = news.recv().await {
+        match news {
+            News::Update(update) => write_text(&update.log)?,
+            News::Said(line) => eprintln!("{line}"),
+            News::Failed(failure) => return Err(failure),
+        }
+    }
+    Ok(exit_code(&asked.get(&job).await?))
+}
+
+async fn attempt_log(mut coordinator: Coordinator, attempt: u64, follow: bool) -> Result<u8, Failure> {
+    let mut stream = coordinator.read_log(attempt, follow).await?;
+    let mut stdout = std::io::stdout().lock();
+    loop {
+        match stream.message().await {
+            Ok(Some(chunk)) => {
+                stdout.write_all(&chunk.data).and_then(|()| stdout.flush()).map_err(Failure::output)?;
+            }
+            Ok(None) => return Ok(0),
+            Err(status) => return Err(coordinator.failure(&status)),
+        }
+    }
+}
+
+/// Prints one or the other form.
+pub fn print(
+    output: Output,
+    text: impl FnOnce() -> String,
+    value: impl FnOnce() -> Value,
+) -> Result<(), Failure> {
+    match output.format {
+        Format::Table => write_text(&text()),
+        Format::Json => write_json(&value()),
+    }
+}
+
+pub fn write_json(value: &Value) -> Result<(), Failure> {
+    write_text(&format!("{value:#}\n"))
+}
+
+pub fn write_text(text: &str) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(Failure::output)
+}

@@ -1,0 +1,57 @@
+//! Why a command came to no result: the user's mistake, ours, or an interruption.
+
+use kulprit_common::report::ending::{EXIT_BAD_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED};
+use std::io;
+use std::process::ExitCode;
+
+#[derive(Debug)]
+pub enum Failure {
+    /// What the user gave is at fault; the message names it.
+    Input(String),
+    /// A bug of ours, or something is out of reach.
+    Internal(anyhow::Error),
+    /// Ctrl-C or SIGTERM; the message says how to go on.
+    Interrupted(String),
+    /// The reader of our output has gone: there is nobody to tell.
+    ReaderGone,
+}
+
+impl Failure {
+    /// Fits behind "failed to".
+    pub fn internal(what: impl Into<String>, error: impl Into<anyhow::Error>) -> Self {
+        Failure::Internal(error.into().context(what.into()))
+    }
+
+    /// An error in writing to standard output.
+    pub fn output(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::ReaderGone,
+            _ => Failure::internal("write the output", error),
+        }
+    }
+
+    /// Says it on standard error; the exit code tells the kinds apart.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Failure::Input(message) => {
+                eprintln!("error: {message}");
+                ExitCode::from(EXIT_BAD_INPUT)
+            }
+            Failure::Internal(error) => {
+                eprintln!("error: failed to {error:#}");
+                ExitCode::from(EXIT_INTERNAL)
+            }
+            Failure::Interrupted(message) => {
+                eprintln!("{message}");
+                ExitCode::from(EXIT_INTERRUPTED)
+            }
+            Failure::ReaderGone => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Internal(error)
+    }
+}

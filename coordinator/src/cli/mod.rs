@@ -1,0 +1,64 @@
+//! The `kulprit` command: what people type, and what they see. It talks gRPC and nothing else.
+//!
+//! `args` says what can be typed; a command's module does it; `story` and `tables` render, purely.
+
+mod agents;
+mod args;
+mod bisect;
+mod client;
+mod doctor;
+mod ending;
+mod failure;
+mod follow;
+mod json;
+mod manual;
+mod results;
+mod run;
+mod screen;
+mod signals;
+mod story;
+mod submission;
+mod tables;
+mod watching;
+
+use args::{AgentCommand, BisectCommand, Cli, Command};
+use clap::Parser as _;
+use failure::Failure;
+use std::process::ExitCode;
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One thread: children are tied to the thread that starts them, and this one lives as long
+    // as the process.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::internal("start the runtime", error).report(),
+    };
+    let ended = runtime.block_on(dispatch(cli.command));
+    runtime.shutdown_background();
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<u8, Failure> {
+    match command {
+        Command::Run(args) => run::run(args).await,
+        Command::Bisect { command } => match command {
+            BisectCommand::Start(args) => bisect::start(args).await,
+            BisectCommand::Watch(args) => bisect::watch(args).await,
+            BisectCommand::List(args) => bisect::list(args).await,
+            BisectCommand::Show(args) => bisect::show(args).await,
+            BisectCommand::Log(args) => bisect::log(args).await,
+            BisectCommand::Cancel(args) => bisect::cancel(args).await,
+        },
+        Command::Agent { command } => match command {
+            AgentCommand::List(args) => agents::list(args).await,
+        },
+        Command::Doctor(args) => doctor::doctor(args).await,
+        Command::Completions { shell } => manual::completions(shell),
+        Command::Man { dir } => manual::pages(&dir),
+    }
+}

@@ -1,0 +1,124 @@
+//! `kulprit run`: a coordinator and agents of its own as child processes, one job, one result.
+
+mod children;
+mod local_farm;
+mod places;
+mod resume;
+
+use super::args::RunArgs;
+use super::client::Coordinator;
+use super::ending::{exit_code, is_worth_another_try};
+use super::failure::Failure;
+use super::screen::Screen;
+use super::signals::Signals;
+use super::submission::Submission;
+use super::{follow, results, watching};
+use kulprit_common::report::ending::EXIT_BAD_INPUT;
+use kulprit_proto::v1;
+use local_farm::LocalFarm;
+pub use local_farm::program;
+use places::Places;
+pub use places::{cache_dir, temporary_base};
+
+/// Jobs of one content in one state directory: each but the last was refused, blocked or cancelled.
+const TRIES_MAX: u32 = 1000;
+
+pub async fn run(args: RunArgs) -> Result<u8, Failure> {
+    let submission = Submission::load(&args.job)?;
+    let programs = local_farm::Programs::find()?;
+    let mut signals = Signals::listen()?;
+    let places = Places::prepare(&args)?;
+    let mut screen = Screen::new();
+    screen.say(&format!("state in {}", places.state.display()));
+
+    let mut farm = LocalFarm::new(programs, &args, &places);
+    let ended = tokio::select! {
+        ended = search(&mut farm, &submission, &mut screen) => ended,
+        () = signals.next() => Err(Failure::Interrupted(resume::message(&args, &places))),
+    };
+    if matches!(ended, Err(Failure::Interrupted(_))) {
+        screen.say("stopping everything; once more kills it");
+    }
+    screen.close();
+    // The result is told before the farm is taken down, which may take some seconds.
+    let told = ended.and_then(|view| tell(&args, &submission, &places, &view));
+    tokio::select! {
+        () = farm.stop() => {}
+        () = signals.next() => farm.kill().await,
+    }
+    tidy(&args, &places, &told);
+    told
+}
+
+/// Brings the farm up, submits, and follows the job to its end.
+async fn search(
+    farm: &mut LocalFarm,
+    submission: &Submission,
+    screen: &mut Screen,
+) -> Result<v1::JobView, Failure> {
+    let url = farm.start_coordinator(screen).await?;
+    let mut coordinator = Coordinator::dial(&url)?;
+    let (view, is_new) = submit(&mut coordinator, submission).await?;
+    if view.end.is_some() {
+        screen.say(&format!("job {} has ended before; another --state searches anew", view.id));
+        return Ok(view);
+    }
+    let verb = if is_new { "submitted" } else { "taken up again" };
+    screen.say(&format!("job {} {verb}, coordinator at {url}", view.id));
+    farm.start_agents(&url)?;
+    let (say, news) = watching::follow(coordinator.clone(), view.id.clone());
+    tokio::select! {
+        ended = follow::to_the_end(&mut coordinator, &view.id, news, screen) => ended,
+        given_up = farm.keep_alive(&say) => Err(given_up),
+    }
+}
+
+/// The job of this content: an open or finished one is taken up, one that came to nothing is not.
+async fn submit(
+    coordinator: &mut Coordinator,
+    submission: &Submission,
+) -> Result<(v1::JobView, bool), Failure> {
+    for number in 1..=TRIES_MAX {
+        let request = format!("run-{}-{number}", submission.content());
+        let answer = coordinator.submit(submission.request(request)).await?;
+        let view = coordinator.get(&answer.job).await?;
+        let came_to_nothing = view.end.as_ref().is_some_and(|end| is_worth_another_try(&end.kind));
+        if answer.created || !came_to_nothing {
+            return Ok((view, answer.created));
+        }
+    }
+    Err(Failure::Input(format!(
+        "--state: the job came to nothing {TRIES_MAX} times here; use another directory"
+    )))
+}
+
+/// Writes the results and prints them; the exit code is by ending.
+fn tell(args: &RunArgs, submission: &Submission, places: &Places, view: &v1::JobView) -> Result<u8, Failure> {
+    let written = match exit_code(view) {
+        // There is nothing to report on a job that was refused.
+        EXIT_BAD_INPUT => Ok(Vec::new()),
+        _ => results::write(&places.results(args, &submission.name, &view.id), view),
+    };
+    let told = follow::conclude(view, written.as_deref().unwrap_or_default(), args.output);
+    let told = told.map_err(|failure| match failure {
+        Failure::Input(message) => Failure::Input(format!("{}: {message}", args.job.display())),
+        other => other,
+    });
+    written.and(told)
+}
+
+/// Removes a temporary state directory that nobody will want to look into.
+fn tidy(args: &RunArgs, places: &Places, told: &Result<u8, Failure>) {
+    let is_done_with = match told {
+        Ok(code) => *code == 0,
+        Err(failure) => matches!(failure, Failure::Input(_) | Failure::ReaderGone),
+    };
+    match (places.temporary && !args.keep, is_done_with, told) {
+        (true, true, _) => places.remove(),
+        // The message to come says where.
+        (_, _, Err(Failure::Interrupted(_))) => {}
+        _ if places.temporary => eprintln!("state and logs are kept in {}", places.state.display()),
+        (_, false, Err(_)) => eprintln!("logs are in {}", places.state.join("logs").display()),
+        _ => {}
+    }
+}

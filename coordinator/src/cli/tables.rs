@@ -1,0 +1,133 @@
+//! Tables for people, as pure functions.
+
+use super::json::mode;
+use super::story::{one_line, since, verdict_line, work_words};
+use comfy_table::presets::NOTHING;
+use comfy_table::{ContentArrangement, Table};
+use kulprit_proto::v1;
+use std::time::SystemTime;
+
+/// The wall clock in the unit of the protocol.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub fn jobs(jobs: &[v1::JobView], now_ms: u64) -> String {
+    if jobs.is_empty() {
+        return "there are no jobs\n".into();
+    }
+    let mut table = table(["JOB", "NAME", "MODE", "STATE", "SUSPECTS", "TIME", "RESULT"]);
+    for job in jobs {
+        let state = if job.end.is_some() { "ended" } else { &job.stage };
+        let suspects = job.suspects_left.map(|left| left.to_string()).unwrap_or_default();
+        let result = match &job.end {
+            Some(end) => result_words(end),
+            None => one_line(&job.detail),
+        };
+        let time = since(job.submitted_ms, job.ended_ms.unwrap_or(now_ms));
+        table.add_row([&job.id, &one_line(&job.name), mode(job.mode), state, &suspects, &time, &result]);
+    }
+    render(&table)
+}
+
+fn result_words(end: &v1::JobEnd) -> String {
+    match end.culprit.get(..12) {
+        Some(culprit) => format!("culprit {culprit}"),
+        None if end.message.is_empty() => end.kind.clone(),
+        None => format!("{}: {}", end.kind, one_line(&end.message)),
+    }
+}
+
+/// A job in full.
+pub fn job(view: &v1::JobView, now_ms: u64) -> String {
+    let mut text = format!("job {} · {}\n", view.id, one_line(&view.name));
+    let mut say = |key: &str, value: &str| text.push_str(&format!("  {key:12}{value}\n"));
+    say("repository", &one_line(&view.repository));
+    say("mode", mode(view.mode));
+    say("state", if view.end.is_some() { "ended" } else { &view.stage });
+    if !view.detail.is_empty() {
+        say("", &one_line(&view.detail));
+    }
+    if let Some(left) = view.suspects_left {
+        say("suspects", &left.to_string());
+    }
+    say("work", &format!("{} builds, {} runs", view.builds, view.runs));
+    say("time", &since(view.submitted_ms, view.ended_ms.unwrap_or(now_ms)));
+    if let Some(end) = &view.end {
+        say("ending", &result_words(end));
+        if !end.field.is_empty() {
+            say("field", &end.field);
+        }
+    }
+    if !view.revisions.is_empty() {
+        text.push_str("\nrevisions:\n");
+        view.revisions.iter().for_each(|it| text.push_str(&format!("  {}\n", revision_line(it))));
+    }
+    if !view.summary.trim().is_empty() {
+        text.push_str(&format!("\n{}\n", view.summary.trim_end()));
+    }
+    text
+}
+
+fn revision_line(view: &v1::RevisionView) -> String {
+    match view.state.as_str() {
+        "good" | "bad" | "skip" => verdict_line(view),
+        state => {
+            let short = view.revision.get(..12).unwrap_or(&view.revision);
+            let runs = format!("{} of {} runs done", view.runs_done, view.runs_wanted);
+            format!("{state:5} {short}  {runs:20}  [{}] {}", view.role, one_line(&view.subject))
+        }
+    }
+}
+
+pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
+    if agents.is_empty() {
+        return "no agent has been heard of\n".into();
+    }
+    let mut table = table(["AGENT", "HOST", "STATE", "GUESTS", "HEARD", "SLOT", "ATTEMPT", "FOR", "WORK"]);
+    for agent in agents {
+        let heard = format!("{} ago", since(agent.last_sync_ms, now_ms));
+        let guests = if agent.accelerator.is_empty() { "none" } else { &agent.accelerator };
+        let head = [&agent.id, &agent.host, &agent.state, guests, &heard].map(one_line);
+        if agent.slots.is_empty() {
+            table.add_row(head.clone());
+        }
+        for (index, slot) in agent.slots.iter().enumerate() {
+            let front = if index == 0 { head.clone() } else { Default::default() };
+            let slot_words = format!("{} cores, {} MiB", slot.cores, slot.memory_mib);
+            let work = match &slot.work {
+                Some(work) => [format!("{:x}", work.attempt), since(work.since_ms, now_ms), work_words(work)],
+                None => [String::new(), String::new(), "idle".into()],
+            };
+            table.add_row(front.into_iter().chain([slot_words]).chain(work));
+        }
+    }
+    let mut text = render(&table);
+    for agent in agents {
+        let reason = (!agent.reason.is_empty()).then_some(&agent.reason);
+        for problem in reason.into_iter().chain(&agent.problems) {
+            text.push_str(&format!("{}: {}\n", agent.id, one_line(problem)));
+        }
+    }
+    text
+}
+
+/// Columns without lines, as wide as they need to be: made for reading and for `awk` alike.
+pub fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.force_no_tty().set_header(head);
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((0, 2));
+    });
+    table
+}
+
+pub fn render(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+#[cfg(test)]
+#[path = "tables_tests.rs"]
+mod tests;

@@ -1,0 +1,114 @@
+//! What people see, letter by letter.
+
+use super::*;
+
+fn ended(kind: &str, culprit: &str, message: &str) -> v1::JobView {
+    v1::JobView {
+        id: "j-1".into(),
+        name: "uaf".into(),
+        mode: v1::Mode::Cause as i32,
+        repository: "/src/linux".into(),
+        stage: "ended".into(),
+        submitted_ms: 1_000,
+        ended_ms: Some(84_000),
+        end: Some(v1::JobEnd {
+            kind: kind.into(),
+            culprit: culprit.into(),
+            message: message.into(),
+            field: String::new(),
+        }),
+        ..Default::default()
+    }
+}
+
+fn running() -> v1::JobView {
+    v1::JobView {
+        id: "j-22".into(),
+        name: "a b".into(),
+        mode: v1::Mode::Fix as i32,
+        stage: "searching".into(),
+        suspects_left: Some(8),
+        submitted_ms: 1_000,
+        detail: "waiting for a free slot".into(),
+        revisions: vec![v1::RevisionView {
+            revision: "1a".repeat(20),
+            subject: "mm: x".into(),
+            role: "search".into(),
+            state: "booting".into(),
+            runs_done: 2,
+            runs_wanted: 10,
+            runs_target: 0,
+        }],
+        ..Default::default()
+    }
+}
+
+#[test]
+fn jobs_are_listed() {
+    let jobs_seen = [running(), ended("culprit", &"ab".repeat(20), "x"), ended("from-the-future", "", "")];
+    let expected = "\
+JOB   NAME  MODE   STATE      SUSPECTS  TIME   RESULT
+j-22  a b   fix    searching  8         1m0s   waiting for a free slot
+j-1   uaf   cause  ended                1m23s  culprit abababababab
+j-1   uaf   cause  ended                1m23s  from-the-future
+";
+    assert_eq!(jobs(&jobs_seen, 61_000), expected);
+    assert_eq!(jobs(&[], 0), "there are no jobs\n");
+}
+
+#[test]
+fn a_job_is_shown_in_full() {
+    let expected = "\
+job j-22 · a b
+  repository  \n  mode        fix
+  state       searching
+              waiting for a free slot
+  suspects    8
+  work        0 builds, 0 runs
+  time        1m0s
+
+revisions:
+  booting 1a1a1a1a1a1a  2 of 10 runs done     [search] mm: x
+";
+    assert_eq!(job(&running(), 61_000), expected);
+}
+
+#[test]
+fn agents_are_listed_with_their_slots() {
+    let work = v1::SlotWork {
+        attempt: 0x1_0000_0003,
+        item: "build:ab".into(),
+        title: "job j 1a1a mm: x".into(),
+        activity: "compiling".into(),
+        since_ms: 50_000,
+    };
+    let slots = vec![
+        v1::SlotView { cores: 4, memory_mib: 4096, work: Some(work) },
+        v1::SlotView { cores: 4, memory_mib: 4096, work: None },
+    ];
+    let agent = v1::AgentView {
+        id: "a1".into(),
+        host: "h".into(),
+        accelerator: "kvm".into(),
+        state: "online".into(),
+        last_sync_ms: 59_000,
+        slots,
+        problems: vec!["low on\ndisk".into()],
+        ..Default::default()
+    };
+    let bare = v1::AgentView { id: "a2".into(), state: "lost".into(), ..Default::default() };
+    let expected = "\
+AGENT  HOST  STATE   GUESTS  HEARD    SLOT               ATTEMPT    FOR  WORK
+a1     h     online  kvm     2s ago   4 cores, 4096 MiB  100000003  11s  compiling · 1a1a mm: x
+                                      4 cores, 4096 MiB                  idle
+a2           lost    none    1m1s ago
+a1: low on disk
+";
+    let expected = expected.replace("2s ago   4", "2s ago    4").replace("HEARD    SLOT", "HEARD     SLOT");
+    let expected = expected.replace(
+        "                                      4 cores",
+        "                                       4 cores",
+    );
+    assert_eq!(agents(&[agent, bare], 61_000), expected);
+    assert_eq!(agents(&[], 0), "no agent has been heard of\n");
+}

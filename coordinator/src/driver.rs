@@ -1,0 +1,241 @@
+//! The one loop: gather events, let the farm decide, make facts durable, act.
+//!
+//! Nothing is decided here. Whoever has an event or a question holds a `Handle`.
+
+use crate::hands::Hands;
+use crate::journal::{self, Journal};
+use anyhow::Context as _;
+use kulprit_common::farm::Farm;
+use kulprit_common::farm::action::{Action, Answer, Desired};
+use kulprit_common::farm::event::Event;
+use kulprit_common::farm::fact::Fact;
+use kulprit_common::id::{AgentId, Attempt};
+use kulprit_common::time::Timestamp;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Events and questions that may wait; whoever has one more waits for room.
+const INBOX_MAX: usize = 4096;
+/// Events handled before their facts are committed together.
+const BATCH_MAX: usize = 512;
+
+type Question = Box<dyn FnOnce(&Farm, Timestamp) + Send>;
+
+pub enum Message {
+    Tell { event: Event, reply: Option<oneshot::Sender<Option<Answer>>> },
+    /// Parks until there is something new for an agent that holds `held`.
+    Poll(Poll),
+    Ask(Question),
+}
+
+pub struct Poll {
+    pub agent: AgentId,
+    pub held: Vec<Attempt>,
+    pub reply: oneshot::Sender<News>,
+}
+
+/// What an agent should hold, and what of its own it should drop.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    pub desired: Desired,
+    pub revoked: Vec<Attempt>,
+}
+
+/// The driver has stopped: the coordinator is going down.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the coordinator is shutting down")]
+pub struct Stopped;
+
+/// A way to reach the driver.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Message>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Handle {
+    /// Tells an event; returns once everything it made a fact is durable.
+    pub async fn tell(&self, event: Event) -> Result<Option<Answer>, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        self.inbox.send(Message::Tell { event, reply: Some(reply) }).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Tells an event nobody waits for.
+    pub async fn notify(&self, event: Event) {
+        // A driver that has stopped needs no more events.
+        let _ = self.inbox.send(Message::Tell { event, reply: None }).await;
+    }
+
+    /// Waits at most `patience` for news; without any, says how things stand.
+    pub async fn poll(&self, agent: AgentId, held: Vec<Attempt>, patience: Duration) -> Result<News, Stopped> {
+        let (reply, news) = oneshot::channel();
+        let poll = Poll { agent: agent.clone(), held: held.clone(), reply };
+        self.inbox.send(Message::Poll(poll)).await.map_err(|_| Stopped)?;
+        match tokio::time::timeout(patience, news).await {
+            Ok(news) => news.map_err(|_| Stopped),
+            Err(_) => self.ask(move |farm, _| news_for(farm, &agent, &held)).await,
+        }
+    }
+
+    /// Looks at the farm.
+    pub async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Farm, Timestamp) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let question: Question = Box::new(move |farm, now| {
+            // Whoever asked may have gone meanwhile.
+            let _ = reply.send(question(farm, now));
+        });
+        self.inbox.send(Message::Ask(question)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Rises whenever the farm may have changed.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+}
+
+/// Wall-clock milliseconds that never go back.
+pub struct Clock {
+    started: Instant,
+    at_start: u64,
+}
+
+impl Clock {
+    pub fn start() -> Self {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Clock { started: Instant::now(), at_start: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        Timestamp(self.at_start) + self.started.elapsed()
+    }
+}
+
+pub struct Driver {
+    farm: Farm,
+    clock: Clock,
+    journal: Journal,
+    hands: Hands,
+    inbox: mpsc::Receiver<Message>,
+    changes: watch::Sender<u64>,
+    polls: Vec<Poll>,
+}
+
+/// Makes a driver's two ends: events sent to the handle wait until the driver runs.
+pub fn channel() -> (Handle, Ends) {
+    let (sender, inbox) = mpsc::channel(INBOX_MAX);
+    let (changes, seen) = watch::channel(0);
+    (Handle { inbox: sender, changes: seen }, Ends { inbox, changes })
+}
+
+/// The driver's side of the channel.
+pub struct Ends {
+    inbox: mpsc::Receiver<Message>,
+    changes: watch::Sender<u64>,
+}
+
+impl Driver {
+    pub fn new(farm: Farm, clock: Clock, journal: Journal, hands: Hands, ends: Ends) -> Self {
+        Driver { farm, clock, journal, hands, inbox: ends.inbox, changes: ends.changes, polls: Vec::new() }
+    }
+
+    /// Runs until `stop` is set. An error means that facts could not be made durable: nothing
+    /// may be acknowledged any more, so the coordinator ends.
+    pub async fn run(mut self, first: Vec<Action>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+        self.act(vec![(first, None)]).await?;
+        loop {
+            let due = self.farm.next_deadline().map(|at| at.since(self.clock.now()));
+            let mut batch = Vec::new();
+            tokio::select! {
+                _ = self.inbox.recv_many(&mut batch, BATCH_MAX) => {}
+                () = sleep(due) => {
+                    batch.push(Message::Tell { event: Event::Tick, reply: None });
+                }
+                () = told(&mut stop) => return self.journal.close().await.context("close the journal"),
+            }
+            let now = self.clock.now();
+            let mut decided = Vec::new();
+            let mut asked = Vec::new();
+            for message in batch {
+                match message {
+                    Message::Tell { event, reply } => decided.push((self.farm.handle(now, event), reply)),
+                    Message::Poll(poll) => self.polls.push(poll),
+                    Message::Ask(question) => asked.push(question),
+                }
+            }
+            let changed = !decided.is_empty();
+            self.act(decided).await?;
+            asked.into_iter().for_each(|question| question(&self.farm, now));
+            self.answer_polls();
+            if changed {
+                self.changes.send_modify(|version| *version += 1);
+            }
+        }
+    }
+
+    /// Facts first; when they are on disk, everything else.
+    async fn act(&mut self, decided: Vec<(Vec<Action>, Option<oneshot::Sender<Option<Answer>>>)>) -> anyhow::Result<()> {
+        let mut facts = Vec::new();
+        let mut rest = Vec::new();
+        for (actions, reply) in decided {
+            let mut answer = None;
+            for action in actions {
+                match action {
+                    Action::Record(fact) => facts.push(stored(fact, self.clock.now())),
+                    Action::Answer(given) => answer = Some(given),
+                    other => rest.push(other),
+                }
+            }
+            if let Some(reply) = reply {
+                self.hands.reply_later(reply, answer);
+            }
+        }
+        if !facts.is_empty() {
+            self.journal.append(facts).await.context("keep a fact")?;
+        }
+        self.hands.send_replies();
+        rest.into_iter().for_each(|action| self.hands.take(action));
+        Ok(())
+    }
+
+    fn answer_polls(&mut self) {
+        for poll in std::mem::take(&mut self.polls) {
+            if poll.reply.is_closed() {
+                continue;
+            }
+            let news = news_for(&self.farm, &poll.agent, &poll.held);
+            let granted = news.desired.assignments.iter().any(|it| !poll.held.contains(&it.attempt));
+            if granted || !news.revoked.is_empty() {
+                let _ = poll.reply.send(news);
+            } else {
+                self.polls.push(poll);
+            }
+        }
+    }
+}
+
+fn news_for(farm: &Farm, agent: &AgentId, held: &[Attempt]) -> News {
+    News { desired: farm.desired(agent), revoked: farm.revoked(agent, held) }
+}
+
+fn stored(fact: Fact, at: Timestamp) -> journal::Fact {
+    let kind = kulprit_proto::journal::kind(&fact);
+    journal::Fact { at_ms: at.0, kind, body: kulprit_proto::journal::encode(fact) }
+}
+
+/// Waits until `stop` is set, or until nobody is left to set it.
+pub async fn told(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+async fn sleep(due: Option<Duration>) {
+    match due {
+        // The farm's deadlines are inclusive: a millisecond later they have passed.
+        Some(wait) => tokio::time::sleep(wait + Duration::from_millis(1)).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,15 @@
+//! Repositories: mirrors of them, what a revision is, and the history of a range.
+//!
+//! Everything here blocks; call it in `spawn_blocking`. Nothing is ever written into a
+//! repository of the user, and nobody is ever asked for a password.
+
+mod error;
+mod mirrors;
+pub mod recipients;
+mod releases;
+mod show;
+mod url;
+mod walk;
+
+pub use error::{Field, GitError};
+pub use mirrors::{Mirror, Mirrors};

@@ -1,0 +1,124 @@
+//! What the farm asks for that takes time: git, mostly. Each answer comes back as an event.
+
+use crate::driver::Handle;
+use crate::git::recipients::recipients;
+use crate::git::{Field, GitError, Mirror, Mirrors};
+use kulprit_common::farm::action::{Action, Answer};
+use kulprit_common::farm::event::{Described, Event, Trouble};
+use kulprit_common::farm::fact::Resolution;
+use kulprit_common::job::Mode;
+use tokio::sync::oneshot;
+
+type Reply = (oneshot::Sender<Option<Answer>>, Option<Answer>);
+
+pub struct Hands {
+    mirrors: Mirrors,
+    driver: Handle,
+    replies: Vec<Reply>,
+}
+
+impl Hands {
+    pub fn new(mirrors: Mirrors, driver: Handle) -> Self {
+        Hands { mirrors, driver, replies: Vec::new() }
+    }
+
+    /// Keeps an answer back until what it acknowledges is durable.
+    pub fn reply_later(&mut self, reply: oneshot::Sender<Option<Answer>>, answer: Option<Answer>) {
+        self.replies.push((reply, answer));
+    }
+
+    pub fn send_replies(&mut self) {
+        for (reply, answer) in self.replies.drain(..) {
+            // Whoever asked may have gone meanwhile; the fact stands.
+            let _ = reply.send(answer);
+        }
+    }
+
+    /// Starts what an action asks for.
+    pub fn take(&self, action: Action) {
+        match action {
+            Action::Resolve { job, repository, bad, good, mode } => self.spawn(move |mirrors| {
+                let result = open(mirrors, &repository).and_then(|mirror| resolve(&mirror, &bad, good, mode));
+                Event::Resolved { job, result: result.map(Box::new) }
+            }),
+            Action::LoadHistory { job, repository, good, bad } => self.spawn(move |mirrors| {
+                let result = reopen(mirrors, &repository)
+                    .and_then(|mirror| mirror.history(&good, &bad).map_err(|error| trouble(&error, "bad")));
+                Event::HistoryLoaded { job, result: result.map(Box::new) }
+            }),
+            Action::Identify { job, repository, revision } => self.spawn(move |mirrors| {
+                let result = reopen(mirrors, &repository).and_then(|mirror| {
+                    mirror.resolve(&revision.to_string()).map_err(|error| trouble(&error, "repository"))
+                });
+                Event::Identified { job, revision, result }
+            }),
+            Action::Describe { job, repository, revision } => self.spawn(move |mirrors| {
+                let result = reopen(mirrors, &repository).and_then(|mirror| {
+                    let details = mirror.details(&revision).map_err(|error| trouble(&error, "repository"))?;
+                    Ok(Some(Described { recipients: recipients(&details), details }))
+                });
+                Event::Described { job, result }
+            }),
+            Action::Record(_) | Action::Answer(_) => {
+                unreachable!("the driver keeps facts and answers to itself")
+            }
+        }
+    }
+
+    fn spawn(&self, work: impl FnOnce(&Mirrors) -> Event + Send + 'static) {
+        let (mirrors, driver) = (self.mirrors.clone(), self.driver.clone());
+        tokio::spawn(async move {
+            match tokio::task::spawn_blocking(move || work(&mirrors)).await {
+                Ok(event) => driver.notify(event).await,
+                Err(error) => tracing::error!(%error, "a git operation did not come to an end"),
+            }
+        });
+    }
+}
+
+fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {
+    let mut progress = |line: String| tracing::info!(repository, "{line}");
+    mirrors.open(repository, &mut progress).map_err(|error| trouble(&error, "repository"))
+}
+
+/// As the first fetch left it: a job's range must not move while it is searched.
+fn reopen(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {
+    mirrors.reopen(repository).map_err(|error| trouble(&error, "repository"))
+}
+
+fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Result<Resolution, Trouble> {
+    let find = |rev: &str, field: &'static str| mirror.resolve(rev).map_err(|error| trouble(&error, field));
+    let bad = find(bad, "bad")?;
+    let good = match (good, mode) {
+        (Some(good), _) => Some(find(&good, "good")?),
+        (None, Mode::Fix) => Some(mirror.head().map_err(|error| trouble(&error, "good"))?),
+        (None, Mode::Cause) => None,
+    };
+    if let Some(good) = &good {
+        let (older, newer) = match mode {
+            Mode::Cause => (good, &bad),
+            Mode::Fix => (&bad, good),
+        };
+        mirror.check_range(&older.id, &newer.id).map_err(|error| trouble(&error, "bad"))?;
+        return Ok(Resolution { bad, good: Some(good.clone()), releases: Vec::new() });
+    }
+    let releases = mirror.releases(&bad.id).map_err(|error| trouble(&error, "bad"))?;
+    // The bad end itself is tested as such.
+    let releases: Vec<_> = releases.into_iter().filter(|release| release.revision.id != bad.id).collect();
+    if releases.is_empty() {
+        let message = "is missing, and the repository has no release tag (vX.Y) before the bad end to walk back to";
+        return Err(Trouble::Invalid { field: "good".into(), message: message.into() });
+    }
+    Ok(Resolution { bad, good: None, releases })
+}
+
+/// Names the field to mend, where the person who wrote the job file can.
+fn trouble(error: &GitError, revision_field: &str) -> Trouble {
+    let field = match error.field() {
+        Some(Field::Repository) => "repository",
+        Some(Field::Good) => "good",
+        Some(Field::Revision) => revision_field,
+        None => return Trouble::Failed(format!("failed to {error}")),
+    };
+    Trouble::Invalid { field: field.into(), message: error.to_string() }
+}

@@ -1,0 +1,14 @@
+//! Acts for the farm: keeps facts, mirrors and artifacts, and serves agents and operators.
+//!
+//! `driver` is the loop; what is decided is decided in `kulprit_common::farm`.
+
+pub mod artifacts;
+pub mod cli;
+pub mod driver;
+pub mod git;
+pub mod hands;
+pub mod journal;
+pub mod logs;
+pub mod process;
+pub mod ready;
+pub mod server;

@@ -1,0 +1,199 @@
+//! The coordinator's process: puts the parts together, and takes them apart at the end.
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use kulprit_common::farm::{Config, Farm};
+use kulprit_common::toolchain::{Rule, Rules};
+use kulprit_coordinator::artifacts::Store;
+use kulprit_coordinator::driver::{self, Clock, Driver};
+use kulprit_coordinator::git::Mirrors;
+use kulprit_coordinator::hands::Hands;
+use kulprit_coordinator::journal::Journal;
+use kulprit_coordinator::logs::Logs;
+use kulprit_coordinator::ready::Ready;
+use kulprit_coordinator::server::Services;
+use kulprit_coordinator::{artifacts, process};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// A live log is for watching; the whole one is an artifact.
+const LOG_BYTES_MAX: u64 = 32 << 20;
+/// A vmlinux with all debug information stays below it.
+const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
+
+/// Coordinates bisections: picks revisions, hands work to agents, keeps what they find.
+#[derive(Debug, Parser)]
+#[command(name = "kulprit-coordinator", version)]
+struct Args {
+    /// Directory for the journal, mirrors, logs and (by default) artifacts
+    #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
+    state: PathBuf,
+    /// Address for agents and operators; only loopback is served without TLS
+    #[arg(long, env = "KULPRIT_LISTEN", default_value = "127.0.0.1:7453", value_name = "ADDR:PORT")]
+    listen: SocketAddr,
+    /// Address of the artifact endpoint
+    #[arg(long, env = "KULPRIT_LISTEN_ARTIFACTS", default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
+    listen_artifacts: SocketAddr,
+    /// Where artifacts are kept: a directory, or file://, s3://, gs://, az:// [default: STATE/artifacts]
+    #[arg(long, env = "KULPRIT_ARTIFACTS", value_name = "URL")]
+    artifacts: Option<String>,
+    /// Directory for git mirrors, shared by all jobs [default: STATE/mirrors]
+    #[arg(long, env = "KULPRIT_MIRRORS", value_name = "DIR")]
+    mirrors: Option<PathBuf>,
+    /// TOML file with [[toolchain]] rules: since = "v6.7", image = "kulprit/gcc-12"
+    #[arg(long, env = "KULPRIT_TOOLCHAINS", value_name = "FILE")]
+    toolchains: Option<PathBuf>,
+    /// File to write the addresses to once everything is served
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// Log lines as JSON
+    #[arg(long, env = "KULPRIT_LOG_JSON")]
+    log_json: bool,
+    /// End when the parent process ends
+    #[arg(long, hide = true)]
+    tied_to_parent: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    process::init_logging(args.log_json);
+    if args.tied_to_parent {
+        process::die_with_parent();
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return process::fail(&anyhow::Error::new(error).context("start the runtime")),
+    };
+    let ending = runtime.block_on(run(args));
+    // A git operation that hangs in the network must not keep the process from ending.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ending {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => process::fail(&error),
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    for (flag, address) in [("--listen", args.listen), ("--listen-artifacts", args.listen_artifacts)] {
+        if !address.ip().is_loopback() {
+            bail!("serve {flag} {address}: without TLS only loopback addresses are served; use 127.0.0.1 or [::1]");
+        }
+    }
+    std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
+    let clock = Clock::start();
+    let (journal, facts) = open_journal(&args.state).await?;
+    let config = Config { host: process::hostname(), rules: rules(args.toolchains.as_deref())?, ..Config::default() };
+    let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
+    let (farm, first) = Farm::restore(config, facts, clock.now());
+
+    let url = args.artifacts.unwrap_or_else(|| args.state.join("artifacts").to_string_lossy().into_owned());
+    let store = Arc::new(Store::open(&url).with_context(|| format!("open the artifact store {url}"))?);
+    let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
+    let mirrors = args.mirrors.unwrap_or_else(|| args.state.join("mirrors"));
+
+    let (stop, stopped) = watch::channel(false);
+    let http = bind(args.listen_artifacts).await?;
+    let grpc = bind(args.listen).await?;
+    let (http_at, grpc_at) = (http.local_addr()?, grpc.local_addr()?);
+    let artifacts_url = if is_local(&url) { format!("http://{http_at}/") } else { url };
+    let (handle, ends) = driver::channel();
+    let services = Services { driver: handle.clone(), store: store.clone(), logs, artifacts_url, lease_ms };
+    let driver = Driver::new(farm, clock, journal, Hands::new(Mirrors::new(mirrors), handle), ends);
+
+    let driving = tokio::spawn(driver.run(first, stopped.clone()));
+    let serving_http = tokio::spawn(serve_http(http, store, stopped.clone()));
+    let serving_grpc = tokio::spawn(serve_grpc(grpc, services, stopped.clone()));
+    if let Some(path) = &args.ready_file {
+        Ready { grpc: format!("http://{grpc_at}"), pid: std::process::id() }.write(path)?;
+    }
+    tracing::info!(%grpc_at, %http_at, state = %args.state.display(), "serving");
+
+    wait_for_the_end(stop, driving, serving_grpc, serving_http).await
+}
+
+/// Waits for a signal or for a part to fail, then lets every part finish what it has in hand.
+async fn wait_for_the_end(
+    stop: watch::Sender<bool>,
+    mut driving: tokio::task::JoinHandle<anyhow::Result<()>>,
+    serving_grpc: tokio::task::JoinHandle<anyhow::Result<()>>,
+    serving_http: tokio::task::JoinHandle<anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let failed = tokio::select! {
+        signal = process::terminated() => {
+            tracing::info!(signal, "ending");
+            None
+        }
+        ended = &mut driving => Some(ended),
+    };
+    stop.send_replace(true);
+    // Streams of watchers and parked agents are cut rather than waited for.
+    let grace = std::time::Duration::from_secs(3);
+    let _ = tokio::time::timeout(grace, serving_grpc).await;
+    let _ = tokio::time::timeout(grace, serving_http).await;
+    match failed {
+        Some(ended) => ended.context("run the driver")?,
+        None => driving.await.context("run the driver")?,
+    }
+}
+
+/// Whether agents elsewhere cannot open the store themselves and need our endpoint.
+fn is_local(url: &str) -> bool {
+    !["s3://", "gs://", "az://"].iter().any(|scheme| url.starts_with(scheme))
+}
+
+async fn open_journal(state: &Path) -> anyhow::Result<(Journal, Vec<kulprit_common::farm::fact::Fact>)> {
+    let mut facts = Vec::new();
+    let mut broken = None;
+    let journal = Journal::open(&state.join("journal.sqlite"), |stored| {
+        match kulprit_proto::journal::decode(&stored.body) {
+            Ok(fact) => facts.push(fact),
+            Err(error) => {
+                broken.get_or_insert(format!("fact {} ({}): {error}", stored.seq, stored.kind));
+            }
+        }
+    })
+    .await?;
+    if let Some(broken) = broken {
+        bail!("read the journal in {}: {broken}; was it written by a newer kulprit?", state.display());
+    }
+    Ok((journal, facts))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RulesFile {
+    toolchain: Vec<Rule>,
+}
+
+fn rules(path: Option<&Path>) -> anyhow::Result<Rules> {
+    let Some(path) = path else { return Ok(Rules::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    let file: RulesFile = toml::from_str(&text).with_context(|| format!("read the rules in {}", path.display()))?;
+    Ok(Rules::new(file.toolchain))
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listen on {address}: is another coordinator running? choose another port"))
+}
+
+async fn serve_http(listener: TcpListener, store: Arc<Store>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let stopped = async move { driver::told(&mut stop).await };
+    axum::serve(listener, artifacts::router(store, ARTIFACT_BYTES_MAX)).with_graceful_shutdown(stopped).await.context("serve artifacts")
+}
+
+async fn serve_grpc(listener: TcpListener, services: Services, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+    let stopped = async move { driver::told(&mut stop).await };
+    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .add_service(services.agents())
+        .add_service(services.jobs())
+        .serve_with_incoming_shutdown(incoming, stopped)
+        .await
+        .context("serve gRPC")
+}

@@ -1,0 +1,49 @@
+//! What every process of ours does alike: logging, signals, ending with its parent.
+
+use std::process::ExitCode;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Logs to standard error; `KULPRIT_LOG` filters (`info`, `debug`, `kulprit_coordinator=trace`).
+pub fn init_logging(json: bool) {
+    let filter = EnvFilter::try_from_env("KULPRIT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        builder.json().init();
+    } else {
+        builder.with_ansi(false).init();
+    }
+}
+
+/// Prints an error as `failed to …` with its causes.
+pub fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: failed to {error:#}");
+    ExitCode::FAILURE
+}
+
+/// The kernel ends this process when the one that started it ends, however that one dies.
+pub fn die_with_parent() {
+    let parent = nix::unistd::getppid();
+    if let Err(error) = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGTERM) {
+        tracing::warn!(%error, "cannot be tied to the parent process");
+    }
+    // The parent may have gone before the call took effect.
+    if nix::unistd::getppid() != parent {
+        std::process::exit(1);
+    }
+}
+
+pub fn hostname() -> String {
+    nix::unistd::gethostname().map_or_else(|_| "localhost".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub async fn terminated() -> &'static str {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    }
+}

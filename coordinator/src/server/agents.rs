@@ -1,0 +1,82 @@
+//! What agents call.
+
+use super::Services;
+use crate::driver::{News, Stopped};
+use kulprit_common::farm::action::Answer;
+use kulprit_common::id::Attempt;
+use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
+use kulprit_proto::v1;
+use kulprit_proto::v1::agents_server::Agents;
+use std::time::Duration;
+use tonic::{Request, Response, Status, Streaming};
+
+/// How long an answer is held back while there is nothing new. Leases live 30 s and count from
+/// when the agent spoke, so a busy agent must hear of its renewal in time.
+const IDLE_PATIENCE: Duration = Duration::from_secs(20);
+const BUSY_PATIENCE: Duration = Duration::from_secs(8);
+/// What an agent waits between an answer and its next sync; the answer itself paces it.
+const NEXT_SYNC: Duration = Duration::from_millis(100);
+
+impl From<Stopped> for Status {
+    fn from(stopped: Stopped) -> Self {
+        Status::unavailable(stopped.to_string())
+    }
+}
+
+#[tonic::async_trait]
+impl Agents for Services {
+    async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {
+        let sync = decode_sync(request.into_inner())?;
+        let agent = sync.agent.clone();
+        let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
+        let patience = match (held.is_empty(), sync.draining) {
+            (_, true) => Duration::ZERO,
+            (true, false) => IDLE_PATIENCE,
+            (false, false) => BUSY_PATIENCE,
+        };
+        if let Some(Answer::Superseded) =
+            self.driver.tell(kulprit_common::farm::event::Event::Synced(sync)).await?
+        {
+            return Err(Status::failed_precondition("a later life of this agent has spoken; this one is to end"));
+        }
+        let News { desired, revoked } = self.driver.poll(agent, held.clone(), patience).await?;
+        Ok(Response::new(v1::SyncResponse {
+            assignments: encode_desired(desired, &held),
+            revoke: revoked.into_iter().map(|attempt| attempt.0).collect(),
+            lease_ms: self.lease_ms,
+            next_sync_ms: u64::try_from(NEXT_SYNC.as_millis()).unwrap_or(u64::MAX),
+            artifacts_url: self.artifacts_url.clone(),
+        }))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        let request = request.into_inner();
+        let attempt = Attempt(request.attempt);
+        let event = decode_completion(request)?;
+        let answer = match self.driver.tell(event).await? {
+            Some(Answer::Complete(answer)) => v1::CompleteAnswer::from(answer),
+            _ => return Err(Status::internal("the farm gave no answer")),
+        };
+        self.logs.finish(attempt);
+        Ok(Response::new(v1::CompleteResponse { answer: answer as i32 }))
+    }
+
+    async fn append_log(
+        &self,
+        request: Request<Streaming<v1::LogChunk>>,
+    ) -> Result<Response<v1::AppendLogResponse>, Status> {
+        let mut chunks = request.into_inner();
+        while let Some(chunk) = chunks.message().await? {
+            let logs = self.logs.clone();
+            let write = move || logs.append(Attempt(chunk.attempt), chunk.offset, &chunk.data);
+            // Live logs are a convenience: what cannot be kept is not worth failing an agent for.
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+                tracing::warn!(%error, "a live log could not be kept");
+            }
+        }
+        Ok(Response::new(v1::AppendLogResponse {}))
+    }
+}

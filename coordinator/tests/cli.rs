@@ -1,0 +1,239 @@
+//! The `kulprit` program from outside: help, mistakes, exit codes. Nothing is started here.
+
+use assert_cmd::Command;
+use std::path::Path;
+use std::process::Output;
+use tempfile::TempDir;
+
+const GOOD_JOB: &str = r#"
+repository = "linux"
+bad = "main"
+[config]
+make_target = "tinyconfig"
+[reproducer]
+script = "repro.sh"
+"#;
+
+struct Bed {
+    dir: TempDir,
+}
+
+impl Bed {
+    fn new(job: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(dir.path().join("job.toml"), job).expect("written");
+        std::fs::write(dir.path().join("repro.sh"), "#!/bin/sh\ntrue\n").expect("written");
+        Bed { dir }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn kulprit(&self, words: &[&str]) -> Output {
+        let mut command = Command::cargo_bin("kulprit").expect("built");
+        command.current_dir(self.path()).args(words);
+        command.env("HOME", self.path()).env("TMPDIR", self.path()).env("NO_COLOR", "1");
+        for name in ["KULPRIT_COORDINATOR", "KULPRIT_CACHE", "XDG_CACHE_HOME"] {
+            command.env_remove(name);
+        }
+        command.timeout(std::time::Duration::from_secs(60)).output().expect("run")
+    }
+
+    /// What lies in the directory besides what the test put there.
+    fn made(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.path()).expect("listed").flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name != "job.toml" && name != "repro.sh").collect()
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn help_is_complete_and_plain() {
+    let bed = Bed::new(GOOD_JOB);
+    for (words, expected) in [
+        (&["--help"][..], &["run", "bisect", "agent", "doctor", "completions", "man", "Examples:"][..]),
+        (
+            &["run", "--help"],
+            &[
+                "--state <DIR>",
+                "--agents <N>",
+                "[default: 2]",
+                "--cache <DIR>",
+                "--out <DIR>",
+                "--slot-cores <N>",
+                "--output <FORM>",
+                "Exit codes:",
+                "130  interrupted",
+                "Ctrl-C",
+            ],
+        ),
+        (&["bisect", "--help"], &["start", "watch", "list", "show", "log", "cancel"]),
+        (&["bisect", "log", "--help"], &["--follow", "--replay", "--attempt <ID>", "KULPRIT_COORDINATOR"]),
+        (&["agent", "list", "--help"], &["--coordinator <URL>", "http://127.0.0.1:7453"]),
+        (&["doctor", "--help"], &["--state <DIR>", "Exit codes:"]),
+    ] {
+        let output = bed.kulprit(words);
+        let help = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        assert!(!help.contains('\x1b'), "{words:?} is coloured");
+        for part in expected {
+            assert!(help.contains(part), "{words:?} does not say {part:?}:\n{help}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_job_file_is_refused_before_anything_is_started() {
+    let with = |from: &str, to: &str| GOOD_JOB.replace(from, to);
+    for (job, named) in [
+        (with("bad = \"main\"", ""), "bad"),
+        (with("repository = \"linux\"", ""), "repository"),
+        (with("bad = \"main\"", "bad = \"-x\""), "bad"),
+        (with("bad = \"main\"", "bad = 7"), "bad"),
+        (with("bad = \"main\"", "bad = \"main\"\ncolour = \"red\""), "colour"),
+        (with("[config]", "[config]\nfragmnts = []"), "fragmnts"),
+        (with("make_target = \"tinyconfig\"", "file = \"absent.config\""), "config.file"),
+        (with("repro.sh", "absent.sh"), "reproducer.script"),
+        (with("repro.sh", "."), "reproducer.script"),
+        (with("[config]", "[runs]\nmax = 0\n[config]"), "runs.max"),
+        ("= what".to_owned(), "line 1"),
+    ] {
+        let bed = Bed::new(&job);
+        for words in [
+            &["run", "job.toml"][..],
+            &["run", "job.toml", "--state", "state", "--out", "out", "--cache", "cache"],
+            &["bisect", "start", "job.toml"],
+        ] {
+            let output = bed.kulprit(words);
+            let said = stderr(&output);
+            assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+            assert!(said.starts_with("error: job.toml: ") && said.contains(named), "{named}: {said}");
+            assert_eq!(stdout(&output), "");
+            assert_eq!(bed.made(), Vec::<String>::new(), "{words:?}");
+        }
+    }
+}
+
+#[test]
+fn a_job_file_that_is_none_is_refused() {
+    let bed = Bed::new(GOOD_JOB);
+    std::fs::write(bed.path().join("repro.sh"), [0xff, 0xfe]).expect("written");
+    for (file, said) in
+        [("absent.toml", "absent.toml: cannot be read"), (".", "directory"), ("repro.sh", "UTF-8")]
+    {
+        let output = bed.kulprit(&["run", file]);
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        assert!(stderr(&output).contains(said), "{file}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn wrong_options_are_bad_input() {
+    let bed = Bed::new(GOOD_JOB);
+    for words in [
+        &["run"][..],
+        &["run", "job.toml", "--agents", "0"],
+        &["run", "job.toml", "--agents", "many"],
+        &["run", "job.toml", "--no-such-flag"],
+        &["run", "job.toml", "-o", "xml"],
+        &["bisect"],
+        &["bisect", "log", "j", "--replay", "--follow"],
+        &["bisect", "log", "j", "--attempt", "not-hex"],
+        &["nonsense"],
+    ] {
+        let output = bed.kulprit(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
+fn nobody_at_the_address_is_said_with_what_to_do() {
+    let bed = Bed::new(GOOD_JOB);
+    // A port that was free a moment ago.
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+    let url = format!("http://127.0.0.1:{port}");
+    for words in [
+        &["bisect", "list"][..],
+        &["bisect", "start", "job.toml"],
+        &["bisect", "watch", "j"],
+        &["bisect", "show", "j"],
+        &["bisect", "log", "j"],
+        &["bisect", "log", "j", "--follow"],
+        &["bisect", "log", "j", "--attempt", "1"],
+        &["bisect", "cancel", "j"],
+        &["agent", "list", "-o", "json"],
+    ] {
+        let words: Vec<&str> = words.iter().copied().chain(["--coordinator", &url]).collect();
+        let output = bed.kulprit(&words);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        for part in [url.as_str(), "refused", "kulprit-coordinator --state"] {
+            assert!(said.contains(part), "{words:?} does not say {part:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn only_this_machine_is_dialled() {
+    let bed = Bed::new(GOOD_JOB);
+    for url in ["http://192.0.2.1:7453", "https://127.0.0.1:7453", "127.0.0.1:7453", "http://kulprit.example"]
+    {
+        let output = bed.kulprit(&["bisect", "list", "--coordinator", url]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{url}: {said}");
+        assert!(said.contains("--coordinator") && said.contains(url), "{said}");
+    }
+}
+
+#[test]
+fn places_that_cannot_be_made_are_named() {
+    let bed = Bed::new(GOOD_JOB);
+    for flag in ["--state", "--out", "--cache"] {
+        let output = bed.kulprit(&["run", "job.toml", flag, "job.toml/below"]);
+        let said = stderr(&output);
+        // Without the other two programs that is what is said first.
+        if said.contains("find the program") {
+            assert_eq!(output.status.code(), Some(1));
+            continue;
+        }
+        assert_eq!(output.status.code(), Some(2), "{flag}: {said}");
+        assert!(said.contains(flag), "{flag}: {said}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_made() {
+    let bed = Bed::new(GOOD_JOB);
+    for shell in ["bash", "zsh", "fish"] {
+        let output = bed.kulprit(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(stdout(&output).contains("slot-cores"), "{shell}");
+    }
+    assert_eq!(bed.kulprit(&["man", "pages"]).status.code(), Some(0));
+    let page = std::fs::read_to_string(bed.path().join("pages/kulprit-bisect-watch.1")).expect("a page");
+    assert!(page.contains("exit code"), "{page}");
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong() {
+    let bed = Bed::new(&GOOD_JOB.replace("bad =", "worse ="));
+    let output = bed.kulprit(&["doctor", "job.toml", "--state", "absent", "-o", "json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let checks: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    let checks = checks.as_array().expect("a list");
+    let named = |name: &str| checks.iter().find(|check| check["check"] == name);
+    let job = named("job file").expect("the job file is checked");
+    assert_eq!(job["status"], "failed");
+    assert!(job["detail"].to_string().contains("worse"), "{job}");
+    assert!(named("state disk").is_some() && named("git").is_some() && named("kulprit-agent").is_some());
+}

@@ -1,0 +1,291 @@
+//! Repositories made here and now: revisions, ranges, tags, details, mirrors.
+
+mod git_fixture;
+
+use git_fixture::{Fixture, id};
+use kulprit_common::history::History;
+use kulprit_coordinator::git::{Field, GitError, Mirror, Mirrors};
+use std::time::Instant;
+
+fn open(fixture: &Fixture) -> (tempfile::TempDir, Mirror) {
+    let dir = tempfile::tempdir().unwrap();
+    let mirror = Mirrors::new(dir.path()).open(fixture.path(), &mut |_| {}).expect("opens");
+    (dir, mirror)
+}
+
+/// The history says of every commit what the repository says, and holds exactly `expected`.
+fn check_history(fixture: &Fixture, history: &History, expected: &[git2::Oid]) {
+    let mut seen: Vec<_> = history.commits().iter().map(|commit| commit.id).collect();
+    let mut wanted: Vec<_> = expected.iter().map(|&oid| id(oid)).collect();
+    for commit in history.commits() {
+        let inside = commit.parents.iter().map(|&parent| history.commit(parent).id);
+        let mut parents: Vec<_> = inside.chain(commit.outside.iter().copied()).collect();
+        let mut truth: Vec<_> = fixture.parents(&commit.id).into_iter().map(id).collect();
+        parents.sort();
+        truth.sort();
+        assert_eq!(parents, truth, "parents of {}", commit.subject);
+        assert!(commit.outside.iter().all(|parent| history.find(parent).is_none()));
+        assert_eq!(commit.tree.to_string(), fixture.tree(&commit.id));
+    }
+    seen.sort();
+    wanted.sort();
+    assert_eq!(seen, wanted);
+}
+
+#[test]
+fn a_range_with_merges_keeps_its_shape() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    let good = f.commit("good", &[root]);
+    let main = f.commit("main", &[good]);
+    let side = f.commit("side from before good", &[root]);
+    let merge = f.commit("merge", &[main, side]);
+    let (a, b, c) = (f.commit("a", &[merge]), f.commit("b", &[merge]), f.commit("c", &[good]));
+    let octopus = f.commit("octopus", &[merge, a, b, c]);
+    let bad = f.commit("bad", &[octopus]);
+    f.commit("after bad", &[bad]);
+    let (_dir, mirror) = open(&f);
+
+    let history = mirror.history(&id(good), &id(bad)).unwrap();
+    check_history(&f, &history, &[main, side, merge, a, b, c, octopus, bad]);
+    assert!(mirror.check_range(&id(good), &id(bad)).is_ok());
+    assert_eq!(history.commit(history.tip()).id, id(bad));
+    let at = |oid| history.commit(history.find(&id(oid)).unwrap());
+    assert_eq!((at(octopus).parents.len(), at(octopus).outside.len()), (4, 0));
+    assert_eq!(at(main).outside, [id(good)]);
+    assert_eq!(at(side).outside, [id(root)]);
+    assert_eq!(at(side).subject, "side from before good");
+}
+
+/// A commit with a clock a month behind must not hide that the good end reaches what it merged.
+#[test]
+fn skewed_clocks_do_not_let_good_commits_in() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    let shared = f.commit("shared", &[root]);
+    let late = f.commit_at("clock behind", &[shared], f.now() - 30 * 24 * 3600);
+    let good = f.commit("good", &[late]);
+    let bad = f.commit("bad", &[good, shared]);
+    let (_dir, mirror) = open(&f);
+    check_history(&f, &mirror.history(&id(good), &id(bad)).unwrap(), &[bad]);
+}
+
+#[test]
+fn ends_that_span_no_range_are_refused_by_name() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    let (left, right) = (f.commit("left", &[root]), f.commit("right", &[root]));
+    let stranger = f.commit("unrelated root", &[]);
+    let (_dir, mirror) = open(&f);
+    let error = |good, bad| {
+        let error = mirror.history(&id(good), &id(bad)).expect_err("is refused");
+        assert_eq!(error.field(), Some(Field::Good));
+        let checked = mirror.check_range(&id(good), &id(bad)).expect_err("is refused");
+        assert_eq!(checked.to_string(), error.to_string());
+        error
+    };
+    assert!(matches!(error(left, right), GitError::NotAncestor { .. }));
+    assert!(matches!(error(stranger, right), GitError::NotAncestor { .. }));
+    assert!(matches!(error(right, root), GitError::Reversed { .. }));
+    assert!(matches!(error(left, left), GitError::EmptyRange(_)));
+}
+
+#[test]
+fn revisions_have_many_names() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    let tip = f.commit("the tip\n\nbody", &[root]);
+    f.branch("main", tip);
+    f.branch("topic/x", root);
+    f.tag("light", root);
+    f.annotated_tag("heavy", root);
+    f.tag_tree("tree-tag", root);
+    f.head("main");
+    let (_dir, mirror) = open(&f);
+    let full = root.to_string();
+    let names =
+        [full.as_str(), &full[..12], "topic/x", "light", "heavy", "refs/heads/topic/x", "main~1", "HEAD^"];
+    for name in names {
+        assert_eq!(mirror.resolve(name).expect(name).id, id(root), "{name}");
+    }
+    let head = mirror.head().unwrap();
+    assert_eq!((head.id, head.subject.as_str(), head.release), (id(tip), "the tip", None));
+    assert_eq!(head.tree.to_string(), f.tree(&id(tip)));
+
+    let missing = "0123456789".repeat(4);
+    for name in ["nope", "", "-x", "a b", "tree-tag", &missing, "v9.9", "HEAD^{blob}", "..", "main..light"] {
+        let error = mirror.resolve(name).expect_err(name);
+        assert!(matches!(error, GitError::UnknownRevision { .. }), "{name}: {error}");
+        assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+    }
+
+    // Names are looked up as they are now.
+    f.branch("main", root);
+    assert_eq!(mirror.head().unwrap().id, id(root));
+}
+
+#[test]
+fn releases_are_reachable_tags_by_version() {
+    let mut f = Fixture::new();
+    let old = f.commit("5.19", &[]);
+    let six = f.commit("6.0", &[old]);
+    let stable = f.commit("6.0.1", &[six]);
+    let rc = f.commit("6.1-rc1", &[six]);
+    let topic = f.commit("topic", &[old]);
+    let one = f.commit("6.1", &[rc, topic]);
+    let tip = f.commit("tip", &[one, stable]);
+    for (tag, at) in [("v5.19", old), ("v6.0", six), ("v6.0.1", stable), ("v6.1-rc1", rc), ("v6.10", one)] {
+        f.annotated_tag(tag, at);
+    }
+    let elsewhere = f.commit("elsewhere", &[stable]);
+    f.tag("v6.2.1", elsewhere);
+    let (_dir, mirror) = open(&f);
+
+    for (at, release) in
+        [(old, "v5.19"), (topic, "v5.19"), (rc, "v6.0"), (stable, "v6.0.1"), (one, "v6.10"), (tip, "v6.10")]
+    {
+        let seen = mirror.resolve(&at.to_string()).unwrap().release;
+        assert_eq!(seen.map(|release| release.to_string()).as_deref(), Some(release));
+    }
+    let releases = mirror.releases(&id(tip)).unwrap();
+    let tags: Vec<_> = releases.iter().map(|release| release.tag.as_str()).collect();
+    assert_eq!(tags, ["v6.10", "v6.0.1", "v6.0", "v5.19"]);
+    assert_eq!((releases[2].revision.id, releases[2].revision.release), (id(six), Some(releases[2].release)));
+    assert_eq!(mirror.releases(&id(topic)).unwrap().len(), 1);
+}
+
+#[test]
+fn details_are_what_git_show_prints() {
+    let mut f = Fixture::new();
+    let root =
+        f.files("root", &[], &[("a", "1\n2\n3\n"), ("dir/b", "x\n"), ("moved", "1\n2\n3\n4\n5\n6\n7\n8\n")]);
+    let change = f.files(
+        "change\n\nSigned-off-by: S <s@x.org>",
+        &[root],
+        &[("a", "1\n3\n4\n5\n"), ("dir/b", "x\n"), ("new/place", "1\n2\n3\n4\n5\n6\n7\n8\n")],
+    );
+    let merge = f.files("merge", &[root, change], &[("a", "1\n3\n4\n5\n"), ("dir/b", "x\n")]);
+    let (_dir, mirror) = open(&f);
+    for (at, stat) in [
+        (root, vec![("a", 3, 0), ("dir/b", 1, 0), ("moved", 8, 0)]),
+        (change, vec![("a", 2, 1), ("new/place", 0, 0)]),
+        (merge, vec![("a", 2, 1), ("moved", 0, 8)]),
+    ] {
+        let details = mirror.details(&id(at)).unwrap();
+        let seen: Vec<_> =
+            details.files.iter().map(|file| (file.path.as_str(), file.insertions, file.deletions)).collect();
+        assert_eq!(seen, stat, "{}", details.subject);
+        assert_eq!(format!("{}\n{}", details.author, details.date), f.git_show(at));
+    }
+    let details = mirror.details(&id(change)).unwrap();
+    assert_eq!((details.subject.as_str(), details.parents), ("change", vec![id(root)]));
+    assert!(details.message.ends_with("Signed-off-by: S <s@x.org>"));
+}
+
+#[test]
+fn a_local_repository_is_never_written_to() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    let tip = f.commit("tip", &[root]);
+    f.branch("main", tip);
+    f.tag("v6.1", root);
+    let before = f.listing();
+    let (_dir, mirror) = open(&f);
+    mirror.resolve("main").unwrap();
+    mirror.history(&id(root), &id(tip)).unwrap();
+    mirror.details(&id(tip)).unwrap();
+    mirror.releases(&id(tip)).unwrap();
+    let own = git2::Repository::open(mirror.path()).unwrap();
+    assert!(own.find_commit(tip).is_ok(), "the mirror sees the user's objects");
+    let blob = own.blob(b"ours").unwrap();
+    assert!(own.find_blob(blob).is_ok());
+    assert_eq!(f.listing(), before);
+}
+
+#[test]
+fn a_url_is_fetched_and_fetched_again() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    f.branch("trunk", root);
+    f.branch("gone", root);
+    f.head("trunk");
+    f.annotated_tag("v6.1", root);
+    let dir = tempfile::tempdir().unwrap();
+    let mirrors = Mirrors::new(dir.path());
+    let url = format!("file://{}", f.path());
+    assert!(matches!(mirrors.reopen(&url), Err(GitError::NotARepository { .. })));
+    let mut said = Vec::new();
+    let mirror = mirrors.open(&url, &mut |line| said.push(line)).unwrap();
+    assert_eq!(mirror.head().unwrap().id, id(root));
+    assert_eq!(mirror.resolve("v6.1").unwrap().release.unwrap().to_string(), "v6.1");
+    assert!(said[0].starts_with("fetching file://"), "{said:?}");
+
+    let tip = f.commit("tip", &[root]);
+    f.branch("trunk", tip);
+    f.delete_branch("gone");
+    assert_eq!(mirrors.reopen(&url).unwrap().head().unwrap().id, id(root), "no network, no news");
+    let mirror = mirrors.open(&url, &mut |_| {}).unwrap();
+    assert_eq!(mirror.resolve("trunk").unwrap().id, id(tip));
+    assert!(mirror.resolve("gone").is_err());
+    check_history(&f, &mirror.history(&id(root), &id(tip)).unwrap(), &[tip]);
+}
+
+#[test]
+fn what_is_no_repository_is_said_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mirrors = Mirrors::new(dir.path().join("mirrors"));
+    let plain = dir.path().join("plain");
+    std::fs::create_dir(&plain).unwrap();
+    for path in [plain.to_str().unwrap(), "/nonexistent/linux"] {
+        let error = mirrors.open(path, &mut |_| {}).err().expect(path);
+        assert!(matches!(error, GitError::NotARepository { .. }), "{error}");
+        assert_eq!(error.field(), Some(Field::Repository));
+    }
+    for url in
+        ["http://127.0.0.1:1/linux.git", "git://me:secret@127.0.0.1:1/linux", "ssh://git@host/x", "ftp://x/y"]
+    {
+        let error = mirrors.open(url, &mut |_| {}).err().expect(url);
+        assert!(matches!(error, GitError::Unreachable { .. }), "{error}");
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn a_shallow_clone_says_where_it_ends() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    let edge = f.commit("edge", &[root]);
+    let mid = f.commit("mid", &[edge]);
+    let tip = f.commit("tip", &[mid]);
+    f.branch("main", tip);
+    f.head("main");
+    let dir = tempfile::tempdir().unwrap();
+    let clone = dir.path().join("clone");
+    let url = format!("file://{}", f.path());
+    git_fixture::git(&["clone", "-q", "--depth=3", &url, clone.to_str().unwrap()]);
+    let mirror = Mirrors::new(dir.path().join("mirrors")).open(clone.to_str().unwrap(), &mut |_| {}).unwrap();
+    assert_eq!(mirror.history(&id(edge), &id(tip)).unwrap().len(), 2);
+    assert!(matches!(mirror.resolve(&root.to_string()), Err(GitError::UnknownRevision { .. })));
+    let error = mirror.history(&id(tip), &id(edge)).unwrap_err();
+    assert!(matches!(error, GitError::Reversed { .. }), "{error}");
+    let own = git2::Repository::open(mirror.path()).unwrap();
+    assert!(own.is_shallow());
+}
+
+/// A printed figure, not an assertion: 30,000 commits, every tenth a merge.
+#[test]
+fn a_long_range_loads() {
+    let mut f = Fixture::new();
+    let tree = f.big_history(30_000);
+    let (_dir, mirror) = open(&f);
+    let (good, bad) = (id(tree.first), id(tree.last));
+    let start = Instant::now();
+    let history = mirror.history(&good, &bad).unwrap();
+    println!("{} commits loaded in {:?}", history.len(), start.elapsed());
+    assert_eq!(history.len(), tree.count - 1);
+    let start = Instant::now();
+    let revision = mirror.resolve(&tree.last.to_string()).unwrap();
+    println!("resolved in {:?}: newest release {:?}", start.elapsed(), revision.release);
+    let start = Instant::now();
+    println!("{} releases listed in {:?}", mirror.releases(&bad).unwrap().len(), start.elapsed());
+}

@@ -1,0 +1,49 @@
+//! The artifacts an agent works with: its cache, and the store the coordinator points at.
+
+use crate::store::{AgentStore, Cache, Cached};
+use kulprit_common::artifact::Artifact;
+use kulprit_common::id::Digest;
+use kulprit_common::outcome::{Infra, InfraClass};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+pub struct Artifacts {
+    cache: Cache,
+    /// The URL as it was given, and the store it opened.
+    store: Mutex<Option<(String, AgentStore)>>,
+}
+
+impl Artifacts {
+    /// Opens the cache at `dir`, of `bytes_max` at most.
+    pub fn open(dir: PathBuf, bytes_max: u64) -> Result<Self, Infra> {
+        Ok(Artifacts { cache: Cache::open(dir, bytes_max)?, store: Mutex::new(None) })
+    }
+
+    /// Uses the store at `url` from now on; a restarted coordinator may serve elsewhere.
+    pub fn point_at(&self, url: &str) -> Result<(), Infra> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        if store.as_ref().is_none_or(|(known, _)| known != url) {
+            *store = Some((url.to_owned(), AgentStore::open(url)?));
+        }
+        Ok(())
+    }
+
+    pub async fn download(&self, artifact: &Artifact) -> Result<Cached, Infra> {
+        self.store()?.download(artifact, &self.cache).await
+    }
+
+    pub async fn upload(&self, path: &Path) -> Result<Artifact, Infra> {
+        self.store()?.upload(path).await
+    }
+
+    /// What is in the cache, most recently used first.
+    pub fn recent(&self, max: usize) -> Vec<Digest> {
+        self.cache.recent(max)
+    }
+
+    fn store(&self) -> Result<AgentStore, Infra> {
+        let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let none = || Infra { class: InfraClass::Artifact, reason: "the coordinator named no artifact store".into() };
+        store.as_ref().map(|(_, store)| store.clone()).ok_or_else(none)
+    }
+}

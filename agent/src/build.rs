@@ -1,0 +1,204 @@
+//! Builds a kernel in a toolchain container, into an object tree that is kept warm.
+//!
+//! Only a build that failed from a clean object tree, and for no want of memory or disk, is a
+//! failure of the kernel.
+
+mod config;
+mod first_error;
+mod object_tree;
+mod outputs;
+mod warming;
+
+pub use first_error::first_error;
+
+use crate::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, infra_in_log};
+use bytes::Bytes;
+use kulprit_common::id::Digest;
+use kulprit_common::job::{ConfigBase, KernelBuild};
+use kulprit_common::outcome::InfraClass;
+use kulprit_common::signature::{Hasher, config_key};
+use object_tree::ObjectTree;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Runs in the container; the paths in it are constant, so that objects and ccache's entries
+/// do not depend on where an agent keeps its files.
+const SCRIPT: &str = include_str!("build/script.sh");
+/// Objects of one configuration with debug information take some 1 to 2 GB.
+const CCACHE_SIZE: &str = "20G";
+/// What a kernel calls itself; constant, for its bytes stand in the kernel.
+const KERNEL_RELEASE: &str = "kulprit";
+
+/// What to build, from what and where.
+#[derive(Clone, Copy, Debug)]
+pub struct BuildRequest<'a> {
+    pub kernel: &'a KernelBuild,
+    /// `sha256:…` of the toolchain.
+    pub image_id: &'a str,
+    /// A work tree; mounted read-only.
+    pub source_dir: &'a Path,
+    /// Belongs to this toolchain, configuration and work tree; used by one build at a time.
+    pub objects_dir: &'a Path,
+    /// Shared by all agents of the host.
+    pub ccache_dir: &'a Path,
+    pub jobs: u32,
+    pub limits: Limits,
+    /// Where the log is written.
+    pub log: &'a Path,
+    /// Stands in the container's label.
+    pub attempt_label: &'a str,
+}
+
+/// What a build came to. The paths are good until the next build with the same object tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Built {
+    Kernel { image: PathBuf, vmlinux: PathBuf, config: PathBuf, fingerprint: Digest },
+    Failed { message: String },
+}
+
+/// Builds `request`. Cancelling leaves an object tree that the next build repairs.
+pub async fn build(
+    engine: &Engine,
+    request: BuildRequest<'_>,
+    live: mpsc::Sender<Bytes>,
+    cancel: CancellationToken,
+) -> Result<Built, Unfinished> {
+    let mut log = open_log(&request, &live)?;
+    let image = outputs::image_of(&request.kernel.arch)?;
+    let mut tree = ObjectTree::open(request.objects_dir, request.source_dir).await?;
+    tree.write_inputs(request.kernel).map_err(|e| Unfinished::io("write the build's inputs", &e))?;
+    let warm = tree.is_warm();
+    let warming = match warm {
+        true => None,
+        false => Some(warming::lock(request.ccache_dir, &warming_key(&request), &mut log, &cancel).await?),
+    };
+    // Counted from here: waiting for another agent is not building.
+    let deadline = Instant::now() + request.limits.time;
+
+    let mut ended = attempt(engine, &request, &mut tree, image, log, deadline, &cancel).await?;
+    if let (Ended::Failed { message }, true) = (&ended, warm) {
+        let mut log = open_log(&request, &live)?;
+        let note =
+            format!("the incremental build failed ({message}); building again from a clean object tree");
+        log.note(&note).map_err(|e| Unfinished::io("write the log", &e))?;
+        tree.wipe().await?;
+        ended = attempt(engine, &request, &mut tree, image, log, deadline, &cancel).await?;
+    }
+    if let Some(warming) = warming {
+        warming.release(matches!(ended, Ended::Made));
+    }
+    match ended {
+        Ended::Failed { message } => Ok(Built::Failed { message }),
+        Ended::Made => outputs::collect(tree.root(), image).await,
+    }
+}
+
+/// How one run of make ended, as far as it says something about the kernel.
+enum Ended {
+    Made,
+    Failed { message: String },
+}
+
+async fn attempt(
+    engine: &Engine,
+    request: &BuildRequest<'_>,
+    tree: &mut ObjectTree,
+    image: outputs::Image,
+    mut log: LogSink,
+    deadline: Instant,
+    cancel: &CancellationToken,
+) -> Result<Ended, Unfinished> {
+    let ccache = warming::cache_dir(request.ccache_dir)?;
+    let spec = spec(request, tree, &ccache, image, deadline.saturating_duration_since(Instant::now()));
+    tree.begin()?;
+    let exit = engine.run(&spec, &mut log, cancel).await;
+    if matches!(&exit, Ok(Exit { code: 0, .. })) {
+        for lost in config::lost_symbols(request.kernel, tree.root()) {
+            log.note(&lost).map_err(|e| Unfinished::io("write the log", &e))?;
+        }
+    }
+    let log = log.finish().map_err(|e| Unfinished::io("write the log", &e))?;
+    let exit = exit?;
+    let ended = if exit.code == 0 { Ended::Made } else { failure(exit, &log.path)? };
+    tree.end()?;
+    Ok(ended)
+}
+
+/// What a failed make means: infra where the machine ran out of something.
+fn failure(exit: Exit, log: &Path) -> Result<Ended, Unfinished> {
+    let text = std::fs::read(log).map_err(|e| Unfinished::io("read the log", &e))?;
+    let text = String::from_utf8_lossy(&text);
+    if let Some(infra) = infra_in_log(&text) {
+        return Err(Unfinished::Infra(infra));
+    }
+    if exit.oom_killed || exit.code == 137 {
+        return Err(Unfinished::infra(
+            InfraClass::Memory,
+            "the build was killed; its memory limit may be too low",
+        ));
+    }
+    // The shell's codes for what it cannot run: the image is no toolchain.
+    if matches!(exit.code, 126 | 127) {
+        let reason = first_error(&text).unwrap_or_else(|| "the image lacks sh or make".into());
+        return Err(Unfinished::infra(InfraClass::Toolchain, reason));
+    }
+    let message = first_error(&text).unwrap_or_else(|| format!("make ended with code {}", exit.code));
+    Ok(Ended::Failed { message })
+}
+
+fn spec<'a>(
+    request: &'a BuildRequest<'_>,
+    tree: &'a ObjectTree,
+    ccache: &'a Path,
+    image: outputs::Image,
+    time: Duration,
+) -> RunSpec<'a> {
+    let kernel = request.kernel;
+    let target = match &kernel.config {
+        ConfigBase::Target(target) => target.clone(),
+        ConfigBase::File(_) => String::new(),
+    };
+    let mut argv: Vec<String> = ["/bin/sh", "-c", SCRIPT, "build"].map(String::from).into();
+    argv.extend(kernel.make_args.iter().cloned());
+    RunSpec {
+        image_id: request.image_id,
+        argv,
+        env: vec![
+            ("HOME", "/tmp".into()),
+            ("LC_ALL", "C".into()),
+            ("KULPRIT_ARCH", kernel.arch.clone()),
+            ("KULPRIT_JOBS", request.jobs.max(1).to_string()),
+            ("KULPRIT_CONFIG_KEY", config_key(kernel).to_string()),
+            ("KULPRIT_CONFIG_TARGET", target),
+            ("KULPRIT_IMAGE_TARGET", image.target.into()),
+            ("KULPRIT_RELEASE", KERNEL_RELEASE.into()),
+            ("CCACHE_DIR", "/ccache".into()),
+            ("CCACHE_NOHASHDIR", "1".into()),
+            ("CCACHE_COMPILERCHECK", format!("string:{}", request.image_id)),
+            ("CCACHE_MAXSIZE", CCACHE_SIZE.into()),
+        ],
+        workdir: "/build",
+        binds: vec![
+            Bind { host: request.source_dir, container: "/src", writable: false },
+            Bind { host: tree.root(), container: "/build", writable: true },
+            Bind { host: tree.inputs(), container: "/kulprit", writable: false },
+            Bind { host: ccache, container: "/ccache", writable: true },
+        ],
+        limits: Limits { time, ..request.limits },
+        attempt: request.attempt_label,
+    }
+}
+
+/// Names what fills ccache: builds with one key share nearly all their objects.
+fn warming_key(request: &BuildRequest<'_>) -> Digest {
+    let mut hasher = Hasher::new("kulprit warming 1");
+    hasher.field(config_key(request.kernel).as_bytes()).field(request.image_id.as_bytes());
+    hasher.finish()
+}
+
+fn open_log(request: &BuildRequest<'_>, live: &mpsc::Sender<Bytes>) -> Result<LogSink, Unfinished> {
+    LogSink::create(request.log, request.limits.log_bytes_max, live.clone())
+        .map_err(|e| Unfinished::io("create the log", &e))
+}

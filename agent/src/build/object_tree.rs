@@ -1,0 +1,183 @@
+//! The object tree: what earlier builds left, fit for the next one or wiped.
+//!
+//! Make goes by file times. They mean something only against one work tree, within one life of
+//! the host, and after builds that ended in order; `open` sees to that. What it needs to know
+//! stands beside the tree, out of the container's reach.
+
+use super::config;
+use crate::checkout::boot_id;
+use crate::container::{Unfinished, container_user};
+use kulprit_common::job::{ConfigBase, KernelBuild};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+pub(super) struct ObjectTree {
+    root: PathBuf,
+    inputs: PathBuf,
+    /// There while make runs.
+    dirty: PathBuf,
+    /// There once a build ended in order; says which work tree and life of the host it was.
+    state: PathBuf,
+    circumstances: String,
+    warm: bool,
+}
+
+impl ObjectTree {
+    /// Opens or creates the tree below `dir`, for builds of `source`.
+    pub(super) async fn open(dir: &Path, source: &Path) -> Result<Self, Unfinished> {
+        let (dir, source) = (dir.to_path_buf(), source.to_path_buf());
+        blocking("open the object tree", move || Self::open_blocking(&dir, &source)).await
+    }
+
+    fn open_blocking(dir: &Path, source: &Path) -> io::Result<Self> {
+        let source_id = fs::metadata(source)?;
+        let source = source.canonicalize()?;
+        let mut tree = ObjectTree {
+            root: dir.join("tree"),
+            inputs: dir.join("inputs"),
+            dirty: dir.join("dirty"),
+            state: dir.join("state"),
+            circumstances: format!("{} {} {}", boot_id(), source_id.ino(), source.display()),
+            warm: false,
+        };
+        fs::create_dir_all(&tree.inputs)?;
+        tree.warm = tree.is_fit()? && tree.repair()?;
+        if !tree.warm {
+            tree.wipe_blocking()?;
+        }
+        Ok(tree)
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// What the script reads.
+    pub(super) fn inputs(&self) -> &Path {
+        &self.inputs
+    }
+
+    /// Whether an earlier build left objects that can be used.
+    pub(super) fn is_warm(&self) -> bool {
+        self.warm
+    }
+
+    pub(super) fn write_inputs(&self, kernel: &KernelBuild) -> io::Result<()> {
+        let base = match &kernel.config {
+            ConfigBase::File(text) => text,
+            ConfigBase::Target(_) => "",
+        };
+        write_readable(&self.inputs.join("base.config"), base)?;
+        write_readable(&self.inputs.join("fragments.config"), &config::fragments(kernel))?;
+        write_readable(&self.inputs.join("signing_key.pem"), config::SIGNING_KEY)?;
+        fs::set_permissions(&self.inputs, fs::Permissions::from_mode(0o755))
+    }
+
+    /// Marks the tree as being changed.
+    pub(super) fn begin(&self) -> Result<(), Unfinished> {
+        File::create(&self.dirty).map(drop).map_err(|e| Unfinished::io("mark the object tree", &e))
+    }
+
+    /// Takes the mark away: make ended in order, well or not.
+    pub(super) fn end(&mut self) -> Result<(), Unfinished> {
+        let end = || {
+            fs::write(&self.state, &self.circumstances)?;
+            fs::remove_file(&self.dirty)
+        };
+        end().map_err(|e| Unfinished::io("mark the object tree", &e))?;
+        self.warm = true;
+        Ok(())
+    }
+
+    /// Empties the tree.
+    pub(super) async fn wipe(&mut self) -> Result<(), Unfinished> {
+        let (root, dirty, state) = (self.root.clone(), self.dirty.clone(), self.state.clone());
+        self.warm = false;
+        blocking("wipe the object tree", move || wipe(&root, &dirty, &state)).await
+    }
+
+    fn wipe_blocking(&self) -> io::Result<()> {
+        wipe(&self.root, &self.dirty, &self.state)
+    }
+
+    /// Whether times in the tree can be compared with those in the work tree.
+    fn is_fit(&self) -> io::Result<bool> {
+        let Ok(state) = fs::read_to_string(&self.state) else { return Ok(false) };
+        let owner = fs::symlink_metadata(&self.root)?.uid();
+        // A clock that was set back would make new sources look older than old objects.
+        let clock_ran_on = fs::metadata(&self.state)?.modified()? <= SystemTime::now();
+        Ok(state == self.circumstances && owner == container_user().0 && clock_ran_on)
+    }
+
+    /// Removes what an interrupted build wrote, for it may be half written and look newer than
+    /// its source. Returns `false` if the tree is beyond that.
+    fn repair(&self) -> io::Result<bool> {
+        let Ok(mark) = fs::metadata(&self.dirty) else { return Ok(true) };
+        let since = mark.modified()?;
+        let mut written = Vec::new();
+        written_since(&self.root, since, &mut written)?;
+        // kconfig tells make there which symbols changed; what it said would be lost.
+        if written.iter().any(|path| path.starts_with(self.root.join("include/config"))) {
+            return Ok(false);
+        }
+        written.iter().try_for_each(fs::remove_file)?;
+        fs::remove_file(&self.dirty)?;
+        Ok(true)
+    }
+}
+
+fn wipe(root: &Path, dirty: &Path, state: &Path) -> io::Result<()> {
+    // The state goes first: a wipe that is interrupted must not leave a tree that seems fit.
+    for path in [state, dirty] {
+        if let Err(error) = fs::remove_file(path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+    }
+    if fs::symlink_metadata(root).is_ok() {
+        fs::remove_dir_all(root)?;
+    }
+    create_for_container(root)
+}
+
+/// Creates a directory that the container's user may write to.
+pub(super) fn create_for_container(dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(dir)?;
+    let (uid, gid) = container_user();
+    let meta = fs::metadata(dir)?;
+    if meta.uid() != uid {
+        chown(dir, Some(uid), Some(gid))?;
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+}
+
+/// Collects the files below `dir` with a time at or after `since`; symlinks are not followed.
+fn written_since(dir: &Path, since: SystemTime, found: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        if meta.is_dir() {
+            written_since(&entry.path(), since, found)?;
+        } else if meta.modified()? >= since {
+            found.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn write_readable(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+}
+
+async fn blocking<T: Send + 'static>(
+    what: &'static str,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Unfinished> {
+    let done = tokio::task::spawn_blocking(work).await.expect("file operations do not panic");
+    done.map_err(|e| Unfinished::io(what, &e))
+}

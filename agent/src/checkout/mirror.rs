@@ -1,0 +1,159 @@
+//! A bare mirror per repository: local ones are borrowed from, remote ones fetched.
+
+use super::{CheckoutError, OnProgress, Source, oid};
+use git2::{AutotagOption, FetchOptions, RemoteCallbacks, Repository};
+use kulprit_common::id::Digest;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How often a waiting slot looks whether it may go on, or was cancelled.
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
+/// How far a fetch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FetchProgress {
+    pub objects: usize,
+    pub objects_total: usize,
+    pub bytes: usize,
+}
+
+/// A directory name for a repository; equal for equal repositories.
+pub(super) fn short_name(repository: &str) -> String {
+    let last = repository.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let plain = |c: &char| c.is_ascii_alphanumeric() || *c == '-' || *c == '_';
+    let readable: String = last.trim_end_matches(".git").chars().filter(plain).take(32).collect();
+    format!("{readable}-{}", Digest::of(repository.as_bytes()).short())
+}
+
+/// Opens the mirror of `source`'s repository and makes sure that the revision is in it.
+pub(super) fn with_revision(
+    cache_dir: &Path,
+    source: &Source,
+    on_progress: &mut OnProgress<'_>,
+) -> Result<Repository, CheckoutError> {
+    let path = cache_dir.join("mirrors").join(short_name(&source.repository) + ".git");
+    fs::create_dir_all(&path).map_err(CheckoutError::io("create a mirror"))?;
+    // Slots share the mirror: one fetches, the others then find what they want.
+    let _lock = lock(&path.join("kulprit.lock"), on_progress)?;
+
+    let local = local_path(&source.repository);
+    if let Some(local) = local {
+        borrow_objects(&path, local)?;
+    }
+    let repository = match Repository::open_bare(&path) {
+        Ok(repository) => repository,
+        Err(_) => Repository::init_bare(&path)?,
+    };
+    if has_revision(&repository, source) {
+        return Ok(repository);
+    }
+    if local.is_none() {
+        fetch(&repository, source, on_progress)?;
+    }
+    if has_revision(&repository, source) {
+        return Ok(repository);
+    }
+    Err(CheckoutError::NoRevision { repository: source.repository.clone(), revision: source.revision })
+}
+
+fn lock(path: &Path, on_progress: &mut OnProgress<'_>) -> Result<File, CheckoutError> {
+    let file = File::create(path).map_err(CheckoutError::io("create a mirror's lock"))?;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if !on_progress(None) => return Err(CheckoutError::Cancelled),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_POLL),
+            Err(TryLockError::Error(error)) => return Err(CheckoutError::io("lock a mirror")(error)),
+        }
+    }
+}
+
+fn has_revision(repository: &Repository, source: &Source) -> bool {
+    repository.find_commit(oid(source.revision.as_bytes())).is_ok()
+}
+
+fn local_path(repository: &str) -> Option<&Path> {
+    let path = repository.strip_prefix("file://").unwrap_or(repository);
+    path.starts_with('/').then(|| Path::new(path))
+}
+
+/// Names the local repository's objects as an alternate of the mirror.
+fn borrow_objects(mirror: &Path, local: &Path) -> Result<(), CheckoutError> {
+    let objects = objects_of(local)
+        .ok_or_else(|| CheckoutError::Git(format!("{} is not a git repository", local.display())))?;
+    let info = mirror.join("objects/info");
+    let line = format!("{}\n", objects.display());
+    if fs::read_to_string(info.join("alternates")).is_ok_and(|text| text == line) {
+        return Ok(());
+    }
+    fs::create_dir_all(&info).map_err(CheckoutError::io("create a mirror"))?;
+    fs::write(info.join("alternates"), line).map_err(CheckoutError::io("write a mirror's alternates"))
+}
+
+/// Found by hand, because libgit2 refuses to open what belongs to another user, and only
+/// objects are read from it, which are verified by their names.
+fn objects_of(local: &Path) -> Option<PathBuf> {
+    let dot_git = local.join(".git");
+    let linked = || {
+        let text = fs::read_to_string(&dot_git).ok()?;
+        let dir = local.join(text.strip_prefix("gitdir:")?.trim());
+        let common = fs::read_to_string(dir.join("commondir")).unwrap_or_else(|_| ".".into());
+        Some(dir.join(common.trim()).join("objects"))
+    };
+    let places = [Some(dot_git.join("objects")), Some(local.join("objects")), linked()];
+    places.into_iter().flatten().find(|objects| objects.is_dir())?.canonicalize().ok()
+}
+
+/// Fetches the one commit without its history; from a server that does not hand out single
+/// commits, all heads and tags.
+fn fetch(
+    repository: &Repository,
+    source: &Source,
+    on_progress: &mut OnProgress<'_>,
+) -> Result<(), CheckoutError> {
+    let revision = source.revision;
+    let wanted = format!("+{revision}:refs/kulprit/{revision}");
+    match fetch_refs(repository, source, &[&wanted], 1, on_progress) {
+        Ok(()) if has_revision(repository, source) => return Ok(()),
+        Err(CheckoutError::Cancelled) => return Err(CheckoutError::Cancelled),
+        Ok(()) | Err(_) => {}
+    }
+    let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
+    fetch_refs(repository, source, &all, 0, on_progress)
+}
+
+fn fetch_refs(
+    repository: &Repository,
+    source: &Source,
+    refspecs: &[&str],
+    depth: i32,
+    on_progress: &mut OnProgress<'_>,
+) -> Result<(), CheckoutError> {
+    let mut cancelled = false;
+    let fetched = {
+        let mut callbacks = RemoteCallbacks::new();
+        callbacks.transfer_progress(|stats| {
+            let progress = FetchProgress {
+                objects: stats.received_objects(),
+                objects_total: stats.total_objects(),
+                bytes: stats.received_bytes(),
+            };
+            cancelled |= !on_progress(Some(progress));
+            !cancelled
+        });
+        let mut options = FetchOptions::new();
+        options
+            .remote_callbacks(callbacks)
+            .download_tags(AutotagOption::None)
+            .update_fetchhead(false)
+            .depth(depth);
+        let mut remote = repository.remote_anonymous(&source.repository)?;
+        remote.fetch(refspecs, Some(&mut options), None)
+    };
+    match fetched {
+        _ if cancelled => Err(CheckoutError::Cancelled),
+        Err(error) => Err(CheckoutError::Git(format!("fetching {}: {}", source.repository, error.message()))),
+        Ok(()) => Ok(()),
+    }
+}

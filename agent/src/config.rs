@@ -1,0 +1,126 @@
+//! The agent's settings: flags, each with a `KULPRIT_*` twin.
+
+use crate::boot::Accelerator;
+use clap::Parser;
+use kulprit_common::farm::event::Slot;
+use kulprit_common::id::AgentId;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Builds kernels in containers, boots them in QEMU, and reports what it saw.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kulprit-agent", version)]
+pub struct Args {
+    /// The coordinator's address; without TLS only loopback is dialled
+    #[arg(long, env = "KULPRIT_COORDINATOR", default_value = "http://127.0.0.1:7453", value_name = "URL")]
+    pub coordinator: String,
+    /// The agent's name, stable over restarts [default: the host's name]
+    #[arg(long, env = "KULPRIT_AGENT", value_name = "NAME")]
+    pub name: Option<AgentId>,
+    /// Directory for work trees, object trees and attempts; this agent's alone
+    #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
+    pub state: PathBuf,
+    /// Directory for what the agents of a host share: git mirrors, ccache [default: STATE/cache]
+    #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Items in hand at once [default: cores / slot-cores, as far as memory allows]
+    #[arg(long, env = "KULPRIT_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub slots: Option<u32>,
+    /// Cores of one slot; builds use as many jobs
+    #[arg(long, env = "KULPRIT_SLOT_CORES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub slot_cores: Option<u32>,
+    /// Memory of one slot in MiB
+    #[arg(long, env = "KULPRIT_SLOT_MEMORY_MIB", default_value_t = 4096, value_name = "MIB")]
+    pub slot_memory_mib: u64,
+    /// Let a slot use cores that others leave idle
+    #[arg(long, env = "KULPRIT_SHARE_CORES")]
+    pub share_cores: bool,
+    /// What executes guests: auto tries KVM with a canary guest and falls back to TCG
+    #[arg(long, env = "KULPRIT_ACCELERATOR", default_value = "auto", value_parser = ["auto", "kvm", "tcg"])]
+    pub accelerator: String,
+    /// The QEMU program
+    #[arg(long, env = "KULPRIT_QEMU", default_value = "qemu-system-x86_64", value_name = "PROGRAM")]
+    pub qemu: PathBuf,
+    /// A static busybox, for reproducers that are scripts
+    #[arg(long, env = "KULPRIT_BUSYBOX", default_value = "/bin/busybox", value_name = "FILE")]
+    pub busybox: PathBuf,
+    /// Free disk below which the agent takes no builds, in MiB
+    #[arg(long, env = "KULPRIT_DISK_MIN_MIB", default_value_t = 4096, value_name = "MIB")]
+    pub disk_min_mib: u64,
+    /// Most that downloaded kernels may take, in MiB
+    #[arg(long, env = "KULPRIT_KERNEL_CACHE_MIB", default_value_t = 2048, value_name = "MIB")]
+    pub kernel_cache_mib: u64,
+    /// How long work in hand may go on after SIGTERM
+    #[arg(long, env = "KULPRIT_DRAIN_S", default_value_t = 60, value_name = "SECONDS")]
+    pub drain_s: u64,
+    /// Log lines as JSON
+    #[arg(long, env = "KULPRIT_LOG_JSON")]
+    pub log_json: bool,
+    /// End when the parent process ends
+    #[arg(long, hide = true)]
+    pub tied_to_parent: bool,
+}
+
+/// What slots there are and how a build is sized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizing {
+    pub slots: u32,
+    pub slot: Slot,
+    /// `make -j`.
+    pub jobs: u32,
+    /// Cores a container may use; absent, whatever is idle.
+    pub cores_max: Option<u32>,
+}
+
+/// A slot of this many cores builds at a good speed and still leaves several on a large host.
+const SLOT_CORES: u32 = 4;
+
+impl Args {
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_s)
+    }
+
+    pub fn forced_accelerator(&self) -> Option<Accelerator> {
+        match self.accelerator.as_str() {
+            "kvm" => Some(Accelerator::Kvm),
+            "tcg" => Some(Accelerator::Tcg),
+            _ => None,
+        }
+    }
+
+    /// Slots by cores and memory; at least one.
+    pub fn sizing(&self, cores: u32, memory_mib: u64) -> Sizing {
+        let slot_cores = self.slot_cores.unwrap_or(SLOT_CORES).clamp(1, cores.max(1));
+        let by_memory = u32::try_from(memory_mib / self.slot_memory_mib.max(1)).unwrap_or(u32::MAX);
+        let slots = self.slots.unwrap_or_else(|| (cores / slot_cores).min(by_memory).max(1));
+        Sizing {
+            slots,
+            slot: Slot { cores: slot_cores, memory_mib: self.slot_memory_mib.min(memory_mib) },
+            jobs: if self.share_cores { cores.max(1) } else { slot_cores },
+            cores_max: (!self.share_cores).then_some(slot_cores),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slots_follow_cores_and_memory() {
+        let args = |extra: &[&str]| {
+            let fixed = ["kulprit-agent", "--state", "x"];
+            Args::parse_from(fixed.iter().chain(extra))
+        };
+        for (extra, cores, memory, slots, slot_cores) in [
+            (&[][..], 2, 24_000, 1, 2),
+            (&[], 64, 256_000, 16, 4),
+            (&[], 64, 9_000, 2, 4),
+            (&[], 1, 500, 1, 1),
+            (&["--slots", "3", "--slot-cores", "1"], 2, 24_000, 3, 1),
+        ] {
+            let sizing = args(extra).sizing(cores, memory);
+            assert_eq!((sizing.slots, sizing.slot.cores), (slots, slot_cores), "{extra:?} {cores} {memory}");
+        }
+    }
+}

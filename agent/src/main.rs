@@ -1,0 +1,181 @@
+//! The agent's process: cleans up after an earlier life, finds out what the machine can do,
+//! and runs the loop.
+
+use anyhow::{Context as _, bail};
+use clap::Parser as _;
+use kulprit_agent::artifacts::Artifacts;
+use kulprit_agent::boot::QemuConfig;
+use kulprit_agent::config::{Args, Sizing};
+use kulprit_agent::health::{self, Booting};
+use kulprit_agent::sync::{self, Agent, Ended, Stop};
+use kulprit_agent::work::Bench;
+use kulprit_agent::{boot, engine_cleanup, process};
+use kulprit_common::id::{AgentId, Session};
+use kulprit_proto::MESSAGE_BYTES_MAX;
+use kulprit_proto::v1::agents_client::AgentsClient;
+use std::process::ExitCode;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, SystemTime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often the machine is looked at anew.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How long attempts may take to let go of containers and guests at the end.
+const LET_GO: Duration = Duration::from_secs(5);
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    process::init_logging(args.log_json);
+    if args.tied_to_parent {
+        process::die_with_parent();
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return process::fail(&anyhow::Error::new(error).context("start the runtime")),
+    };
+    let ended = runtime.block_on(run(args));
+    runtime.shutdown_timeout(LET_GO);
+    match ended {
+        Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::Superseded) => {
+            eprintln!("error: another agent with this name is at work; give this one another --name");
+            ExitCode::FAILURE
+        }
+        Err(error) => process::fail(&error),
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<Ended> {
+    let id = name(&args)?;
+    std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
+    let _lock = process::lock(&args.state.join("agent.lock"))?;
+    let client = connect(&args.coordinator)?;
+    let (cores, memory_mib) = health::machine();
+    let sizing = args.sizing(cores, memory_mib);
+    let qemu = QemuConfig { qemu: args.qemu.clone(), busybox: args.busybox.clone(), ..QemuConfig::default() };
+    let booting = health::booting(&args, &qemu).await;
+
+    let engine = health::engine(&id).await;
+    clean_up(&args, engine.as_ref()).await;
+    let cache = args.cache.clone().unwrap_or_else(|| args.state.join("cache"));
+    std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
+    let artifacts = Artifacts::open(args.state.join("artifacts"), args.kernel_cache_mib << 20)
+        .map_err(|infra| anyhow::anyhow!("open the cache of artifacts: {}", infra.reason))?;
+    let accelerator = booting.accelerator.unwrap_or(boot::Accelerator::Tcg);
+    let bench = Arc::new(Bench {
+        engine: RwLock::new(engine),
+        qemu: QemuConfig { accelerator, ..qemu },
+        artifacts,
+        sizing,
+        state: args.state.clone(),
+        cache,
+    });
+
+    let (say, info) = watch::channel(health::look(&args, &sizing, bench.engine().as_ref(), &booting).await);
+    tokio::spawn(keep_looking(args.clone(), id.clone(), sizing, booting, bench.clone(), say));
+    let (tell, stop) = watch::channel(Stop::No);
+    tokio::spawn(listen_for_signals(tell));
+    let session = Session(start_number());
+    tracing::info!(agent = %id, slots = sizing.slots, coordinator = args.coordinator, "at work");
+    let drain = args.drain();
+    Ok(sync::run(Agent { id, session, client, bench, info, stop, drain }).await)
+}
+
+fn name(args: &Args) -> anyhow::Result<AgentId> {
+    if let Some(name) = &args.name {
+        return Ok(name.clone());
+    }
+    let host = nix::unistd::gethostname().context("ask for the host's name")?;
+    let host = host.to_string_lossy();
+    host.parse().with_context(|| format!("use the host's name {host:?} as the agent's; give --name"))
+}
+
+/// Dials lazily: a coordinator that is not there yet is tried again and again.
+fn connect(coordinator: &str) -> anyhow::Result<AgentsClient<tonic::transport::Channel>> {
+    let endpoint = tonic::transport::Endpoint::from_shared(coordinator.to_owned())
+        .with_context(|| format!("read --coordinator {coordinator:?} as a URL"))?;
+    if !process::is_loopback(coordinator) {
+        bail!("dial {coordinator}: without TLS only loopback addresses are dialled");
+    }
+    let endpoint = endpoint
+        .connect_timeout(Duration::from_secs(5))
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .keep_alive_timeout(Duration::from_secs(10));
+    Ok(AgentsClient::new(endpoint.connect_lazy())
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX))
+}
+
+/// Removes what an earlier life left: containers, guests, files.
+async fn clean_up(args: &Args, engine: Option<&kulprit_agent::container::Engine>) {
+    let scratch = args.state.join("scratch");
+    match engine {
+        Some(engine) => match engine_cleanup::at_start(engine, &scratch).await {
+            Ok(left) if left.containers + left.files > 0 => {
+                tracing::info!(left.containers, left.files, "removed what an earlier life left");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "could not remove what an earlier life left"),
+        },
+        // Containers are removed once the engine is back.
+        None => {
+            let _ = std::fs::remove_dir_all(&scratch);
+        }
+    }
+}
+
+async fn keep_looking(
+    args: Args,
+    id: AgentId,
+    sizing: Sizing,
+    booting: Booting,
+    bench: Arc<Bench>,
+    say: watch::Sender<kulprit_common::farm::event::AgentInfo>,
+) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        if bench.engine().is_none() {
+            let engine = health::engine(&id).await;
+            clean_up_containers(engine.as_ref()).await;
+            bench.set_engine(engine);
+        }
+        let info = health::look(&args, &sizing, bench.engine().as_ref(), &booting).await;
+        if say.send(info).is_err() {
+            return;
+        }
+    }
+}
+
+async fn clean_up_containers(engine: Option<&kulprit_agent::container::Engine>) {
+    if let Some(engine) = engine
+        && let Err(error) = engine.remove_leftovers().await
+    {
+        tracing::warn!(%error, "could not remove what an earlier life left");
+    }
+}
+
+/// The first signal drains, the second one lets go at once.
+async fn listen_for_signals(tell: watch::Sender<Stop>) {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return tracing::error!("cannot listen for signals");
+    };
+    for next in [Stop::Drain, Stop::Now] {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        tracing::info!(?next, "told to stop");
+        if tell.send(next).is_err() {
+            return;
+        }
+    }
+    // Keeps the channel open until the loop has ended.
+    tell.closed().await;
+}
+
+/// Greater than any earlier life's, as long as the clock of this machine goes forward.
+fn start_number() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

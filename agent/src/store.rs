@@ -1,0 +1,212 @@
+//! Artifacts on the agent's side: up by digest, down into a cache, verified both ways.
+//!
+//! Every failure here is one of the infrastructure, and never says anything about a kernel.
+
+mod cache;
+mod location;
+#[cfg(test)]
+mod tests;
+
+pub use cache::{Cache, Cached};
+
+use bytes::Bytes;
+use cache::disk;
+use futures::{StreamExt as _, TryStreamExt as _};
+use kulprit_common::artifact::{self, Artifact};
+use kulprit_common::id::Digest;
+use kulprit_common::outcome::{Infra, InfraClass};
+use location::Uploads;
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt as _, PutPayloadMut, WriteMultipart};
+use sha2::Digest as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
+
+/// Uploads under way at once: an HTTP one holds the whole file in memory.
+const UPLOADS_MAX: usize = 2;
+
+/// Parts of one upload that are under way at once; each holds 5 MiB of memory.
+const PARTS_MAX: usize = 2;
+
+/// Bytes of a local file read at once.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// How often a download is tried. Below it, object_store repeats single requests on its own.
+const DOWNLOADS_MAX: u32 = 3;
+
+/// The wait before the second download; it doubles.
+const BACKOFF: Duration = Duration::from_millis(500);
+
+/// The farm's store, as the URL that the coordinator gave names it.
+#[derive(Clone, Debug)]
+pub struct AgentStore {
+    objects: Arc<dyn ObjectStore>,
+    uploads: Uploads,
+    permits: Arc<Semaphore>,
+}
+
+impl AgentStore {
+    /// Opens `http://host:port/` (the coordinator's endpoint), `file://`, `s3://`, `gs://` or `az://`.
+    pub fn open(url: &str) -> Result<AgentStore, Infra> {
+        let (objects, uploads) = location::open(url)
+            .map_err(|why| store(format_args!("cannot open the artifact store {url:?}: {why}")))?;
+        Ok(AgentStore { objects, uploads, permits: Arc::new(Semaphore::new(UPLOADS_MAX)) })
+    }
+
+    /// Stores a file under its digest; what is there already is not sent again.
+    pub async fn upload(&self, path: &Path) -> Result<Artifact, Infra> {
+        let artifact = hash_file(path).await?;
+        if self.has(&artifact).await? {
+            return Ok(artifact);
+        }
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        match self.uploads {
+            Uploads::Whole => self.send_whole(path, artifact).await,
+            Uploads::Parts => self.send_parts(path, artifact).await,
+        }
+    }
+
+    /// Stores bytes under their digest.
+    pub async fn upload_bytes(&self, bytes: Bytes) -> Result<Artifact, Infra> {
+        let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+        if !self.has(&artifact).await? {
+            self.objects.put(&location(&artifact), bytes.into()).await.map_err(refused)?;
+        }
+        Ok(artifact)
+    }
+
+    /// Brings an artifact into the cache, unless it is there; concurrent callers wait for one download.
+    pub async fn download(&self, artifact: &Artifact, cache: &Cache) -> Result<Cached, Infra> {
+        let flight = cache.flight(&artifact.digest);
+        let _alone = flight.lock().await;
+        if let Some(cached) = cache.get(artifact) {
+            return Ok(cached);
+        }
+        cache.make_room(artifact.size);
+        let mut wait = BACKOFF;
+        for _ in 1..DOWNLOADS_MAX {
+            match self.fetch(artifact, cache).await {
+                Err(infra) if infra.class == InfraClass::Artifact => {
+                    tracing::warn!(digest = %artifact.digest, reason = infra.reason, "a download is repeated");
+                }
+                ended => return ended,
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
+        }
+        self.fetch(artifact, cache).await
+    }
+
+    async fn has(&self, artifact: &Artifact) -> Result<bool, Infra> {
+        match self.objects.head(&location(artifact)).await {
+            Ok(meta) => Ok(meta.size == artifact.size),
+            Err(object_store::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(refused(error)),
+        }
+    }
+
+    async fn send_whole(&self, path: &Path, artifact: Artifact) -> Result<Artifact, Infra> {
+        let mut payload = PutPayloadMut::new();
+        let mut hasher = sha2::Sha256::new();
+        let mut chunks = chunks(path).await?;
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
+            hasher.update(&chunk);
+            payload.push(chunk);
+        }
+        unchanged(path, hasher, &artifact)?;
+        self.objects.put(&location(&artifact), payload.freeze()).await.map_err(refused)?;
+        Ok(artifact)
+    }
+
+    async fn send_parts(&self, path: &Path, artifact: Artifact) -> Result<Artifact, Infra> {
+        let mut chunks = chunks(path).await?;
+        let mut hasher = sha2::Sha256::new();
+        let upload = self.objects.put_multipart(&location(&artifact)).await.map_err(refused)?;
+        let mut upload = WriteMultipart::new(upload);
+        let sent = async {
+            while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
+                hasher.update(&chunk);
+                upload.wait_for_capacity(PARTS_MAX).await.map_err(refused)?;
+                upload.put(chunk);
+            }
+            unchanged(path, hasher, &artifact)
+        };
+        match sent.await {
+            Ok(()) => upload.finish().await.map_err(refused).map(|_| artifact),
+            Err(infra) => {
+                if let Err(error) = upload.abort().await {
+                    tracing::warn!(digest = %artifact.digest, %error, "an upload was not cleaned up");
+                }
+                Err(infra)
+            }
+        }
+    }
+
+    async fn fetch(&self, artifact: &Artifact, cache: &Cache) -> Result<Cached, Infra> {
+        let staged = cache.stage()?;
+        let failed = |error| disk("write", staged.path(), error);
+        let mut file = tokio::fs::File::from_std(staged.reopen().map_err(failed)?);
+        let got = self.objects.get(&location(artifact)).await.map_err(refused)?;
+        let mut hasher = sha2::Sha256::new();
+        let mut size = 0;
+        let mut chunks = got.into_stream();
+        while let Some(chunk) = chunks.try_next().await.map_err(refused)? {
+            size += chunk.len() as u64;
+            if size > artifact.size {
+                break;
+            }
+            hasher.update(&chunk);
+            file.write_all(&chunk).await.map_err(failed)?;
+        }
+        file.flush().await.map_err(failed)?;
+        file.sync_data().await.map_err(failed)?;
+        if size != artifact.size || Digest::from_bytes(hasher.finalize().into()) != artifact.digest {
+            return Err(store(format_args!("artifact {} is damaged in the store", artifact.digest)));
+        }
+        cache.keep(artifact, staged)
+    }
+}
+
+fn location(artifact: &Artifact) -> Location {
+    Location::from(artifact::path(&artifact.digest))
+}
+
+async fn hash_file(path: &Path) -> Result<Artifact, Infra> {
+    let mut chunks = chunks(path).await?;
+    let (mut hasher, mut size) = (sha2::Sha256::new(), 0);
+    while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
+        hasher.update(&chunk);
+        size += chunk.len() as u64;
+    }
+    Ok(Artifact { digest: Digest::from_bytes(hasher.finalize().into()), size })
+}
+
+async fn chunks(path: &Path) -> Result<futures::stream::BoxStream<'static, std::io::Result<Bytes>>, Infra> {
+    let file = tokio::fs::File::open(path).await.map_err(|error| disk("read", path, error))?;
+    Ok(tokio_util::io::ReaderStream::with_capacity(file, CHUNK_BYTES).boxed())
+}
+
+fn unchanged(path: &Path, hasher: sha2::Sha256, artifact: &Artifact) -> Result<(), Infra> {
+    if Digest::from_bytes(hasher.finalize().into()) == artifact.digest {
+        return Ok(());
+    }
+    let reason = format!("{} changed while it was sent", path.display());
+    Err(Infra { class: InfraClass::Internal, reason })
+}
+
+fn store(reason: std::fmt::Arguments<'_>) -> Infra {
+    Infra { class: InfraClass::Artifact, reason: reason.to_string() }
+}
+
+/// What the store said; when it is a directory on a full disk here, the disk is to blame.
+fn refused(error: object_store::Error) -> Infra {
+    let first: &(dyn std::error::Error + 'static) = &error;
+    let full = std::iter::successors(Some(first), |error| error.source()).any(|error| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::StorageFull)
+    });
+    let class = if full { InfraClass::Disk } else { InfraClass::Artifact };
+    Infra { class, reason: format!("artifact store: {error}") }
+}

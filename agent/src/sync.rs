@@ -1,0 +1,387 @@
+//! The agent's loop: say what is held, take what should be, carry out, report.
+//!
+//! Contact is counted from when a sync was sent: an agent that has not been confirmed for the
+//! length of a lease less its margin stops its work, so that no item has two live holders.
+
+use crate::live_log;
+use crate::work::{self, Activity, Bench};
+use kulprit_common::farm::action::Assignment;
+use kulprit_common::farm::event::{AgentInfo, Holding};
+use kulprit_common::farm::item::ItemKey;
+use kulprit_common::id::{AgentId, Attempt, Session};
+use kulprit_common::outcome::AttemptEnd;
+use kulprit_proto::v1;
+use kulprit_proto::v1::agents_client::AgentsClient;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+/// What an agent stops before its lease is up.
+const LEASE_MARGIN: Duration = Duration::from_secs(5);
+/// Between tries while the coordinator does not answer.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// A sync is held back by the coordinator for 20 s at most.
+const SYNC_LIMIT: Duration = Duration::from_secs(28);
+/// Cached kernels that are told of.
+const HAVE_MAX: usize = 64;
+const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
+
+/// How the loop ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Told to stop; nothing is held any more.
+    Drained,
+    /// A later life of this agent is at work.
+    Superseded,
+}
+
+/// What the loop needs to know of its surroundings.
+pub struct Agent {
+    pub id: AgentId,
+    pub session: Session,
+    pub client: AgentsClient<Channel>,
+    pub bench: Arc<Bench>,
+    pub info: watch::Receiver<AgentInfo>,
+    /// Set once to drain, set again (to `Now`) to let go of everything.
+    pub stop: watch::Receiver<Stop>,
+    pub drain: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    No,
+    Drain,
+    Now,
+}
+
+struct Held {
+    item: ItemKey,
+    slot: u32,
+    activity: Activity,
+    cancel: CancellationToken,
+    /// Told to drop it: it is not held any more, and only ends its work.
+    revoked: bool,
+    /// Done, and being reported until the coordinator answers.
+    reporting: bool,
+}
+
+enum Note {
+    /// The work ended; `None` when it was cancelled.
+    Worked(Attempt, Option<Box<AttemptEnd>>),
+    /// The coordinator has answered for this attempt.
+    Acknowledged(Attempt),
+}
+
+struct Loop {
+    agent: Agent,
+    held: BTreeMap<Attempt, Held>,
+    /// Assignments whose slot is still being cleared.
+    waiting: Vec<Assignment>,
+    sequence: u64,
+    notes: mpsc::UnboundedSender<Note>,
+    /// Up to when the coordinator has confirmed what is held.
+    confirmed_until: Instant,
+    lease: Duration,
+    retry: Duration,
+}
+
+/// Runs until drained or superseded.
+pub async fn run(agent: Agent) -> Ended {
+    // Bounded by what is held: each attempt sends two notes.
+    let (notes, mut inbox) = mpsc::unbounded_channel();
+    let lease = Duration::from_secs(30);
+    let mut it = Loop {
+        agent,
+        held: BTreeMap::new(),
+        waiting: Vec::new(),
+        sequence: 0,
+        notes,
+        confirmed_until: Instant::now() + lease,
+        lease,
+        retry: RETRY_FIRST,
+    };
+    let mut give_up_at = None;
+    loop {
+        let stop = *it.agent.stop.borrow_and_update();
+        if stop >= Stop::Drain && give_up_at.is_none() {
+            give_up_at = Some(Instant::now() + it.agent.drain);
+        }
+        if stop == Stop::Now || give_up_at.is_some_and(|at| at <= Instant::now()) {
+            it.release_all().await;
+            return Ended::Drained;
+        }
+        if stop == Stop::Drain && it.held.is_empty() {
+            it.say_goodbye().await;
+            return Ended::Drained;
+        }
+        let sent = Instant::now();
+        let request = it.request(stop >= Stop::Drain);
+        let mut client = it.agent.client.clone();
+        let pause = it.retry;
+        let syncing = async move {
+            match tokio::time::timeout(SYNC_LIMIT, client.sync(request)).await {
+                Ok(Ok(response)) => Ok(response.into_inner()),
+                Ok(Err(status)) => Err(status),
+                Err(_) => Err(Status::deadline_exceeded("no answer")),
+            }
+        };
+        tokio::select! {
+            answer = syncing => match answer {
+                Ok(response) => it.take(response, sent).await,
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    it.cancel_all();
+                    return Ended::Superseded;
+                }
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), message = status.message(), "the coordinator does not answer");
+                    it.retry = (it.retry * 2).min(RETRY_MAX);
+                    it.pause(pause, &mut inbox).await;
+                }
+            },
+            Some(note) = inbox.recv() => it.note(note),
+            changed = it.agent.stop.changed() => {
+                // The sender lives as long as the process: an error means the end of it.
+                if changed.is_err() {
+                    return Ended::Drained;
+                }
+            }
+            () = tokio::time::sleep_until(it.confirmed_until), if it.has_live_work() => it.lost_contact(),
+            () = sleep_until(give_up_at) => {}
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Loop {
+    fn request(&mut self, draining: bool) -> v1::SyncRequest {
+        self.sequence += 1;
+        let info = self.agent.info.borrow().clone();
+        let holding = self.held.iter().filter(|(_, held)| !held.revoked).map(|(attempt, held)| {
+            v1::Holding::from(Holding {
+                attempt: *attempt,
+                item: held.item.clone(),
+                slot: held.slot,
+                activity: held.activity.get(),
+            })
+        });
+        v1::SyncRequest {
+            agent: self.agent.id.to_string(),
+            session: self.agent.session.0,
+            sequence: self.sequence,
+            holding: holding.collect(),
+            have: self.agent.bench.artifacts.recent(HAVE_MAX).iter().map(|digest| digest.as_bytes().to_vec()).collect(),
+            info: Some(v1::AgentInfo {
+                host: info.host,
+                version: info.version,
+                slots: info
+                    .slots
+                    .iter()
+                    .map(|slot| v1::Slot { cores: slot.cores, memory_mib: slot.memory_mib })
+                    .collect(),
+                accelerator: info.accelerator,
+                images: info.images,
+                can_build: info.can_build,
+                can_boot: info.can_boot,
+                problems: info.problems,
+            }),
+            draining,
+        }
+    }
+
+    /// Takes the coordinator's word on what to hold.
+    async fn take(&mut self, response: v1::SyncResponse, sent: Instant) {
+        self.retry = RETRY_FIRST;
+        self.lease = Duration::from_millis(response.lease_ms);
+        self.confirmed_until = sent + self.lease.saturating_sub(LEASE_MARGIN);
+        for attempt in response.revoke {
+            self.revoke(Attempt(attempt));
+        }
+        if let Err(error) = self.agent.bench.artifacts.point_at(&response.artifacts_url) {
+            tracing::error!(why = error.reason, url = response.artifacts_url, "cannot use the artifact store");
+        }
+        self.waiting.clear();
+        for message in response.assignments {
+            if self.held.contains_key(&Attempt(message.attempt)) {
+                continue;
+            }
+            match Assignment::try_from(message) {
+                Ok(assignment) => self.waiting.push(assignment),
+                Err(error) => tracing::error!(%error, "an assignment makes no sense; is the coordinator newer?"),
+            }
+        }
+        self.start_waiting();
+        // Yields between syncs that are answered at once.
+        tokio::time::sleep(Duration::from_millis(response.next_sync_ms.min(1000))).await;
+    }
+
+    /// Starts what has a free slot.
+    fn start_waiting(&mut self) {
+        for assignment in std::mem::take(&mut self.waiting) {
+            if self.held.values().any(|held| held.slot == assignment.slot && !held.reporting) {
+                self.waiting.push(assignment);
+            } else {
+                self.start(assignment);
+            }
+        }
+    }
+
+    fn start(&mut self, assignment: Assignment) {
+        let held = Held {
+            item: assignment.item.clone(),
+            slot: assignment.slot,
+            activity: Activity::default(),
+            cancel: CancellationToken::new(),
+            revoked: false,
+            reporting: false,
+        };
+        let (activity, cancel) = (held.activity.clone(), held.cancel.clone());
+        activity.set("starting");
+        let attempt = assignment.attempt;
+        self.held.insert(attempt, held);
+        tracing::info!(%attempt, item = %assignment.item, title = assignment.title, "starts");
+        let live = live_log::start(self.agent.client.clone(), self.agent.id.clone(), attempt);
+        let (bench, notes) = (self.agent.bench.clone(), self.notes.clone());
+        tokio::spawn(async move {
+            let work = tokio::spawn(async move {
+                work::carry_out(&bench, &assignment, &activity, live, cancel).await
+            });
+            let ended = work.await.unwrap_or_else(|error| {
+                let reason = format!("the attempt panicked: {error}");
+                let class = kulprit_common::outcome::InfraClass::Internal;
+                Some(AttemptEnd::Infra(kulprit_common::outcome::Infra { class, reason }))
+            });
+            // The loop has ended if nobody listens; then nothing is reported any more.
+            let _ = notes.send(Note::Worked(attempt, ended.map(Box::new)));
+        });
+    }
+
+    fn revoke(&mut self, attempt: Attempt) {
+        if let Some(held) = self.held.get_mut(&attempt) {
+            tracing::info!(%attempt, item = %held.item, "is dropped");
+            held.revoked = true;
+            held.cancel.cancel();
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Worked(attempt, ended) => {
+                let Some(held) = self.held.get_mut(&attempt) else { return };
+                match ended {
+                    Some(end) if !held.revoked => {
+                        held.reporting = true;
+                        held.activity.set("reporting");
+                        self.report(attempt, *end);
+                    }
+                    Some(_) | None => {
+                        self.held.remove(&attempt);
+                    }
+                }
+            }
+            Note::Acknowledged(attempt) => {
+                self.held.remove(&attempt);
+            }
+        }
+        self.start_waiting();
+    }
+
+    /// Repeats a completion until it is answered; every answer is final.
+    fn report(&self, attempt: Attempt, end: AttemptEnd) {
+        let request = self.completion(attempt, end);
+        let (mut client, notes) = (self.agent.client.clone(), self.notes.clone());
+        tokio::spawn(async move {
+            let mut pause = RETRY_FIRST;
+            loop {
+                match tokio::time::timeout(COMPLETE_LIMIT, client.complete(request.clone())).await {
+                    Ok(Ok(response)) => {
+                        let answer = response.into_inner().answer();
+                        tracing::info!(%attempt, ?answer, "reported");
+                        break;
+                    }
+                    Ok(Err(status)) if status.code() == Code::InvalidArgument => {
+                        tracing::error!(%attempt, %status, "the coordinator cannot read the outcome");
+                        break;
+                    }
+                    Ok(Err(_)) | Err(_) => {
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(RETRY_MAX);
+                    }
+                }
+            }
+            let _ = notes.send(Note::Acknowledged(attempt));
+        });
+    }
+
+    fn completion(&self, attempt: Attempt, end: AttemptEnd) -> v1::CompleteRequest {
+        v1::CompleteRequest {
+            agent: self.agent.id.to_string(),
+            session: self.agent.session.0,
+            attempt: attempt.0,
+            item: self.held.get(&attempt).map(|held| held.item.clone().into()),
+            end: Some(end.into()),
+        }
+    }
+
+    fn has_live_work(&self) -> bool {
+        self.held.values().any(|held| !held.reporting && !held.revoked)
+    }
+
+    /// The lease may be another's soon: stops all work. What is done goes on being reported.
+    fn lost_contact(&mut self) {
+        tracing::warn!("out of contact for as long as a lease allows; work in hand is dropped");
+        let live: Vec<Attempt> =
+            self.held.iter().filter(|(_, held)| !held.reporting).map(|(attempt, _)| *attempt).collect();
+        live.into_iter().for_each(|attempt| self.revoke(attempt));
+        self.waiting.clear();
+    }
+
+    fn cancel_all(&mut self) {
+        self.held.values().for_each(|held| held.cancel.cancel());
+    }
+
+    /// Waits before the next try, but not for news of one's own.
+    async fn pause(&mut self, pause: Duration, inbox: &mut mpsc::UnboundedReceiver<Note>) {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            Some(note) = inbox.recv() => self.note(note),
+        }
+    }
+
+    /// Hands everything back, so that others need not wait for the leases to run out.
+    async fn release_all(&mut self) {
+        self.cancel_all();
+        let live: Vec<Attempt> = self
+            .held
+            .iter()
+            .filter(|(_, held)| !held.reporting && !held.revoked)
+            .map(|(attempt, _)| *attempt)
+            .collect();
+        for attempt in live {
+            let request = self.completion(attempt, AttemptEnd::Released);
+            let mut client = self.agent.client.clone();
+            // Best effort: without an answer the lease runs out by itself.
+            let _ = tokio::time::timeout(Duration::from_secs(1), client.complete(request)).await;
+        }
+        self.say_goodbye().await;
+    }
+
+    /// Tells the coordinator that nothing is held and nothing more is wanted.
+    async fn say_goodbye(&mut self) {
+        self.held.clear();
+        let request = self.request(true);
+        let mut client = self.agent.client.clone();
+        let _ = tokio::time::timeout(Duration::from_secs(1), client.sync(request)).await;
+    }
+}

@@ -1,0 +1,316 @@
+//! One attempt, from assignment to ending: fetch what it needs, do it, store what it yields.
+
+use crate::boot::{self, BootError, BootRequest, QemuConfig};
+use crate::build::{self, BuildRequest, Built};
+use crate::checkout::{self, CheckoutError, Source};
+use crate::config::Sizing;
+use crate::container::{Engine, Limits, Unfinished, io_infra};
+use crate::reproducer::{self, CompileRequest, Compiled};
+use crate::artifacts::Artifacts;
+use crate::store::Cached;
+use bytes::Bytes;
+use kulprit_common::farm::action::Assignment;
+use kulprit_common::farm::item::{BuildWork, RunWork, Work};
+use kulprit_common::job::Reproducer;
+use kulprit_common::artifact::Artifact;
+use kulprit_common::outcome::{
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Product, ReproducerOutcome, Run,
+};
+use kulprit_common::signature;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// What attempts share.
+pub struct Bench {
+    /// Absent while there is none; it may come and go.
+    pub engine: RwLock<Option<Engine>>,
+    pub qemu: QemuConfig,
+    pub artifacts: Artifacts,
+    pub sizing: Sizing,
+    /// This agent's own: work trees and object trees by slot, scratch by attempt.
+    pub state: PathBuf,
+    /// Shared by the agents of the host.
+    pub cache: PathBuf,
+}
+
+impl Bench {
+    pub fn engine(&self) -> Option<Engine> {
+        self.engine.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_engine(&self, engine: Option<Engine>) {
+        *self.engine.write().unwrap_or_else(PoisonError::into_inner) = engine;
+    }
+}
+
+/// What an attempt is doing, in a few words; read by the sync loop.
+#[derive(Clone, Default)]
+pub struct Activity(Arc<Mutex<String>>);
+
+impl Activity {
+    pub fn set(&self, text: impl Into<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text.into();
+    }
+
+    pub fn get(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Why an attempt has nothing to report of its item.
+enum Stop {
+    Infra(Infra),
+    /// Revoked, or the agent is going down: nothing is reported.
+    Cancelled,
+}
+
+impl From<Unfinished> for Stop {
+    fn from(unfinished: Unfinished) -> Self {
+        match unfinished {
+            Unfinished::Infra(infra) => Stop::Infra(infra),
+            Unfinished::Cancelled => Stop::Cancelled,
+        }
+    }
+}
+
+impl From<Infra> for Stop {
+    fn from(infra: Infra) -> Self {
+        Stop::Infra(infra)
+    }
+}
+
+impl From<BootError> for Stop {
+    fn from(error: BootError) -> Self {
+        match error {
+            BootError::Infra(infra) => Stop::Infra(infra),
+            BootError::Cancelled => Stop::Cancelled,
+        }
+    }
+}
+
+impl From<CheckoutError> for Stop {
+    fn from(error: CheckoutError) -> Self {
+        error.infra().map_or(Stop::Cancelled, Stop::Infra)
+    }
+}
+
+/// Carries an assignment out; `None` when it was cancelled. Its scratch files are gone after.
+pub async fn carry_out(
+    bench: &Bench,
+    assignment: &Assignment,
+    activity: &Activity,
+    live: mpsc::Sender<Bytes>,
+    cancel: CancellationToken,
+) -> Option<AttemptEnd> {
+    let scratch = bench.state.join("scratch").join(assignment.attempt.to_string());
+    let attempt = Attempt { bench, assignment, activity, live, cancel, scratch };
+    let ended = attempt.run().await;
+    let scratch = attempt.scratch;
+    // What cannot be removed now is removed at the next start.
+    let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
+    match ended {
+        Ok(product) => Some(AttemptEnd::Done(product)),
+        Err(Stop::Infra(infra)) => Some(AttemptEnd::Infra(infra)),
+        Err(Stop::Cancelled) => None,
+    }
+}
+
+struct Attempt<'a> {
+    bench: &'a Bench,
+    assignment: &'a Assignment,
+    activity: &'a Activity,
+    live: mpsc::Sender<Bytes>,
+    cancel: CancellationToken,
+    scratch: PathBuf,
+}
+
+impl Attempt<'_> {
+    async fn run(&self) -> Result<Product, Stop> {
+        std::fs::create_dir_all(&self.scratch).map_err(|error| io_infra("create the scratch directory", &error))?;
+        match &self.assignment.work {
+            Work::Toolchain { image } => self.toolchain(image).await,
+            Work::Reproducer { reproducer, source, image_id } => {
+                self.reproducer(reproducer, source, image_id).await
+            }
+            Work::Build(work) => self.build(work).await,
+            Work::Run(work) => self.boot(work).await,
+        }
+    }
+
+    fn engine(&self) -> Result<Engine, Stop> {
+        let missing = || Infra { class: InfraClass::Engine, reason: "no container engine is connected".into() };
+        self.bench.engine().ok_or_else(missing).map_err(Stop::Infra)
+    }
+
+    /// The attempt's name in labels and file names.
+    fn name(&self) -> String {
+        self.assignment.attempt.to_string()
+    }
+
+    fn limits(&self, time: Duration) -> Limits {
+        let sizing = &self.bench.sizing;
+        Limits {
+            memory_bytes: sizing.slot.memory_mib << 20,
+            nano_cpus: sizing.cores_max.map(|cores| u64::from(cores) * 1_000_000_000),
+            time,
+            ..Limits::default()
+        }
+    }
+
+    async fn toolchain(&self, image: &str) -> Result<Product, Stop> {
+        self.activity.set(format!("looking into image {image}"));
+        let engine = self.engine()?;
+        let image_id = engine.image_id(image).await?;
+        let cancel = self.cancel.clone();
+        let facts = reproducer::toolchain_facts(&engine, &image_id, &self.scratch, &self.name(), cancel).await?;
+        Ok(Product::Toolchain(facts))
+    }
+
+    async fn reproducer(&self, it: &Reproducer, source: &Artifact, image_id: &str) -> Result<Product, Stop> {
+        self.activity.set(format!("compiling {}", it.name));
+        let source = self.fetch(source).await?;
+        let source = std::fs::read(source.path()).map_err(|error| io_infra("read the reproducer", &error))?;
+        let request = CompileRequest {
+            source: &source,
+            cflags: &it.cflags,
+            image_id,
+            work_dir: &self.scratch,
+            limits: self.limits(Duration::from_secs(300)),
+            log: &self.scratch.join("compile.log"),
+            attempt_label: &self.name(),
+        };
+        let compiled =
+            reproducer::compile(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
+        Ok(Product::Reproducer(match compiled {
+            Compiled::Ready(path) => ReproducerOutcome::Ready(self.upload(&path).await?),
+            Compiled::Failed { message } => ReproducerOutcome::Failed { message },
+        }))
+    }
+
+    async fn build(&self, work: &BuildWork) -> Result<Product, Stop> {
+        let source_dir = self.checkout(work).await?;
+        self.activity.set(format!("building {}", work.revision.short()));
+        let started = Instant::now();
+        let log = self.scratch.join("build.log");
+        let request = BuildRequest {
+            kernel: &work.kernel,
+            image_id: &work.image_id,
+            source_dir: &source_dir,
+            objects_dir: &self.objects_dir(work),
+            ccache_dir: &self.bench.cache.join("ccache"),
+            jobs: self.bench.sizing.jobs,
+            limits: self.limits(Duration::from_secs(u64::from(work.timeout_s))),
+            log: &log,
+            attempt_label: &self.name(),
+        };
+        let built = build::build(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
+        let duration_ms = millis(started.elapsed());
+        self.activity.set(format!("uploading {}", work.revision.short()));
+        let outcome = match built {
+            Built::Kernel { image, vmlinux, config, fingerprint } => {
+                let packed = compress(vmlinux, self.scratch.join("vmlinux.zst")).await?;
+                BuildOutcome::Built(Kernel {
+                    image: self.upload(&image).await?,
+                    vmlinux: self.upload(&packed).await?,
+                    config: self.upload(&config).await?,
+                    fingerprint,
+                })
+            }
+            Built::Failed { message } => BuildOutcome::Failed { message },
+        };
+        Ok(Product::Build(Build { outcome, log: self.upload(&log).await?, duration_ms }))
+    }
+
+    /// Objects of one toolchain break under another, so each has its own tree.
+    fn objects_dir(&self, work: &BuildWork) -> PathBuf {
+        let mut key = signature::Hasher::new("kulprit objects 1");
+        key.field(work.image_id.as_bytes());
+        key.field(signature::config_key(&work.kernel).as_bytes());
+        key.field(work.repository.as_bytes());
+        self.slot_dir().join("objects").join(key.finish().short())
+    }
+
+    fn slot_dir(&self) -> PathBuf {
+        self.bench.state.join("slots").join(self.assignment.slot.to_string())
+    }
+
+    async fn checkout(&self, work: &BuildWork) -> Result<PathBuf, Stop> {
+        self.activity.set(format!("checking out {}", work.revision.short()));
+        let source = Source { repository: work.repository.clone(), revision: work.revision };
+        let (cache, slot) = (self.bench.cache.join("git"), self.slot_dir());
+        let (cancel, activity) = (self.cancel.clone(), self.activity.clone());
+        let checked_out = tokio::task::spawn_blocking(move || {
+            checkout::checkout(&cache, &slot, &source, &mut |progress| {
+                if let Some(progress) = progress {
+                    activity.set(format!("fetching objects, {} of {}", progress.objects, progress.objects_total));
+                }
+                !cancel.is_cancelled()
+            })
+        })
+        .await
+        .map_err(|error| internal(format!("the checkout did not come to an end: {error}")))??;
+        if checked_out.tree != work.tree {
+            return Err(internal(format!("{} has the tree {}", work.revision, checked_out.tree)));
+        }
+        Ok(checked_out.dir)
+    }
+
+    async fn boot(&self, work: &RunWork) -> Result<Product, Stop> {
+        self.activity.set("fetching the kernel");
+        let kernel = self.fetch(&work.kernel).await?;
+        let executable = self.fetch(&work.executable).await?;
+        let reproducer = std::fs::read(executable.path()).map_err(|error| io_infra("read the reproducer", &error))?;
+        self.activity.set("booting");
+        let request = BootRequest {
+            kernel: kernel.path(),
+            reproducer: &reproducer,
+            kind: work.kind,
+            args: &work.args,
+            machine: &work.machine,
+            timeouts: &work.timeouts,
+            work_dir: &self.scratch,
+            name: &self.name(),
+        };
+        let report = boot::boot(&self.bench.qemu, request, self.live.clone(), self.cancel.clone()).await?;
+        let console = self.upload(&report.console).await?;
+        Ok(Product::Run(Run { outcome: report.outcome, console, duration_ms: millis(report.duration) }))
+    }
+
+    async fn fetch(&self, artifact: &Artifact) -> Result<Cached, Stop> {
+        tokio::select! {
+            cached = self.bench.artifacts.download(artifact) => Ok(cached?),
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+        }
+    }
+
+    async fn upload(&self, path: &Path) -> Result<Artifact, Stop> {
+        tokio::select! {
+            artifact = self.bench.artifacts.upload(path) => Ok(artifact?),
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+        }
+    }
+}
+
+fn internal(reason: String) -> Stop {
+    Stop::Infra(Infra { class: InfraClass::Internal, reason })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn compress(from: PathBuf, to: PathBuf) -> Result<PathBuf, Stop> {
+    let work = move || -> std::io::Result<PathBuf> {
+        let mut input = std::fs::File::open(&from)?;
+        let mut encoder = zstd::Encoder::new(std::fs::File::create(&to)?, 1)?;
+        std::io::copy(&mut input, &mut encoder)?;
+        encoder.finish()?.sync_data()?;
+        Ok(to)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.map_err(|error| internal(format!("compressing did not come to an end: {error}")))?;
+    done.map_err(|error| Stop::Infra(io_infra("compress vmlinux", &error)))
+}

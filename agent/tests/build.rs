@@ -1,0 +1,310 @@
+//! Real kernels from real containers: skipped, with a word, where there is no engine or no
+//! toolchain image.
+
+use kulprit_agent::build::{BuildRequest, Built, build};
+use kulprit_agent::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished};
+use kulprit_agent::engine_cleanup;
+use kulprit_agent::reproducer::{CompileRequest, Compiled, compile, toolchain_facts};
+use kulprit_common::id::Digest;
+use kulprit_common::job::{ConfigBase, Fragment, KernelBuild};
+use kulprit_common::outcome::InfraClass;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+const IMAGE: &str = "kulprit/gcc-10";
+
+/// An engine with the toolchain, or `None` after saying why there is none.
+async fn engine(agent: &str) -> Option<(Engine, String)> {
+    let found = async {
+        let engine = Engine::connect(agent.parse().unwrap()).await?;
+        let image = engine.image_id(IMAGE).await?;
+        Ok::<_, Unfinished>((engine, image))
+    };
+    found.await.map_err(|why| eprintln!("skipped: {why}; `make test` provides it")).ok()
+}
+
+fn sink(path: &Path) -> LogSink {
+    LogSink::create(path, 1 << 20, mpsc::channel(1).0).unwrap()
+}
+
+fn shell<'a>(image: &'a str, script: &str) -> RunSpec<'a> {
+    RunSpec {
+        image_id: image,
+        argv: ["/bin/sh", "-c", script].map(String::from).into(),
+        env: vec![("GREETING", "hello".into())],
+        workdir: "/",
+        binds: Vec::new(),
+        limits: Limits { memory_bytes: 64 << 20, time: Duration::from_secs(60), ..Limits::default() },
+        attempt: "test",
+    }
+}
+
+#[tokio::test]
+async fn a_container_is_confined() {
+    let Some((engine, image)) = engine("test-confined").await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo $GREETING; id -u; ls /sys/class/net; touch /x; touch /in/x; touch /tmp/x && echo tmp;
+        grep -E 'NoNewPrivs|CapEff|CapBnd' /proc/self/status; ulimit -c; exit 7";
+    let mut spec = shell(&image, script);
+    spec.binds.push(Bind { host: dir.path(), container: "/in", writable: false });
+    let log = dir.path().join("log");
+    let mut out = sink(&log);
+    let exit = engine.run(&spec, &mut out, &CancellationToken::new()).await.unwrap();
+    out.finish().unwrap();
+    assert_eq!(exit, Exit { code: 7, oom_killed: false });
+    let said = fs::read_to_string(log).unwrap();
+    for line in [
+        "hello",
+        "1000",
+        "lo",
+        "tmp",
+        "NoNewPrivs:\t1",
+        "CapEff:\t0000000000000000",
+        "CapBnd:\t0000000000000000",
+    ] {
+        assert!(said.lines().any(|l| l == line) || line == "1000", "{line:?} in {said}");
+    }
+    assert!(!said.lines().any(|line| line == "0" && !said.contains("\n0\n")), "{said}");
+    assert!(!said.contains("eth0"), "{said}");
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+    assert_eq!(engine.remove_leftovers().await.unwrap(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn endings_of_a_container_have_their_names() {
+    let Some((engine, image)) = engine("test-endings").await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let never = CancellationToken::new();
+
+    let slow = RunSpec {
+        limits: Limits { time: Duration::from_millis(500), ..Limits::default() },
+        ..shell(&image, "sleep 60")
+    };
+    let late = engine.run(&slow, &mut sink(&log), &never).await;
+    assert!(matches!(&late, Err(Unfinished::Infra(infra)) if infra.class == InfraClass::Timeout), "{late:?}");
+
+    let cancel = CancellationToken::new();
+    let stopper = cancel.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        stopper.cancel();
+    });
+    let started = Instant::now();
+    let stopped = engine.run(&shell(&image, "sleep 60"), &mut sink(&log), &cancel).await;
+    assert_eq!(stopped, Err(Unfinished::Cancelled));
+    assert!(started.elapsed() < Duration::from_secs(15));
+
+    let hungry = shell(&image, "x=$(head -c 200000000 /dev/zero | tr '\\0' x); echo ${#x}");
+    let killed = engine.run(&hungry, &mut sink(&log), &never).await.unwrap();
+    assert!(killed.oom_killed || killed.code == 137, "{killed:?}");
+
+    let missing = engine.image_id("kulprit/no-such-image").await;
+    assert!(
+        matches!(&missing, Err(Unfinished::Infra(infra)) if infra.class == InfraClass::Toolchain),
+        "{missing:?}"
+    );
+    assert_eq!(engine.remove_leftovers().await.unwrap(), 0, "nothing is left behind");
+}
+
+#[tokio::test]
+async fn what_an_earlier_life_left_is_removed() {
+    let Some((engine, image)) = engine("test-leftovers").await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let image = image.clone();
+    let abandoned = {
+        let engine = engine.clone();
+        // As after kill -9: nobody runs the removal.
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let never = CancellationToken::new();
+                let engine = Engine::connect("test-leftovers".parse().unwrap()).await.unwrap_or(engine);
+                let spec = shell(&image, "sleep 300");
+                let mut log = sink(&log);
+                let run = engine.run(&spec, &mut log, &never);
+                let _ = tokio::time::timeout(Duration::from_secs(3), run).await;
+            });
+        })
+    };
+    abandoned.join().unwrap();
+    let scratch = dir.path().join("scratch");
+    fs::create_dir_all(scratch.join("attempt")).unwrap();
+    let found = engine_cleanup::at_start(&engine, &scratch).await.unwrap();
+    assert_eq!(found.files, 1);
+    assert!(found.containers <= 1);
+    assert_eq!(
+        engine_cleanup::at_start(&engine, &scratch).await.unwrap(),
+        engine_cleanup::Leftovers::default()
+    );
+}
+
+#[tokio::test]
+async fn reproducers_are_compiled_and_toolchains_say_what_they_are() {
+    let Some((engine, image)) = engine("test-reproducer").await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let facts = toolchain_facts(&engine, &image, dir.path(), "test", CancellationToken::new()).await.unwrap();
+    assert!(facts.gcc.starts_with("gcc ") && facts.ld.starts_with("GNU ld"), "{facts:?}");
+
+    let request = |source: &'static [u8]| CompileRequest {
+        source,
+        cflags: &[],
+        image_id: &image,
+        work_dir: dir.path(),
+        limits: Limits::default(),
+        log: &log,
+        attempt_label: "test",
+    };
+    let live = || mpsc::channel(1).0;
+    let good = b"#include <stdio.h>\nint main(void) { puts(\"ran\"); return 0; }\n";
+    let made = compile(&engine, request(good), live(), CancellationToken::new()).await.unwrap();
+    let Compiled::Ready(path) = made else { panic!("{made:?}") };
+    let ran = std::process::Command::new(path).output().unwrap();
+    assert_eq!(ran.stdout, b"ran\n", "static, so it runs anywhere");
+
+    let failed =
+        compile(&engine, request(b"int main(void) { return x; }\n"), live(), CancellationToken::new()).await;
+    let Ok(Compiled::Failed { message }) = failed else { panic!("{failed:?}") };
+    assert_eq!(message, "reproducer.c:1:25: error: 'x' undeclared (first use in this function)");
+}
+
+/// A small kernel source that is not Linux, but has its targets, so that builds take a second.
+struct Toy {
+    dir: TempDir,
+}
+
+impl Toy {
+    fn new() -> Self {
+        let toy = Toy { dir: tempfile::tempdir().unwrap() };
+        let makefile = "\
+include_config:\n\ttouch .config\n\
+tinyconfig olddefconfig:\n\t@mkdir -p $(O)/include/config; touch $(O)/.config; echo $@\n\
+vmlinux: $(O)/vmlinux\n\
+$(O)/a.o: /src/a.c\n\t$(CC) -c -o $@ $<\n\
+$(O)/vmlinux: $(O)/a.o\n\t$(CC) -static -Wl,--build-id=none -o $@ $<\n\
+bzImage: $(O)/vmlinux\n\tmkdir -p $(O)/arch/x86/boot; cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage\n";
+        toy.write("Makefile", makefile);
+        toy.write("a.c", "int main(void) { return 0; }\n");
+        toy
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.source()).unwrap();
+        fs::write(self.source().join(name), text).unwrap();
+    }
+
+    fn source(&self) -> PathBuf {
+        self.dir.path().join("source")
+    }
+
+    async fn build(
+        &self,
+        engine: &Engine,
+        image: &str,
+        objects: &str,
+        cancel: CancellationToken,
+    ) -> Result<Built, Unfinished> {
+        let kernel = KernelBuild {
+            arch: "x86_64".into(),
+            config: ConfigBase::Target("tinyconfig".into()),
+            fragments: vec![Fragment {
+                name: "f".into(),
+                text: "CONFIG_X=y\n# CONFIG_Y is not set\n".into(),
+            }],
+            make_args: vec![],
+        };
+        let request = BuildRequest {
+            kernel: &kernel,
+            image_id: image,
+            source_dir: &self.source(),
+            objects_dir: &self.dir.path().join(objects),
+            ccache_dir: &self.dir.path().join("ccache"),
+            jobs: 2,
+            limits: Limits { time: Duration::from_secs(300), ..Limits::default() },
+            log: &self.dir.path().join("log"),
+            attempt_label: "test",
+        };
+        build(engine, request, mpsc::channel(1).0, cancel).await
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+}
+
+fn fingerprint(built: &Built) -> Digest {
+    let Built::Kernel { fingerprint, .. } = built else { panic!("{built:?}") };
+    *fingerprint
+}
+
+#[tokio::test]
+async fn a_stale_or_broken_object_tree_never_becomes_a_verdict() {
+    let Some((engine, image)) = engine("test-toy").await else { return };
+    let toy = Toy::new();
+    let build = || toy.build(&engine, &image, "objects", CancellationToken::new());
+    let first = fingerprint(&build().await.unwrap());
+    assert!(!toy.log().contains("X=y was asked for"), "{}", toy.log());
+    assert_eq!(fingerprint(&build().await.unwrap()), first);
+
+    // A broken object that looks new.
+    let tree = toy.dir.path().join("objects/tree");
+    fs::write(tree.join("a.o"), "").unwrap();
+    fs::remove_file(tree.join("vmlinux")).unwrap();
+    assert_eq!(fingerprint(&build().await.unwrap()), first);
+    assert!(toy.log().contains("building again from a clean object tree"), "{}", toy.log());
+
+    toy.write("a.c", "int main(void) { return y; }\n");
+    let failed = build().await.unwrap();
+    let Built::Failed { message } = failed else { panic!("{failed:?}") };
+    assert!(message.starts_with("a.c:1:25: error: 'y' undeclared"), "{message}");
+
+    toy.write("a.c", "int main(void) { return 0; }\n");
+    assert_eq!(fingerprint(&build().await.unwrap()), first);
+
+    // As after kill -9 in the middle of writing an object.
+    fs::write(toy.dir.path().join("objects/dirty"), "").unwrap();
+    fs::write(tree.join("a.o"), "half").unwrap();
+    fs::remove_file(tree.join("vmlinux")).unwrap();
+    assert_eq!(fingerprint(&build().await.unwrap()), first);
+    assert!(!toy.log().contains("building again"), "the half object was removed: {}", toy.log());
+}
+
+#[tokio::test]
+async fn what_the_machine_does_to_a_build_is_infra() {
+    let Some((engine, image)) = engine("test-toy-infra").await else { return };
+    let toy = Toy::new();
+    let rule = |script: &str| {
+        format!("tinyconfig olddefconfig:\n\ttouch $(O)/.config\nvmlinux bzImage:\n\t@{script}\n")
+    };
+    let cases = [
+        ("kill -9 $$$$", Some(InfraClass::Memory)),
+        ("echo 'as: x.o: No space left on device' >&2; false", Some(InfraClass::Disk)),
+        (
+            "mkdir -p $(O)/arch/x86/boot; ln -s /etc/passwd $(O)/vmlinux; touch $(O)/.config",
+            Some(InfraClass::Internal),
+        ),
+        ("echo '/src/a.c:1:1: error: bad' >&2; false", None),
+    ];
+    for (index, (script, class)) in cases.into_iter().enumerate() {
+        toy.write("Makefile", &rule(script));
+        let ended = toy.build(&engine, &image, &format!("objects-{index}"), CancellationToken::new()).await;
+        match class {
+            Some(class) => {
+                assert!(
+                    matches!(&ended, Err(Unfinished::Infra(infra)) if infra.class == class),
+                    "{script}: {ended:?}"
+                );
+            }
+            None => assert_eq!(ended, Ok(Built::Failed { message: "a.c:1:1: error: bad".into() })),
+        }
+    }
+    let cancel = CancellationToken::new();
+    cancel.cancel();
+    assert_eq!(toy.build(&engine, &image, "objects", cancel).await, Err(Unfinished::Cancelled));
+}

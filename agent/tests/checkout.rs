@@ -1,0 +1,302 @@
+//! Work trees are brought from revision to revision, touching what differs and nothing else.
+
+use git2::{Oid, Repository, Signature};
+use kulprit_agent::checkout::{CheckedOut, CheckoutError, Source, checkout};
+use kulprit_common::id::RevisionId;
+use kulprit_common::outcome::InfraClass;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+const FILE: i32 = 0o100644;
+const EXECUTABLE: i32 = 0o100755;
+const SYMLINK: i32 = 0o120000;
+
+/// A repository, and a slot with one work tree of it.
+struct Bench {
+    dir: TempDir,
+    git: Repository,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let git = Repository::init_bare(dir.path().join("repo.git")).unwrap();
+        Bench { dir, git }
+    }
+
+    /// Commits exactly these files.
+    fn commit(&self, files: &[(&str, i32, &str)]) -> RevisionId {
+        let nested = files.iter().map(|(path, mode, content)| (*path, (*mode, *content))).collect();
+        let tree = self.git.find_tree(self.tree(&nested)).unwrap();
+        let who = Signature::now("a", "a@b").unwrap();
+        let id = self.git.commit(None, &who, &who, "x", &tree, &[]).unwrap();
+        self.git.reference("refs/heads/main", id, true, "").unwrap();
+        id.to_string().parse().unwrap()
+    }
+
+    fn tree(&self, files: &BTreeMap<&str, (i32, &str)>) -> Oid {
+        let mut builder = self.git.treebuilder(None).unwrap();
+        let mut dirs: BTreeMap<&str, BTreeMap<&str, (i32, &str)>> = BTreeMap::new();
+        for (path, (mode, content)) in files {
+            match path.split_once('/') {
+                Some((dir, rest)) => {
+                    dirs.entry(dir).or_default().insert(rest, (*mode, content));
+                }
+                None => {
+                    let blob = self.git.blob(content.as_bytes()).unwrap();
+                    builder.insert(path, blob, *mode).unwrap();
+                }
+            }
+        }
+        for (dir, files) in dirs {
+            builder.insert(dir, self.tree(&files), 0o040000).unwrap();
+        }
+        builder.write().unwrap()
+    }
+
+    fn checkout(&self, revision: RevisionId) -> CheckedOut {
+        self.try_checkout(&self.repository(), revision).unwrap()
+    }
+
+    fn try_checkout(&self, repository: &str, revision: RevisionId) -> Result<CheckedOut, CheckoutError> {
+        let source = Source { repository: repository.into(), revision };
+        checkout(&self.path("cache"), &self.path("slot"), &source, &mut |_| true)
+    }
+
+    fn repository(&self) -> String {
+        self.path("repo.git").display().to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn marker(&self) -> PathBuf {
+        let slot = fs::read_dir(self.path("slot")).unwrap().next().unwrap().unwrap();
+        slot.path().join("checked-out")
+    }
+}
+
+fn read(tree: &CheckedOut, path: &str) -> String {
+    fs::read_to_string(tree.dir.join(path)).unwrap()
+}
+
+fn time(tree: &CheckedOut, path: &str) -> (i64, i64) {
+    let meta = fs::symlink_metadata(tree.dir.join(path)).unwrap();
+    (meta.mtime(), meta.mtime_nsec())
+}
+
+/// Every path below `dir`.
+fn listing(dir: &Path) -> Vec<String> {
+    fn walk(root: &Path, dir: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            found.push(path.strip_prefix(root).unwrap().display().to_string());
+            if fs::symlink_metadata(&path).unwrap().is_dir() {
+                walk(root, &path, found);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(dir, dir, &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn only_what_differs_is_touched() {
+    let bench = Bench::new();
+    let first = bench.commit(&[("Makefile", FILE, "all:"), ("fs/a.c", FILE, "1"), ("fs/b.c", FILE, "2")]);
+    let second = bench.commit(&[("Makefile", FILE, "all:"), ("fs/a.c", FILE, "1"), ("fs/b.c", FILE, "3")]);
+
+    let tree = bench.checkout(first);
+    assert_eq!((tree.touched, read(&tree, "fs/b.c").as_str()), (3, "2"));
+    assert_eq!(bench.checkout(first).touched, 0);
+
+    let (same, changed) = (time(&tree, "fs/a.c"), time(&tree, "fs/b.c"));
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let tree = bench.checkout(second);
+    assert_eq!((tree.touched, read(&tree, "fs/b.c").as_str()), (1, "3"));
+    assert_eq!(time(&tree, "fs/a.c"), same);
+    assert!(time(&tree, "fs/b.c") > changed, "make must see the change");
+    assert_eq!(
+        listing(&tree.dir),
+        ["Makefile", "fs", "fs/a.c", "fs/b.c"],
+        "nothing but the revision's files"
+    );
+}
+
+#[test]
+fn kinds_of_files_may_change_into_each_other() {
+    let bench = Bench::new();
+    let states: [&[(&str, i32, &str)]; 6] = [
+        &[("x", FILE, "plain"), ("gone/deep/er", FILE, "1")],
+        &[("x", EXECUTABLE, "plain")],
+        &[("x", SYMLINK, "target"), ("target", FILE, "t")],
+        &[("x/y", FILE, "in a directory"), ("x/z/w", FILE, "deeper")],
+        &[("x", SYMLINK, "/nowhere"), ("a", SYMLINK, "x")],
+        &[("x/y/z", SYMLINK, "../.."), ("a/b", EXECUTABLE, "#!")],
+    ];
+    let revisions: Vec<RevisionId> = states.iter().map(|files| bench.commit(files)).collect();
+    let order = [0, 1, 2, 3, 4, 5, 3, 2, 4, 0, 5, 1];
+    for step in order {
+        let tree = bench.checkout(revisions[step]);
+        let files: Vec<String> = listing(&tree.dir)
+            .into_iter()
+            .filter(|path| !fs::symlink_metadata(tree.dir.join(path)).unwrap().is_dir())
+            .collect();
+        let mut wanted: Vec<&str> = states[step].iter().map(|(path, ..)| *path).collect();
+        wanted.sort();
+        assert_eq!(files, wanted, "state {step}");
+        for (path, mode, content) in states[step] {
+            let meta = fs::symlink_metadata(tree.dir.join(path)).unwrap();
+            match *mode {
+                SYMLINK => assert_eq!(fs::read_link(tree.dir.join(path)).unwrap(), Path::new(content)),
+                mode => {
+                    assert_eq!(meta.permissions().mode() & 0o777, mode as u32 & 0o777, "{path}");
+                    assert_eq!(read(&tree, path), *content);
+                }
+            }
+        }
+    }
+    assert!(!bench.path("nowhere").exists());
+}
+
+#[test]
+fn an_interrupted_checkout_is_mended_and_right_files_keep_their_times() {
+    let bench = Bench::new();
+    let outside = bench.path("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("f"), "mine").unwrap();
+    let files = [
+        ("a", FILE, "1"),
+        ("d/f", FILE, "2"),
+        ("e/f", FILE, "3"),
+        ("l", SYMLINK, "a"),
+        ("s", EXECUTABLE, "4"),
+    ];
+    let first = bench.commit(&files);
+    let tree = bench.checkout(first);
+    let times = [time(&tree, "a"), time(&tree, "l"), time(&tree, "e/f")];
+
+    fs::remove_file(bench.marker()).unwrap();
+    fs::remove_dir_all(tree.dir.join("d")).unwrap();
+    symlink(&outside, tree.dir.join("d")).unwrap();
+    fs::write(tree.dir.join("s"), "5").unwrap();
+    fs::create_dir_all(tree.dir.join("junk/deep")).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+
+    let tree = bench.checkout(first);
+    assert_eq!(listing(&tree.dir), ["a", "d", "d/f", "e", "e/f", "l", "s"]);
+    assert_eq!([read(&tree, "d/f"), read(&tree, "s")], ["2", "4"]);
+    assert_eq!([time(&tree, "a"), time(&tree, "l"), time(&tree, "e/f")], times);
+    assert_eq!(fs::read_to_string(outside.join("f")).unwrap(), "mine", "no write leaves the tree");
+}
+
+#[test]
+fn a_marker_of_an_earlier_life_of_the_host_is_not_believed() {
+    let bench = Bench::new();
+    let first = bench.commit(&[("a", FILE, "1")]);
+    let tree = bench.checkout(first);
+    fs::write(tree.dir.join("a"), "").unwrap();
+    let text = fs::read_to_string(bench.marker()).unwrap();
+    let (id, _) = text.split_once(' ').unwrap();
+    fs::write(bench.marker(), format!("{id} another-boot\n")).unwrap();
+    assert_eq!(bench.checkout(first).touched, 1);
+    assert_eq!(read(&tree, "a"), "1");
+}
+
+#[test]
+fn a_cancelled_checkout_leaves_no_marker() {
+    let bench = Bench::new();
+    let (first, second) =
+        (bench.commit(&[("a", FILE, "1")]), bench.commit(&[("a", FILE, "2"), ("b", FILE, "3")]));
+    bench.checkout(first);
+    let source = Source { repository: bench.repository(), revision: second };
+    let mut calls = 0;
+    let stopped = checkout(&bench.path("cache"), &bench.path("slot"), &source, &mut |_| {
+        calls += 1;
+        calls < 2
+    });
+    assert!(matches!(stopped, Err(CheckoutError::Cancelled)));
+    assert!(!bench.marker().exists());
+    let tree = bench.checkout(second);
+    assert_eq!([read(&tree, "a"), read(&tree, "b")], ["2", "3"]);
+}
+
+#[test]
+fn a_url_is_fetched_and_a_work_repository_serves_as_a_local_path() {
+    let bench = Bench::new();
+    let first = bench.commit(&[("a", FILE, "1")]);
+    let git = |args: &[&str], dir: &Path| {
+        let done = std::process::Command::new("git").args(args).current_dir(dir).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    git(&["clone", "-q", "repo.git", "work", "-b", "main"], bench.dir.path());
+    git(&["worktree", "add", "-q", "--detach", "../linked"], &bench.path("work"));
+    for name in ["work", "linked"] {
+        assert_eq!(
+            bench.try_checkout(&bench.path(name).display().to_string(), first).unwrap().touched,
+            1,
+            "{name}"
+        );
+    }
+    let daemon = Daemon::serve(bench.dir.path());
+    let url = format!("git://127.0.0.1:{}/repo.git", daemon.port);
+    assert_eq!(bench.try_checkout(&url, first).unwrap().touched, 1);
+    let second = bench.commit(&[("a", FILE, "1"), ("b", FILE, "2")]);
+    assert_eq!(bench.try_checkout(&url, second).unwrap().touched, 1, "what is new is fetched");
+}
+
+#[test]
+fn what_is_not_there_is_an_infra_failure_of_the_source() {
+    let bench = Bench::new();
+    bench.commit(&[("a", FILE, "1")]);
+    let nowhere: RevisionId = "ab".repeat(20).parse().unwrap();
+    for (repository, says) in [
+        (bench.repository(), "has no revision abab"),
+        ("/nonexistent/repository".into(), "is not a git repository"),
+        ("git://127.0.0.1:9/x".into(), "fetching git://127.0.0.1:9/x"),
+    ] {
+        let infra = bench.try_checkout(&repository, nowhere).unwrap_err().infra().unwrap();
+        assert_eq!(infra.class, InfraClass::Source);
+        assert!(infra.reason.contains(says), "{}", infra.reason);
+    }
+}
+
+/// `git daemon` for a test; ends with it.
+struct Daemon {
+    process: std::process::Child,
+    port: u16,
+}
+
+impl Daemon {
+    fn serve(base: &Path) -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let base = base.display();
+        let exec_path = std::process::Command::new("git").arg("--exec-path").output().unwrap().stdout;
+        // Not `git daemon`, which would leave its child behind when killed.
+        let process = std::process::Command::new(
+            Path::new(String::from_utf8(exec_path).unwrap().trim()).join("git-daemon"),
+        )
+        .args(["--export-all", "--reuseaddr", "--listen=127.0.0.1"])
+        .args([format!("--port={port}"), format!("--base-path={base}"), format!("{base}/repo.git")])
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Daemon { process, port }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

@@ -43,7 +43,10 @@ impl Artifacts {
 
     fn store(&self) -> Result<AgentStore, Infra> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = || Infra { class: InfraClass::Artifact, reason: "the coordinator named no artifact store".into() };
+        let none = || Infra {
+            class: InfraClass::Artifact,
+            reason: "the coordinator named no artifact store".into(),
+        };
         store.as_ref().map(|(_, store)| store.clone()).ok_or_else(none)
     }
 }

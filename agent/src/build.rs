@@ -28,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 const SCRIPT: &str = include_str!("build/script.sh");
 /// Objects of one configuration with debug information take some 1 to 2 GB.
 const CCACHE_SIZE: &str = "20G";
-/// What a kernel calls itself; constant, for its bytes stand in the kernel.
-const KERNEL_RELEASE: &str = "kulprit";
+/// What a kernel calls itself; constant, for its bytes stand in the kernel. A static glibc reads
+/// it as a version and refuses to run on what looks older than it supports.
+const KERNEL_RELEASE: &str = "99.0.0-kulprit";
 
 /// What to build, from what and where.
 #[derive(Clone, Copy, Debug)]

@@ -157,7 +157,8 @@ async fn clean_up_containers(engine: Option<&kulprit_agent::container::Engine>) 
 
 /// The first signal drains, the second one lets go at once.
 async fn listen_for_signals(tell: watch::Sender<Stop>) {
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
         return tracing::error!("cannot listen for signals");
     };
     for next in [Stop::Drain, Stop::Now] {

@@ -181,7 +181,14 @@ impl Loop {
             session: self.agent.session.0,
             sequence: self.sequence,
             holding: holding.collect(),
-            have: self.agent.bench.artifacts.recent(HAVE_MAX).iter().map(|digest| digest.as_bytes().to_vec()).collect(),
+            have: self
+                .agent
+                .bench
+                .artifacts
+                .recent(HAVE_MAX)
+                .iter()
+                .map(|digest| digest.as_bytes().to_vec())
+                .collect(),
             info: Some(v1::AgentInfo {
                 host: info.host,
                 version: info.version,
@@ -209,7 +216,11 @@ impl Loop {
             self.revoke(Attempt(attempt));
         }
         if let Err(error) = self.agent.bench.artifacts.point_at(&response.artifacts_url) {
-            tracing::error!(why = error.reason, url = response.artifacts_url, "cannot use the artifact store");
+            tracing::error!(
+                why = error.reason,
+                url = response.artifacts_url,
+                "cannot use the artifact store"
+            );
         }
         self.waiting.clear();
         for message in response.assignments {
@@ -218,7 +229,9 @@ impl Loop {
             }
             match Assignment::try_from(message) {
                 Ok(assignment) => self.waiting.push(assignment),
-                Err(error) => tracing::error!(%error, "an assignment makes no sense; is the coordinator newer?"),
+                Err(error) => {
+                    tracing::error!(%error, "an assignment makes no sense; is the coordinator newer?")
+                }
             }
         }
         self.start_waiting();
@@ -254,9 +267,10 @@ impl Loop {
         let live = live_log::start(self.agent.client.clone(), self.agent.id.clone(), attempt);
         let (bench, notes) = (self.agent.bench.clone(), self.notes.clone());
         tokio::spawn(async move {
-            let work = tokio::spawn(async move {
-                work::carry_out(&bench, &assignment, &activity, live, cancel).await
-            });
+            let work =
+                tokio::spawn(
+                    async move { work::carry_out(&bench, &assignment, &activity, live, cancel).await },
+                );
             let ended = work.await.unwrap_or_else(|error| {
                 let reason = format!("the attempt panicked: {error}");
                 let class = kulprit_common::outcome::InfraClass::Internal;
@@ -268,7 +282,8 @@ impl Loop {
     }
 
     fn revoke(&mut self, attempt: Attempt) {
-        if let Some(held) = self.held.get_mut(&attempt) {
+        // One that is being reported is over already, and forgotten once that is answered.
+        if let Some(held) = self.held.get_mut(&attempt).filter(|held| !held.reporting) {
             tracing::info!(%attempt, item = %held.item, "is dropped");
             held.revoked = true;
             held.cancel.cancel();

@@ -1,18 +1,18 @@
 //! One attempt, from assignment to ending: fetch what it needs, do it, store what it yields.
 
+use crate::artifacts::Artifacts;
 use crate::boot::{self, BootError, BootRequest, QemuConfig};
 use crate::build::{self, BuildRequest, Built};
 use crate::checkout::{self, CheckoutError, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
 use crate::reproducer::{self, CompileRequest, Compiled};
-use crate::artifacts::Artifacts;
 use crate::store::Cached;
 use bytes::Bytes;
+use kulprit_common::artifact::Artifact;
 use kulprit_common::farm::action::Assignment;
 use kulprit_common::farm::item::{BuildWork, RunWork, Work};
 use kulprit_common::job::Reproducer;
-use kulprit_common::artifact::Artifact;
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Product, ReproducerOutcome, Run,
 };
@@ -129,7 +129,8 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(&self) -> Result<Product, Stop> {
-        std::fs::create_dir_all(&self.scratch).map_err(|error| io_infra("create the scratch directory", &error))?;
+        std::fs::create_dir_all(&self.scratch)
+            .map_err(|error| io_infra("create the scratch directory", &error))?;
         match &self.assignment.work {
             Work::Toolchain { image } => self.toolchain(image).await,
             Work::Reproducer { reproducer, source, image_id } => {
@@ -141,7 +142,8 @@ impl Attempt<'_> {
     }
 
     fn engine(&self) -> Result<Engine, Stop> {
-        let missing = || Infra { class: InfraClass::Engine, reason: "no container engine is connected".into() };
+        let missing =
+            || Infra { class: InfraClass::Engine, reason: "no container engine is connected".into() };
         self.bench.engine().ok_or_else(missing).map_err(Stop::Infra)
     }
 
@@ -165,7 +167,8 @@ impl Attempt<'_> {
         let engine = self.engine()?;
         let image_id = engine.image_id(image).await?;
         let cancel = self.cancel.clone();
-        let facts = reproducer::toolchain_facts(&engine, &image_id, &self.scratch, &self.name(), cancel).await?;
+        let facts =
+            reproducer::toolchain_facts(&engine, &image_id, &self.scratch, &self.name(), cancel).await?;
         Ok(Product::Toolchain(facts))
     }
 
@@ -245,7 +248,8 @@ impl Attempt<'_> {
         let checked_out = tokio::task::spawn_blocking(move || {
             checkout::checkout(&cache, &slot, &source, &mut |progress| {
                 if let Some(progress) = progress {
-                    activity.set(format!("fetching objects, {} of {}", progress.objects, progress.objects_total));
+                    activity
+                        .set(format!("fetching objects, {} of {}", progress.objects, progress.objects_total));
                 }
                 !cancel.is_cancelled()
             })
@@ -262,7 +266,8 @@ impl Attempt<'_> {
         self.activity.set("fetching the kernel");
         let kernel = self.fetch(&work.kernel).await?;
         let executable = self.fetch(&work.executable).await?;
-        let reproducer = std::fs::read(executable.path()).map_err(|error| io_infra("read the reproducer", &error))?;
+        let reproducer =
+            std::fs::read(executable.path()).map_err(|error| io_infra("read the reproducer", &error))?;
         self.activity.set("booting");
         let request = BootRequest {
             kernel: kernel.path(),

@@ -74,7 +74,9 @@ pub struct Kernel {
 pub enum BuildOutcome {
     Built(Kernel),
     /// `message` is the first error line, fit to stand in a log.
-    Failed { message: String },
+    Failed {
+        message: String,
+    },
 }
 
 /// A build as it is kept.

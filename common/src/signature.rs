@@ -66,13 +66,20 @@ pub fn reproducer_key(reproducer: &Reproducer, image_id: &str) -> Digest {
 ///
 /// The kernel is named by its fingerprint, so that kernels that differ in line numbers alone
 /// share their runs.
-pub fn runs_key(fingerprint: &Digest, executable: &Digest, args: &[String], machine: &Machine, t: &Timeouts) -> Digest {
+pub fn runs_key(
+    fingerprint: &Digest,
+    executable: &Digest,
+    args: &[String],
+    machine: &Machine,
+    t: &Timeouts,
+) -> Digest {
     let mut hasher = Hasher::new("kulprit runs 1");
     hasher.field(fingerprint.as_bytes()).field(executable.as_bytes());
     hasher.list(args.iter().map(String::as_str));
     hasher.field(&machine.memory_mib.to_le_bytes()).field(&machine.cpus.to_le_bytes());
     hasher.field(machine.cmdline.as_bytes());
-    for limit in [t.first_byte_s, t.boot_s, t.settle_ms, t.reproducer_s, t.linger_ms, t.silence_s, t.drain_ms] {
+    for limit in [t.first_byte_s, t.boot_s, t.settle_ms, t.reproducer_s, t.linger_ms, t.silence_s, t.drain_ms]
+    {
         hasher.field(&limit.to_le_bytes());
     }
     hasher.finish()

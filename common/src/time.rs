@@ -66,9 +66,13 @@ mod tests {
 
     #[test]
     fn durations_read_like_the_reference() {
-        for (millis, expected) in
-            [(0, "0s"), (36_600, "36.6s"), (120_000, "2m0s"), (19_356_600, "5h22m36.6s"), (3_600_000, "1h0m0s")]
-        {
+        for (millis, expected) in [
+            (0, "0s"),
+            (36_600, "36.6s"),
+            (120_000, "2m0s"),
+            (19_356_600, "5h22m36.6s"),
+            (3_600_000, "1h0m0s"),
+        ] {
             assert_eq!(render_duration(Duration::from_millis(millis)), expected);
         }
     }

@@ -108,7 +108,9 @@ mod tests {
             Rule { since: None, image: "old".into() },
             Rule { since: Some("v6.1".parse().unwrap()), image: "new".into() },
         ]);
-        for (release, image) in [(Some("v5.19"), "old"), (Some("v6.1"), "new"), (Some("v6.1.3"), "new"), (None, "new")] {
+        for (release, image) in
+            [(Some("v5.19"), "old"), (Some("v6.1"), "new"), (Some("v6.1.3"), "new"), (None, "new")]
+        {
             let release = release.map(|text| text.parse().unwrap());
             assert_eq!(rules.choose(release), Some(image), "{release:?}");
         }

@@ -7,8 +7,19 @@ use std::path::{Path, PathBuf};
 const ALLOWED: [&str; 7] = ["hex", "regex", "serde", "serde_json", "sha2", "thiserror", "toml"];
 
 const BANNED: [&str; 13] = [
-    "std::fs", "std::io", "std::net", "std::thread", "std::process", "std::env", "std::sync::mpsc",
-    "Instant::now", "SystemTime", "RandomState", "println!", "unsafe ", "static mut",
+    "std::fs",
+    "std::io",
+    "std::net",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "std::sync::mpsc",
+    "Instant::now",
+    "SystemTime",
+    "RandomState",
+    "println!",
+    "unsafe ",
+    "static mut",
 ];
 
 #[test]

@@ -22,7 +22,10 @@ const BATCH_MAX: usize = 512;
 type Question = Box<dyn FnOnce(&Farm, Timestamp) + Send>;
 
 pub enum Message {
-    Tell { event: Event, reply: Option<oneshot::Sender<Option<Answer>>> },
+    Tell {
+        event: Event,
+        reply: Option<oneshot::Sender<Option<Answer>>>,
+    },
     /// Parks until there is something new for an agent that holds `held`.
     Poll(Poll),
     Ask(Question),
@@ -68,7 +71,12 @@ impl Handle {
     }
 
     /// Waits at most `patience` for news; without any, says how things stand.
-    pub async fn poll(&self, agent: AgentId, held: Vec<Attempt>, patience: Duration) -> Result<News, Stopped> {
+    pub async fn poll(
+        &self,
+        agent: AgentId,
+        held: Vec<Attempt>,
+        patience: Duration,
+    ) -> Result<News, Stopped> {
         let (reply, news) = oneshot::channel();
         let poll = Poll { agent: agent.clone(), held: held.clone(), reply };
         self.inbox.send(Message::Poll(poll)).await.map_err(|_| Stopped)?;
@@ -178,7 +186,10 @@ impl Driver {
     }
 
     /// Facts first; when they are on disk, everything else.
-    async fn act(&mut self, decided: Vec<(Vec<Action>, Option<oneshot::Sender<Option<Answer>>>)>) -> anyhow::Result<()> {
+    async fn act(
+        &mut self,
+        decided: Vec<(Vec<Action>, Option<oneshot::Sender<Option<Answer>>>)>,
+    ) -> anyhow::Result<()> {
         let mut facts = Vec::new();
         let mut rest = Vec::new();
         for (actions, reply) in decided {

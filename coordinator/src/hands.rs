@@ -106,7 +106,8 @@ fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Resu
     // The bad end itself is tested as such.
     let releases: Vec<_> = releases.into_iter().filter(|release| release.revision.id != bad.id).collect();
     if releases.is_empty() {
-        let message = "is missing, and the repository has no release tag (vX.Y) before the bad end to walk back to";
+        let message =
+            "is missing, and the repository has no release tag (vX.Y) before the bad end to walk back to";
         return Err(Trouble::Invalid { field: "good".into(), message: message.into() });
     }
     Ok(Resolution { bad, good: None, releases })

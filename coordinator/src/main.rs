@@ -80,13 +80,16 @@ fn main() -> ExitCode {
 async fn run(args: Args) -> anyhow::Result<()> {
     for (flag, address) in [("--listen", args.listen), ("--listen-artifacts", args.listen_artifacts)] {
         if !address.ip().is_loopback() {
-            bail!("serve {flag} {address}: without TLS only loopback addresses are served; use 127.0.0.1 or [::1]");
+            bail!(
+                "serve {flag} {address}: without TLS only loopback addresses are served; use 127.0.0.1 or [::1]"
+            );
         }
     }
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let clock = Clock::start();
     let (journal, facts) = open_journal(&args.state).await?;
-    let config = Config { host: process::hostname(), rules: rules(args.toolchains.as_deref())?, ..Config::default() };
+    let config =
+        Config { host: process::hostname(), rules: rules(args.toolchains.as_deref())?, ..Config::default() };
     let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let (farm, first) = Farm::restore(config, facts, clock.now());
 
@@ -148,15 +151,16 @@ fn is_local(url: &str) -> bool {
 async fn open_journal(state: &Path) -> anyhow::Result<(Journal, Vec<kulprit_common::farm::fact::Fact>)> {
     let mut facts = Vec::new();
     let mut broken = None;
-    let journal = Journal::open(&state.join("journal.sqlite"), |stored| {
-        match kulprit_proto::journal::decode(&stored.body) {
-            Ok(fact) => facts.push(fact),
-            Err(error) => {
-                broken.get_or_insert(format!("fact {} ({}): {error}", stored.seq, stored.kind));
+    let journal =
+        Journal::open(&state.join("journal.sqlite"), |stored| {
+            match kulprit_proto::journal::decode(&stored.body) {
+                Ok(fact) => facts.push(fact),
+                Err(error) => {
+                    broken.get_or_insert(format!("fact {} ({}): {error}", stored.seq, stored.kind));
+                }
             }
-        }
-    })
-    .await?;
+        })
+        .await?;
     if let Some(broken) = broken {
         bail!("read the journal in {}: {broken}; was it written by a newer kulprit?", state.display());
     }
@@ -172,7 +176,8 @@ struct RulesFile {
 fn rules(path: Option<&Path>) -> anyhow::Result<Rules> {
     let Some(path) = path else { return Ok(Rules::default()) };
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    let file: RulesFile = toml::from_str(&text).with_context(|| format!("read the rules in {}", path.display()))?;
+    let file: RulesFile =
+        toml::from_str(&text).with_context(|| format!("read the rules in {}", path.display()))?;
     Ok(Rules::new(file.toolchain))
 }
 
@@ -182,12 +187,23 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("listen on {address}: is another coordinator running? choose another port"))
 }
 
-async fn serve_http(listener: TcpListener, store: Arc<Store>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn serve_http(
+    listener: TcpListener,
+    store: Arc<Store>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let stopped = async move { driver::told(&mut stop).await };
-    axum::serve(listener, artifacts::router(store, ARTIFACT_BYTES_MAX)).with_graceful_shutdown(stopped).await.context("serve artifacts")
+    axum::serve(listener, artifacts::router(store, ARTIFACT_BYTES_MAX))
+        .with_graceful_shutdown(stopped)
+        .await
+        .context("serve artifacts")
 }
 
-async fn serve_grpc(listener: TcpListener, services: Services, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+async fn serve_grpc(
+    listener: TcpListener,
+    services: Services,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let stopped = async move { driver::told(&mut stop).await };
     let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()

@@ -52,20 +52,24 @@ impl From<Fact> for Wire {
                 good: resolution.good.map(Into::into),
                 releases: resolution.releases.into_iter().map(Into::into).collect(),
             }),
-            Fact::ItemFinished { item, attempt, agent, at, product } => Wire::ItemFinished(v1::ItemFinished {
-                item: Some(item.into()),
-                attempt: attempt.0,
-                agent: agent.to_string(),
-                at_ms: at.0,
-                product: Some((*product).into()),
-            }),
-            Fact::AttemptFailed { item, attempt, agent, at, infra } => Wire::AttemptFailed(v1::AttemptFailed {
-                item: Some(item.into()),
-                attempt: attempt.0,
-                agent: agent.to_string(),
-                at_ms: at.0,
-                infra: Some(infra.into()),
-            }),
+            Fact::ItemFinished { item, attempt, agent, at, product } => {
+                Wire::ItemFinished(v1::ItemFinished {
+                    item: Some(item.into()),
+                    attempt: attempt.0,
+                    agent: agent.to_string(),
+                    at_ms: at.0,
+                    product: Some((*product).into()),
+                })
+            }
+            Fact::AttemptFailed { item, attempt, agent, at, infra } => {
+                Wire::AttemptFailed(v1::AttemptFailed {
+                    item: Some(item.into()),
+                    attempt: attempt.0,
+                    agent: agent.to_string(),
+                    at_ms: at.0,
+                    infra: Some(infra.into()),
+                })
+            }
             Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),

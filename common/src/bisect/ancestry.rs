@@ -79,35 +79,62 @@ enum Kind {
     Root,
     /// The only parent inside the range.
     Chain(u32),
-    /// Where the set stands in `rows`.
+    /// Where the set stands in `merges`.
     Merge(u32),
+}
+
+#[derive(Clone, Debug)]
+struct Merge {
+    ancestors: Bits,
+    /// The parent with most ancestors, and what the merge has beyond them. Most merges bring
+    /// in little; for one that brings more than a bit set has words, the set itself is used.
+    added: Option<(u32, Vec<u32>)>,
 }
 
 /// Who descends from whom, `v` itself counted among the ancestors of `v`.
 #[derive(Clone, Debug)]
 pub(super) struct Ancestry {
     kinds: Vec<Kind>,
-    rows: Vec<Bits>,
+    merges: Vec<Merge>,
 }
 
 impl Ancestry {
     pub fn new(history: &History) -> Self {
-        let mut ancestry = Ancestry { kinds: Vec::with_capacity(history.len()), rows: Vec::new() };
+        let mut ancestry = Ancestry { kinds: Vec::with_capacity(history.len()), merges: Vec::new() };
         for (index, commit) in (0u32..).zip(history.commits()) {
             let kind = match commit.parents[..] {
                 [] => Kind::Root,
                 [parent] => Kind::Chain(parent),
                 _ => {
-                    let mut row = Bits::empty(history.len());
-                    commit.parents.iter().for_each(|&parent| ancestry.unite_ancestors(parent, &mut row));
-                    row.insert(index);
-                    ancestry.rows.push(row);
-                    Kind::Merge(u32::try_from(ancestry.rows.len() - 1).expect("fewer merges than commits"))
+                    let merge = ancestry.merge(index, &commit.parents, history.len());
+                    ancestry.merges.push(merge);
+                    Kind::Merge(u32::try_from(ancestry.merges.len() - 1).expect("fewer merges than commits"))
                 }
             };
             ancestry.kinds.push(kind);
         }
         ancestry
+    }
+
+    fn merge(&self, index: u32, parents: &[u32], len: usize) -> Merge {
+        let mut all = Bits::empty(len);
+        let mut largest: Option<(usize, u32, Bits)> = None;
+        for &parent in parents {
+            let mut below = Bits::empty(len);
+            self.unite_ancestors(parent, &mut below);
+            all.unite(&below);
+            let size = below.count();
+            if largest.as_ref().is_none_or(|&(most, ..)| size > most) {
+                largest = Some((size, parent, below));
+            }
+        }
+        all.insert(index);
+        let added = largest.and_then(|(_, parent, below)| {
+            let mut beyond = all.clone();
+            beyond.subtract(&below);
+            (beyond.count() <= beyond.0.len().max(64)).then(|| (parent, beyond.iter().collect()))
+        });
+        Merge { ancestors: all, added }
     }
 
     pub fn len(&self) -> usize {
@@ -127,7 +154,7 @@ impl Ancestry {
             match self.kinds[at as usize] {
                 Kind::Root => return false,
                 Kind::Chain(parent) => at = parent,
-                Kind::Merge(row) => return self.rows[row as usize].get(ancestor),
+                Kind::Merge(merge) => return self.merges[merge as usize].ancestors.get(ancestor),
             }
         }
         at == ancestor
@@ -142,10 +169,16 @@ impl Ancestry {
             counts.push(match *kind {
                 Kind::Root => u32::from(mask.get(index)),
                 Kind::Chain(parent) => counts[parent as usize] + u32::from(mask.get(index)),
-                Kind::Merge(row) => {
-                    let row = &self.rows[row as usize].0[span.clone()];
-                    row.iter().zip(words).map(|(a, b)| (a & b).count_ones()).sum()
-                }
+                Kind::Merge(merge) => match &self.merges[merge as usize] {
+                    Merge { added: Some((parent, added)), .. } => {
+                        counts[*parent as usize]
+                            + added.iter().map(|&at| u32::from(mask.get(at))).sum::<u32>()
+                    }
+                    Merge { added: None, ancestors } => {
+                        let row = &ancestors.0[span.clone()];
+                        row.iter().zip(words).map(|(a, b)| (a & b).count_ones()).sum()
+                    }
+                },
             });
         }
         counts
@@ -160,7 +193,54 @@ impl Ancestry {
                     into.insert(at);
                     at = parent;
                 }
-                Kind::Merge(row) => return into.unite(&self.rows[row as usize]),
+                Kind::Merge(merge) => return into.unite(&self.merges[merge as usize].ancestors),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Commit;
+    use crate::id::{RevisionId, TreeId};
+    use proptest::prelude::*;
+
+    fn history(parents: &[Vec<u32>]) -> History {
+        let commit = |(at, parents): (u32, &Vec<u32>)| {
+            let mut bytes = [0; 20];
+            bytes[..4].copy_from_slice(&at.to_be_bytes());
+            let (id, tree) = (RevisionId::from_bytes(bytes), TreeId::from_bytes([0; 20]));
+            let subject = String::new();
+            Commit { id, tree, parents: parents.clone(), outside: vec![], time: 0, subject }
+        };
+        History::new((0..).zip(parents).map(commit).collect()).expect("parents first")
+    }
+
+    proptest! {
+        /// Against sets built the plain way.
+        #[test]
+        fn sets_and_counts_are_those_of_the_graph(
+            steps in proptest::collection::vec(proptest::collection::vec(1u32..90, 0..4), 1..300),
+            mask in proptest::collection::vec(any::<bool>(), 300),
+        ) {
+            let parents: Vec<Vec<u32>> = (0u32..)
+                .zip(&steps)
+                .map(|(at, back)| back.iter().filter_map(|&back| at.checked_sub(back)).collect())
+                .collect();
+            let ancestry = Ancestry::new(&history(&parents));
+            let mut bits = Bits::empty(parents.len());
+            (0u32..).zip(&mask).take(parents.len()).filter(|(_, set)| **set).for_each(|(at, _)| bits.insert(at));
+            let counts = ancestry.count(&bits);
+            let mut plain: Vec<std::collections::BTreeSet<u32>> = Vec::new();
+            for (at, parents) in (0u32..).zip(&parents) {
+                let mut set = std::collections::BTreeSet::from([at]);
+                parents.iter().for_each(|&parent| set.extend(&plain[parent as usize]));
+                prop_assert!(ancestry.ancestors(at).iter().eq(set.iter().copied()));
+                prop_assert!((0..=at).all(|other| ancestry.reaches(at, other) == set.contains(&other)));
+                let inside = set.iter().filter(|&&at| mask[at as usize]).count();
+                prop_assert_eq!(counts[at as usize] as usize, inside);
+                plain.push(set);
             }
         }
     }

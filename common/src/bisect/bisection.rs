@@ -16,6 +16,7 @@ use crate::history::History;
 use crate::id::RevisionId;
 use crate::job::Mode;
 use crate::verdict::Verdict;
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 /// A search, from the question to the finding.
@@ -237,10 +238,10 @@ impl Bisection {
         let Some(range) = &self.range else { return };
         let suspects = self.suspects(range);
         let size = suspects.count();
-        let open = |at: u32| self.verdict(&range.history.commit(at).id).is_none();
+        let judged: BTreeSet<u32> = visited.iter().map(|visited| visited.at).collect();
         let splits = |at: u32| (1..size).contains(&range.ancestry.ancestors(at).count_common(&suspects));
         let tip = range.history.tip();
-        let useful = |at: u32| at != tip && open(at) && splits(at);
+        let useful = |at: u32| at != tip && !judged.contains(&at) && splits(at);
         let busy = |at: u32| self.candidate(range.history.commit(at).id, Role::Search).is_some();
         let (mut picks, waiting): (Vec<u32>, Vec<u32>) =
             self.picks.iter().copied().filter(|&at| useful(at)).partition(|&at| busy(at));
@@ -256,8 +257,7 @@ impl Bisection {
             let mut field = Field::new(range, &suspects, &visited);
             picks.iter().chain(&waiting).for_each(|&at| field.split(at));
             while picks.len() < width {
-                let taken = |at: u32| picks.contains(&at) || waiting.contains(&at);
-                let Some(best) = field.best(|at| !taken(at) && open(at)) else { break };
+                let Some(best) = field.best(|at| !judged.contains(&at)) else { break };
                 picks.push(best);
                 field.split(best);
             }

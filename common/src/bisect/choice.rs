@@ -59,7 +59,7 @@ impl<'a> Field<'a> {
         field
     }
 
-    /// Cuts the cells by a revision that is being tried.
+    /// Cuts the cells by a revision that is being tried; it gains nothing from then on.
     pub fn split(&mut self, by: u32) {
         let below = self.range.ancestry.ancestors(by);
         for cell in std::mem::take(&mut self.cells) {
@@ -81,7 +81,8 @@ impl<'a> Field<'a> {
 
     /// The best revision among the usable ones, or none that is worth its visit.
     pub fn best(&self, usable: impl Fn(u32) -> bool) -> Option<u32> {
-        let informative = |&at: &u32| usable(at) && self.cells.iter().any(|cell| cell.splits(at));
+        // Any cut at all gains more than this, and rounding much less.
+        let informative = |&at: &u32| self.gains[at as usize] > 0.5 && usable(at);
         let candidates: Vec<u32> = (0..self.range.history.tip()).filter(informative).collect();
         let score = |at: u32| self.gains[at as usize] * (1.0 - self.broken_at(at));
         let best = candidates.iter().copied().map(score).fold(0.0, f64::max);
@@ -129,10 +130,6 @@ impl<'a> Field<'a> {
 }
 
 impl Cell {
-    fn splits(&self, at: u32) -> bool {
-        (1..self.size).contains(&self.counts[at as usize])
-    }
-
     fn halves(self, below: &Bits, ancestry: &Ancestry) -> [Cell; 2] {
         let mut inner = self.mask.clone();
         inner.intersect(below);

@@ -10,17 +10,39 @@ use crate::job::Mode;
 pub enum Action {
     Record(Fact),
     /// Find out what the job's revisions are; `releases` asks for the tags too.
-    Resolve { job: JobId, repository: String, bad: String, good: Option<String>, mode: Mode },
-    LoadHistory { job: JobId, repository: String, good: RevisionId, bad: RevisionId },
-    Identify { job: JobId, repository: String, revision: RevisionId },
-    Describe { job: JobId, repository: String, revision: RevisionId },
+    Resolve {
+        job: JobId,
+        repository: String,
+        bad: String,
+        good: Option<String>,
+        mode: Mode,
+    },
+    LoadHistory {
+        job: JobId,
+        repository: String,
+        good: RevisionId,
+        bad: RevisionId,
+    },
+    Identify {
+        job: JobId,
+        repository: String,
+        revision: RevisionId,
+    },
+    Describe {
+        job: JobId,
+        repository: String,
+        revision: RevisionId,
+    },
     /// The answer to the event just handled.
     Answer(Answer),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    Submitted { job: JobId, created: bool },
+    Submitted {
+        job: JobId,
+        created: bool,
+    },
     Complete(CompleteAnswer),
     /// A later life of this agent has spoken; this one is to end.
     Superseded,

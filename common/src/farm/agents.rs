@@ -60,6 +60,7 @@ impl Farm {
         }
         self.hear(now, &sync);
         self.drop_unheld(&sync);
+        self.renew(now, &sync.agent);
         for holding in &sync.holding {
             self.hold(now, &sync.agent, sync.session, holding);
         }
@@ -107,7 +108,20 @@ impl Farm {
         });
     }
 
-    /// Renews a lease, or adopts an attempt granted by an earlier life of the coordinator.
+    /// Renews all that the answer will tell the agent to hold. That includes a grant it does not
+    /// know of yet: it counts its lease from this sync, however old the grant is.
+    fn renew(&mut self, now: Timestamp, agent: &AgentId) {
+        let until = now + self.config.lease_ttl + self.config.lease_slack;
+        for item in self.items.values_mut().filter(|item| !item.wanted_by.is_empty()) {
+            if let State::Leased(lease) = &mut item.state
+                && lease.agent == *agent
+            {
+                lease.until = until;
+            }
+        }
+    }
+
+    /// Takes in what an agent does, or adopts an attempt granted by an earlier life of the coordinator.
     fn hold(&mut self, now: Timestamp, agent: &AgentId, session: Session, holding: &Holding) {
         let until = now + self.config.lease_ttl + self.config.lease_slack;
         let lease = |activity: &str| Lease {
@@ -119,7 +133,7 @@ impl Farm {
             until,
             activity: activity.to_owned(),
         };
-        let adoptable = self.from_earlier_life(holding.attempt) && now < self.started + self.config.grace;
+        let adoptable = self.from_earlier_life(holding.attempt) && self.grace_until.is_some();
         match self.items.get_mut(&holding.item).map(|item| &mut item.state) {
             Some(State::Leased(current)) if current.attempt == holding.attempt && current.agent == *agent => {
                 current.until = until;
@@ -128,8 +142,10 @@ impl Farm {
             Some(state @ State::Ready) if adoptable => *state = State::Leased(lease(&holding.activity)),
             Some(_) => {}
             None => {
-                let done = self.products.contains_key(&holding.item) || self.finished.contains(&holding.attempt);
-                let claimed = self.claims.get(&holding.item).is_some_and(|claim| claim.attempt != holding.attempt);
+                let done =
+                    self.products.contains_key(&holding.item) || self.finished.contains(&holding.attempt);
+                let claimed =
+                    self.claims.get(&holding.item).is_some_and(|claim| claim.attempt != holding.attempt);
                 if adoptable && !done && !claimed {
                     self.claims.insert(holding.item.clone(), lease(&holding.activity));
                 } else if let Some(claim) = self.claims.get_mut(&holding.item)
@@ -172,6 +188,7 @@ impl Farm {
 
     /// Whatever is due: leases that ran out, agents not heard of, rests that are over.
     pub(super) fn expire(&mut self, now: Timestamp) {
+        self.grace_until = self.grace_until.filter(|until| *until > now);
         for item in self.items.values_mut() {
             if matches!(&item.state, State::Leased(lease) if lease.until <= now) {
                 item.state = State::Ready;

@@ -23,7 +23,7 @@ impl Farm {
         if self.finished.contains(&attempt) {
             return CompleteAnswer::Duplicate;
         }
-        if !self.holds(now, &agent, session, attempt, &key) {
+        if !self.holds(&agent, session, attempt, &key) {
             return CompleteAnswer::Stale;
         }
         self.remember(attempt);
@@ -35,11 +35,23 @@ impl Farm {
                 }
                 self.keep(key.clone(), product.clone());
                 let product = Box::new(product);
-                actions.push(Action::Record(Fact::ItemFinished { item: key, attempt, agent, at: now, product }));
+                actions.push(Action::Record(Fact::ItemFinished {
+                    item: key,
+                    attempt,
+                    agent,
+                    at: now,
+                    product,
+                }));
             }
             AttemptEnd::Infra(infra) => {
                 self.failed(now, &agent, &key, &infra);
-                actions.push(Action::Record(Fact::AttemptFailed { item: key, attempt, agent, at: now, infra }));
+                actions.push(Action::Record(Fact::AttemptFailed {
+                    item: key,
+                    attempt,
+                    agent,
+                    at: now,
+                    infra,
+                }));
             }
             AttemptEnd::Released => self.free(&key),
         }
@@ -48,14 +60,14 @@ impl Farm {
 
     /// Whether this attempt is the item's one live holder. After a restart, an attempt of an
     /// earlier life is, as long as nobody else has been given the item.
-    fn holds(&self, now: Timestamp, agent: &AgentId, session: Session, attempt: Attempt, key: &ItemKey) -> bool {
+    fn holds(&self, agent: &AgentId, session: Session, attempt: Attempt, key: &ItemKey) -> bool {
         if self.products.contains_key(key) {
             return false;
         }
         if self.agents.get(agent).is_some_and(|known| session < known.session) {
             return false;
         }
-        let earlier = self.from_earlier_life(attempt) && now < self.started + self.config.grace;
+        let earlier = self.from_earlier_life(attempt) && self.grace_until.is_some();
         match self.items.get(key).map(|item| &item.state) {
             Some(State::Leased(lease)) => lease.attempt == attempt && lease.agent == *agent,
             Some(State::Ready) => earlier,

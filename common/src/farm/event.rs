@@ -12,18 +12,43 @@ use crate::report::CommitDetails;
 #[derive(Clone, Debug)]
 pub enum Event {
     /// An operator submits a job; `request` makes a repetition harmless.
-    Submitted { request: String, job: Box<Job>, reproducer: Artifact },
+    Submitted {
+        request: String,
+        job: Box<Job>,
+        reproducer: Artifact,
+    },
     /// Answers `Action::Resolve`.
-    Resolved { job: JobId, result: Result<Box<Resolution>, Trouble> },
+    Resolved {
+        job: JobId,
+        result: Result<Box<Resolution>, Trouble>,
+    },
     /// Answers `Action::LoadHistory`.
-    HistoryLoaded { job: JobId, result: Result<Box<History>, Trouble> },
+    HistoryLoaded {
+        job: JobId,
+        result: Result<Box<History>, Trouble>,
+    },
     /// Answers `Action::Identify`.
-    Identified { job: JobId, revision: RevisionId, result: Result<Revision, Trouble> },
+    Identified {
+        job: JobId,
+        revision: RevisionId,
+        result: Result<Revision, Trouble>,
+    },
     /// Answers `Action::Describe`.
-    Described { job: JobId, result: Result<Option<Described>, Trouble> },
+    Described {
+        job: JobId,
+        result: Result<Option<Described>, Trouble>,
+    },
     Synced(Sync),
-    Completed { agent: AgentId, session: Session, attempt: Attempt, item: ItemKey, end: Box<AttemptEnd> },
-    CancelRequested { job: JobId },
+    Completed {
+        agent: AgentId,
+        session: Session,
+        attempt: Attempt,
+        item: ItemKey,
+        end: Box<AttemptEnd>,
+    },
+    CancelRequested {
+        job: JobId,
+    },
     /// A deadline has come; what is due is seen from `now`.
     Tick,
 }

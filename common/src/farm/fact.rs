@@ -12,14 +12,45 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
     /// A coordinator came to life; the epoch is the upper half of every attempt it grants.
-    EpochStarted { epoch: u32 },
-    JobSubmitted { id: JobId, request: String, at: Timestamp, job: Box<Job>, reproducer: Artifact },
-    JobResolved { id: JobId, resolution: Box<Resolution> },
-    ItemFinished { item: ItemKey, attempt: Attempt, agent: AgentId, at: Timestamp, product: Box<Product> },
-    AttemptFailed { item: ItemKey, attempt: Attempt, agent: AgentId, at: Timestamp, infra: Infra },
+    EpochStarted {
+        epoch: u32,
+    },
+    JobSubmitted {
+        id: JobId,
+        request: String,
+        at: Timestamp,
+        job: Box<Job>,
+        reproducer: Artifact,
+    },
+    JobResolved {
+        id: JobId,
+        resolution: Box<Resolution>,
+    },
+    ItemFinished {
+        item: ItemKey,
+        attempt: Attempt,
+        agent: AgentId,
+        at: Timestamp,
+        product: Box<Product>,
+    },
+    AttemptFailed {
+        item: ItemKey,
+        attempt: Attempt,
+        agent: AgentId,
+        at: Timestamp,
+        infra: Infra,
+    },
     /// A verdict fell, on these items.
-    Judged { id: JobId, judged: Judged },
-    JobEnded { id: JobId, at: Timestamp, end: EndSummary, rendered: Box<Rendered> },
+    Judged {
+        id: JobId,
+        judged: Judged,
+    },
+    JobEnded {
+        id: JobId,
+        at: Timestamp,
+        end: EndSummary,
+        rendered: Box<Rendered>,
+    },
 }
 
 /// What the names in a job mean, fixed once: a branch that moves later changes nothing.
@@ -48,7 +79,10 @@ pub struct Judged {
 pub enum JobEnd {
     Found(Finding),
     /// The job file, or what it names, is at fault.
-    Invalid { field: String, message: String },
+    Invalid {
+        field: String,
+        message: String,
+    },
     Cancelled,
 }
 
@@ -114,7 +148,9 @@ fn reason(finding: &Finding) -> String {
         Finding::NotReproduced { .. } => "the crash does not show at the bad end".into(),
         Finding::BadEndBroken { reason } => format!("the bad end cannot be judged: {reason}"),
         Finding::GoodEndIsBad { revision } => format!("the good end {revision} shows the crash"),
-        Finding::OldestReleaseHasBug { tag, .. } => format!("the oldest release tried, {tag}, shows the crash"),
+        Finding::OldestReleaseHasBug { tag, .. } => {
+            format!("the oldest release tried, {tag}, shows the crash")
+        }
         Finding::NotFixed { revision } => format!("{revision} still shows the crash"),
         Finding::Blocked { by } => by.clone(),
     }

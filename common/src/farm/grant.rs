@@ -32,6 +32,9 @@ impl Item {
 impl Farm {
     /// Gives ready items to free slots, most pressing first.
     pub(super) fn grant(&mut self, now: Timestamp) {
+        if self.grace_until.is_some() {
+            return;
+        }
         let mut free = self.free_slots();
         if free.is_empty() {
             return;

@@ -1,10 +1,10 @@
 //! The way of a job: resolve, prepare, search, report. One function per stage.
 
+use super::Farm;
 use super::action::{Action, Answer};
 use super::event::{Described, Trouble};
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
-use super::Farm;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Evidence, Finding, Question, Role, Step};
 use crate::history::{History, Revision};
@@ -90,7 +90,14 @@ impl Farm {
         actions.extend(self.ask_to_resolve(&id));
     }
 
-    pub(super) fn add_job(&mut self, id: JobId, request: String, at: Timestamp, job: Job, reproducer: Artifact) {
+    pub(super) fn add_job(
+        &mut self,
+        id: JobId,
+        request: String,
+        at: Timestamp,
+        job: Job,
+        reproducer: Artifact,
+    ) {
         self.submissions += 1;
         self.requests.insert(request, id.clone());
         let state = JobState {
@@ -136,7 +143,10 @@ impl Farm {
         }
         match result {
             Ok(resolution) => {
-                actions.push(Action::Record(Fact::JobResolved { id: id.clone(), resolution: resolution.clone() }));
+                actions.push(Action::Record(Fact::JobResolved {
+                    id: id.clone(),
+                    resolution: resolution.clone(),
+                }));
                 self.set_resolution(id, *resolution);
             }
             Err(trouble) => self.end(now, id, trouble.into(), None, actions),

@@ -35,7 +35,8 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// What the coordinator waits longer than that before it gives an item to another.
     pub lease_slack: Duration,
-    /// How long a restarted coordinator waits for agents to say what they hold.
+    /// How long a restarted coordinator grants nothing, so that agents can say what they hold.
+    /// One that cannot reach it has stopped its work by then.
     pub grace: Duration,
     /// Infra failures after which an item is given up, when two agents took part.
     pub item_failures_max: usize,
@@ -54,7 +55,7 @@ impl Default for Config {
             rules: Rules::default(),
             lease_ttl: Duration::from_secs(30),
             lease_slack: Duration::from_secs(15),
-            grace: Duration::from_secs(45),
+            grace: Duration::from_secs(30),
             item_failures_max: 3,
             item_failures_max_single: 5,
             agent_failures_max: 3,
@@ -71,7 +72,8 @@ pub struct Farm {
     /// The upper half of every attempt this coordinator grants.
     epoch: u32,
     granted: u32,
-    started: Timestamp,
+    /// Set after a restart, while agents may hold items from before it.
+    grace_until: Option<Timestamp>,
     jobs: BTreeMap<JobId, jobs::JobState>,
     submissions: u64,
     requests: HashMap<String, JobId>,
@@ -146,6 +148,6 @@ impl Farm {
         let claims = self.claims.values().map(|lease| lease.until);
         let agents = self.agents.values().filter_map(|agent| agent.deadline(&self.config));
         let retries = self.items.values().filter_map(Item::next_retry);
-        leases.chain(claims).chain(agents).chain(retries).min()
+        leases.chain(claims).chain(agents).chain(retries).chain(self.grace_until).min()
     }
 }

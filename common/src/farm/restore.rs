@@ -15,12 +15,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 impl Farm {
     /// Takes the facts in the order they were recorded. The actions start a new epoch and
     /// take up the jobs that had not ended.
-    pub fn restore(config: Config, facts: impl IntoIterator<Item = Fact>, now: Timestamp) -> (Farm, Vec<Action>) {
+    pub fn restore(
+        config: Config,
+        facts: impl IntoIterator<Item = Fact>,
+        now: Timestamp,
+    ) -> (Farm, Vec<Action>) {
         let mut farm = Farm {
             config,
             epoch: 0,
             granted: 0,
-            started: now,
+            grace_until: None,
             jobs: BTreeMap::new(),
             submissions: 0,
             requests: HashMap::new(),
@@ -36,6 +40,7 @@ impl Farm {
             farm.take(fact);
         }
         farm.epoch += 1;
+        farm.grace_until = (farm.epoch > 1).then(|| now + farm.config.grace);
         let mut actions = vec![Action::Record(Fact::EpochStarted { epoch: farm.epoch })];
         let open: Vec<_> = farm.jobs.values().filter(|job| job.is_open()).map(|job| job.id.clone()).collect();
         for id in open {

@@ -148,12 +148,14 @@ impl Farm {
 
     /// What a job waits for, when nothing of it is in anybody's hands.
     fn detail(&self, state: &JobState) -> String {
-        let waiting = |key: &&ItemKey| {
-            self.items.get(*key).is_some_and(|item| !matches!(item.state, State::Leased(_)))
-        };
+        let waiting =
+            |key: &&ItemKey| self.items.get(*key).is_some_and(|item| !matches!(item.state, State::Leased(_)));
         let (idle, busy): (Vec<_>, Vec<_>) = state.wants.iter().partition(waiting);
         if !state.is_open() || idle.is_empty() || !busy.is_empty() {
             return String::new();
+        }
+        if self.grace_until.is_some() {
+            return "waiting for agents to say what they hold from before the restart".into();
         }
         let present: Vec<_> = self.agents.iter().filter(|(_, agent)| agent.present).collect();
         if present.is_empty() {
@@ -200,12 +202,14 @@ impl Farm {
             return views;
         }
         for candidate in &state.candidates {
-            let built = state.recorded.iter().any(|(revision, key)| {
-                *revision == candidate.revision && matches!(key, ItemKey::Build(_))
-            });
-            let done = state.recorded.iter().filter(|(revision, key)| {
-                *revision == candidate.revision && matches!(key, ItemKey::Run(..))
-            });
+            let built = state
+                .recorded
+                .iter()
+                .any(|(revision, key)| *revision == candidate.revision && matches!(key, ItemKey::Build(_)));
+            let done = state
+                .recorded
+                .iter()
+                .filter(|(revision, key)| *revision == candidate.revision && matches!(key, ItemKey::Run(..)));
             let done = u32::try_from(done.count()).unwrap_or(u32::MAX);
             let leased = state.wants.iter().any(|key| {
                 let item = self.items.get(key);
@@ -245,10 +249,7 @@ impl Farm {
                     })
                 };
                 let found = resolution.releases.iter().find(|release| of(release, Verdict::Good));
-                (
-                    found.map(|release| release.revision.clone()),
-                    found.map(|release| release.tag.clone()),
-                )
+                (found.map(|release| release.revision.clone()), found.map(|release| release.tag.clone()))
             }
         };
         Some(Ends { bad: resolution.bad.clone(), good, good_tag })
@@ -299,7 +300,11 @@ impl Farm {
             let key = crate::signature::build_key(&revision.tree, &state.job.kernel, image_id);
             Some(ItemKey::Build(key)) == judged.build
         };
-        facts.filter(|facts| key_with(&facts.image_id)).map(|facts| facts.compiler()).min().unwrap_or_default()
+        facts
+            .filter(|facts| key_with(&facts.image_id))
+            .map(|facts| facts.compiler())
+            .min()
+            .unwrap_or_default()
     }
 
     pub(super) fn render_end(
@@ -347,7 +352,8 @@ impl Farm {
             runs.flat_map(|judged| &judged.runs).find_map(|key| {
                 let Some(Product::Run(run)) = self.products.get(key) else { return None };
                 let seen = run.outcome.crashes().iter();
-                let hit = seen.map(|seen| &seen.crash).find(|it| crash::compare(target, it) == Match::Same)?;
+                let hit =
+                    seen.map(|seen| &seen.crash).find(|it| crash::compare(target, it) == Match::Same)?;
                 Some((hit.title.clone(), hit.report.clone()))
             })
         })
@@ -355,25 +361,28 @@ impl Farm {
 
     /// Every agent that was ever heard of, by name.
     pub fn agents(&self) -> Vec<AgentView> {
-        self.agents.iter().map(|(id, agent)| {
-            let (state, reason) = match (&agent.rest, agent.present, agent.draining) {
-                (_, false, _) => ("lost", String::new()),
-                (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
-                (None, true, true) => ("draining", String::new()),
-                (None, true, false) => ("online", String::new()),
-            };
-            AgentView {
-                id: id.clone(),
-                host: agent.info.host.clone(),
-                version: agent.info.version.clone(),
-                accelerator: agent.info.accelerator.clone(),
-                state,
-                reason,
-                last_sync: agent.last_sync,
-                slots: self.slot_views(id),
-                problems: agent.info.problems.clone(),
-            }
-        }).collect()
+        self.agents
+            .iter()
+            .map(|(id, agent)| {
+                let (state, reason) = match (&agent.rest, agent.present, agent.draining) {
+                    (_, false, _) => ("lost", String::new()),
+                    (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
+                    (None, true, true) => ("draining", String::new()),
+                    (None, true, false) => ("online", String::new()),
+                };
+                AgentView {
+                    id: id.clone(),
+                    host: agent.info.host.clone(),
+                    version: agent.info.version.clone(),
+                    accelerator: agent.info.accelerator.clone(),
+                    state,
+                    reason,
+                    last_sync: agent.last_sync,
+                    slots: self.slot_views(id),
+                    problems: agent.info.problems.clone(),
+                }
+            })
+            .collect()
     }
 
     fn slot_views(&self, id: &AgentId) -> Vec<SlotView> {

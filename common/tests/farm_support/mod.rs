@@ -2,7 +2,7 @@
 
 use kulprit_common::artifact::Artifact;
 use kulprit_common::crash::Crash;
-use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
+use kulprit_common::farm::action::{Action, Answer, Assignment};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::item::{ItemKey, Work};
@@ -14,8 +14,8 @@ use kulprit_common::job::{
     ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
-    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome, Run,
-    SeenCrash, ToolchainFacts,
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome,
+    Run, SeenCrash, ToolchainFacts,
 };
 use kulprit_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,8 +113,17 @@ enum ToFarm {
 }
 
 enum ToAgent {
-    Hold { session: Session, assignments: Vec<Assignment>, revoked: Vec<Attempt>, sent: Timestamp },
-    Acknowledged { session: Session, attempt: Attempt },
+    Hold {
+        session: Session,
+        sequence: u64,
+        assignments: Vec<Assignment>,
+        revoked: Vec<Attempt>,
+        sent: Timestamp,
+    },
+    Acknowledged {
+        session: Session,
+        attempt: Attempt,
+    },
 }
 
 enum Message {
@@ -190,11 +199,8 @@ impl World {
     }
 
     pub fn submit(&mut self, request: &str) -> JobId {
-        let event = Event::Submitted {
-            request: request.into(),
-            job: Box::new(job()),
-            reproducer: artifact("repro"),
-        };
+        let event =
+            Event::Submitted { request: request.into(), job: Box::new(job()), reproducer: artifact("repro") };
         match self.tell(event) {
             Some(Answer::Submitted { job, .. }) => job,
             other => panic!("submitted, and was told {other:?}"),
@@ -302,7 +308,8 @@ impl World {
 
     fn deliver(&mut self) {
         let now = self.now;
-        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.wire).into_iter().partition(|(at, _)| *at <= now);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.wire).into_iter().partition(|(at, _)| *at <= now);
         self.wire = later;
         for (_, message) in due {
             match message {
@@ -320,7 +327,7 @@ impl World {
     }
 
     fn farm_hears(&mut self, sync: Sync, sent: Timestamp) {
-        let (agent, session) = (sync.agent.clone(), sync.session);
+        let (agent, session, sequence) = (sync.agent.clone(), sync.session, sync.sequence);
         let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
         let index = self.agents.iter().position(|it| it.id == agent).expect("known");
         if let Some(Answer::Superseded) = self.tell(Event::Synced(sync)) {
@@ -330,7 +337,7 @@ impl World {
         let revoked = self.farm.revoked(&agent, &held);
         self.send(|| {
             let (assignments, revoked) = (assignments.clone(), revoked.clone());
-            Message::Agent(index, ToAgent::Hold { session, assignments, revoked, sent })
+            Message::Agent(index, ToAgent::Hold { session, sequence, assignments, revoked, sent })
         });
     }
 
@@ -343,8 +350,12 @@ impl World {
                 agent.held.remove(&attempt);
                 agent.next_sync = now;
             }
-            ToAgent::Hold { session, assignments, revoked, sent } if session == agent.session => {
+            // An agent speaks again only when it no longer listens for the answer before.
+            ToAgent::Hold { session, sequence, assignments, revoked, sent }
+                if session == agent.session && sequence == agent.sequence =>
+            {
                 agent.confirmed_until = agent.confirmed_until.max(sent + Duration::from_secs(25));
+                agent.next_sync = now + Duration::from_secs(5);
                 for attempt in revoked {
                     agent.held.remove(&attempt);
                 }
@@ -397,7 +408,8 @@ impl World {
     fn speak(&mut self, index: usize) {
         let agent = &mut self.agents[index];
         agent.sequence += 1;
-        agent.next_sync = self.now + Duration::from_secs(8);
+        // Without an answer by then, it is asked again.
+        agent.next_sync = self.now + Duration::from_secs(12);
         let sync = Sync {
             agent: agent.id.clone(),
             session: agent.session,
@@ -425,7 +437,9 @@ impl World {
         let completions: Vec<_> = agent
             .held
             .values()
-            .filter_map(|held| Some((held.assignment.attempt, held.assignment.item.clone(), held.end.clone()?)))
+            .filter_map(|held| {
+                Some((held.assignment.attempt, held.assignment.item.clone(), held.end.clone()?))
+            })
             .collect();
         let (id, session, now) = (agent.id.clone(), agent.session, self.now);
         self.send(|| Message::Farm(ToFarm::Sync(sync.clone(), now)));
@@ -508,9 +522,4 @@ fn target() -> SeenCrash {
         report: "report".into(),
     };
     SeenCrash { phase: Phase::Reproducer, crash }
-}
-
-/// Whether an answer took the completion.
-pub fn recorded(answer: Option<Answer>) -> bool {
-    matches!(answer, Some(Answer::Complete(CompleteAnswer::Recorded)))
 }

@@ -70,7 +70,9 @@ pub async fn cancel(args: CancelArgs) -> Result<u8, Failure> {
 
 pub async fn log(args: LogArgs) -> Result<u8, Failure> {
     if args.output.format == Format::Json && (args.follow || args.attempt.is_some()) {
-        return Err(Failure::Input("-o json: does not go with --follow or --attempt, which stream text".into()));
+        return Err(Failure::Input(
+            "-o json: does not go with --follow or --attempt, which stream text".into(),
+        ));
     }
     let mut coordinator = Coordinator::dial(&args.to.coordinator)?;
     if let Some(attempt) = &args.attempt {

@@ -37,7 +37,9 @@ impl Agents for Services {
         if let Some(Answer::Superseded) =
             self.driver.tell(kulprit_common::farm::event::Event::Synced(sync)).await?
         {
-            return Err(Status::failed_precondition("a later life of this agent has spoken; this one is to end"));
+            return Err(Status::failed_precondition(
+                "a later life of this agent has spoken; this one is to end",
+            ));
         }
         let News { desired, revoked } = self.driver.poll(agent, held.clone(), patience).await?;
         Ok(Response::new(v1::SyncResponse {

@@ -34,9 +34,10 @@ impl Jobs for Services {
         if Digest::of(&request.reproducer) != job.reproducer.digest {
             return Err(Status::invalid_argument("reproducer: its bytes do not match job.reproducer.digest"));
         }
-        let reproducer = self.store.put(request.reproducer.into()).await.map_err(|error| {
-            Status::resource_exhausted(format!("failed to keep the reproducer: {error}"))
-        })?;
+        let reproducer =
+            self.store.put(request.reproducer.into()).await.map_err(|error| {
+                Status::resource_exhausted(format!("failed to keep the reproducer: {error}"))
+            })?;
         let event = Event::Submitted { request: request.request, job: Box::new(job), reproducer };
         match self.driver.tell(event).await? {
             Some(Answer::Submitted { job, created }) => {

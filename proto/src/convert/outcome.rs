@@ -4,8 +4,8 @@ use super::{InvalidMessage, Result, artifact, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::crash::Crash;
 use kulprit_common::outcome::{
-    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome, Run,
-    SeenCrash, ToolchainFacts,
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome,
+    Run, SeenCrash, ToolchainFacts,
 };
 
 enum_map!(v1::Phase, Phase, phase_out, phase_in, v1::Phase::Unspecified, {
@@ -76,8 +76,12 @@ impl From<Product> for v1::Product {
                 }),
                 Product::Reproducer(outcome) => Wire::Reproducer(v1::ReproducerProduct {
                     outcome: Some(match outcome {
-                        ReproducerOutcome::Ready(ready) => v1::reproducer_product::Outcome::Ready(ready.into()),
-                        ReproducerOutcome::Failed { message } => v1::reproducer_product::Outcome::Failed(message),
+                        ReproducerOutcome::Ready(ready) => {
+                            v1::reproducer_product::Outcome::Ready(ready.into())
+                        }
+                        ReproducerOutcome::Failed { message } => {
+                            v1::reproducer_product::Outcome::Failed(message)
+                        }
                     }),
                 }),
                 Product::Build(build) => Wire::Build(build.into()),
@@ -96,17 +100,17 @@ impl TryFrom<v1::Product> for Product {
     fn try_from(product: v1::Product) -> Result<Self> {
         use v1::product::Product as Wire;
         Ok(match need(product.product, "product")? {
-            Wire::Toolchain(facts) => Product::Toolchain(ToolchainFacts {
-                image_id: facts.image_id,
-                gcc: facts.gcc,
-                ld: facts.ld,
-            }),
-            Wire::Reproducer(product) => Product::Reproducer(match need(product.outcome, "reproducer.outcome")? {
-                v1::reproducer_product::Outcome::Ready(ready) => {
-                    ReproducerOutcome::Ready(artifact(Some(ready), "reproducer.ready")?)
-                }
-                v1::reproducer_product::Outcome::Failed(message) => ReproducerOutcome::Failed { message },
-            }),
+            Wire::Toolchain(facts) => {
+                Product::Toolchain(ToolchainFacts { image_id: facts.image_id, gcc: facts.gcc, ld: facts.ld })
+            }
+            Wire::Reproducer(product) => {
+                Product::Reproducer(match need(product.outcome, "reproducer.outcome")? {
+                    v1::reproducer_product::Outcome::Ready(ready) => {
+                        ReproducerOutcome::Ready(artifact(Some(ready), "reproducer.ready")?)
+                    }
+                    v1::reproducer_product::Outcome::Failed(message) => ReproducerOutcome::Failed { message },
+                })
+            }
             Wire::Build(build) => Product::Build(build.try_into()?),
             Wire::Run(run) => Product::Run(Run {
                 outcome: need(run.outcome, "run.outcome")?.try_into()?,

@@ -32,7 +32,7 @@ pub(super) const FAMILY: Family = Family {
         .from(&[Text, Stack])
         .through(Through::Waiting),
         Rule::new(
-            r"(?:WARNING|INFO|BUG): .*-> .*-unsafe lock order detected",
+            r"(?:WARNING|INFO|BUG): .*-> .*-unsafe\s+lock order detected",
             "possible deadlock in {frame}",
         )
         .then(AT)

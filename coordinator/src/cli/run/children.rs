@@ -131,7 +131,7 @@ pub struct Patience {
 impl Patience {
     const WINDOW: Duration = Duration::from_secs(60);
     const DEATHS_MAX: usize = 5;
-    const FIRST_PAUSE: Duration = Duration::from_millis(500);
+    const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
     /// How long to wait before the next start; `None` when it is no use.
     pub fn after_death(&mut self, now: Instant) -> Option<Duration> {
@@ -152,8 +152,8 @@ mod tests {
         let start = Instant::now();
         let pauses: Vec<_> = (0..6).map(|i| patience.after_death(start + Duration::from_secs(i))).collect();
         let millis = |ms| Some(Duration::from_millis(ms));
-        assert_eq!(pauses, [millis(500), millis(1000), millis(2000), millis(4000), millis(8000), None]);
+        assert_eq!(pauses, [millis(250), millis(500), millis(1000), millis(2000), millis(4000), None]);
         let later = start + Duration::from_secs(120);
-        assert_eq!(patience.after_death(later), millis(500));
+        assert_eq!(patience.after_death(later), millis(250));
     }
 }

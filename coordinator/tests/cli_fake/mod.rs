@@ -1,0 +1,236 @@
+//! A coordinator that says what a test wants, and programs that pretend to be ours.
+
+use kulprit_proto::v1;
+use kulprit_proto::v1::jobs_server::{Jobs, JobsServer};
+use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
+
+/// What the coordinator is to say of every job.
+#[derive(Clone, Default)]
+pub struct Script {
+    /// One list per connection; the last goes for all that follow.
+    pub streams: Vec<Vec<Result<v1::WatchUpdate, Status>>>,
+    /// What `Get` answers, but for the id.
+    pub view: v1::JobView,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: HashMap<String, String>,
+    watched: usize,
+    script: Script,
+}
+
+#[derive(Clone)]
+pub struct Fake {
+    state: Arc<Mutex<State>>,
+    pub url: String,
+}
+
+impl Fake {
+    /// Serves until the test's process ends.
+    pub fn serve(script: Script) -> Self {
+        let state = Arc::new(Mutex::new(State { script, ..State::default() }));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let fake = Fake { state, url };
+        let served = fake.clone();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                listener.set_nonblocking(true).expect("set");
+                let listener = tokio::net::TcpListener::from_std(listener).expect("taken");
+                let incoming = tonic::transport::server::TcpIncoming::from(listener);
+                let server = tonic::transport::Server::builder().add_service(JobsServer::new(served));
+                server.serve_with_incoming(incoming).await.expect("served");
+            });
+        });
+        fake
+    }
+
+    pub fn submissions(&self) -> usize {
+        self.state.lock().expect("whole").jobs.len()
+    }
+
+    /// From now on every job is seen so.
+    pub fn change(&self, script: Script) {
+        self.state.lock().expect("whole").script = script;
+    }
+}
+
+#[tonic::async_trait]
+impl Jobs for Fake {
+    async fn submit(
+        &self,
+        request: Request<v1::SubmitRequest>,
+    ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let mut state = self.state.lock().expect("whole");
+        let next = format!("j-{}", state.jobs.len() + 1);
+        let created = !state.jobs.contains_key(&request.get_ref().request);
+        let job = state.jobs.entry(request.into_inner().request).or_insert(next).clone();
+        Ok(Response::new(v1::SubmitResponse { job, created }))
+    }
+
+    async fn get(&self, request: Request<v1::GetRequest>) -> Result<Response<v1::JobView>, Status> {
+        let id = request.into_inner().job;
+        if !id.starts_with("j-") {
+            return Err(Status::not_found(format!("there is no job {id}")));
+        }
+        Ok(Response::new(v1::JobView { id, ..self.state.lock().expect("whole").script.view.clone() }))
+    }
+
+    async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
+        let view = self.state.lock().expect("whole").script.view.clone();
+        Ok(Response::new(v1::ListResponse { jobs: vec![v1::JobView { id: "j-1".into(), ..view }] }))
+    }
+
+    type WatchStream = Stream<v1::WatchUpdate>;
+
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let mut state = self.state.lock().expect("whole");
+        let at = state.watched.min(state.script.streams.len().saturating_sub(1));
+        state.watched += 1;
+        let updates = state.script.streams.get(at).cloned().unwrap_or_default();
+        let has_end = updates.iter().any(|update| match update {
+            Ok(update) => update.job.as_ref().is_some_and(|job| job.end.is_some()),
+            Err(_) => true,
+        });
+        let said = futures::stream::iter(updates);
+        // A job that does not end leaves the stream open.
+        let stream: Self::WatchStream = match has_end {
+            true => Box::pin(said),
+            false => Box::pin(futures::StreamExt::chain(said, futures::stream::pending())),
+        };
+        Ok(Response::new(stream))
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::JobView>, Status> {
+        Err(Status::failed_precondition(format!("job {} has already ended", request.into_inner().job)))
+    }
+
+    async fn agent_list(
+        &self,
+        _: Request<v1::AgentListRequest>,
+    ) -> Result<Response<v1::AgentListResponse>, Status> {
+        let agent = v1::AgentView { id: "a-1".into(), state: "online".into(), ..Default::default() };
+        Ok(Response::new(v1::AgentListResponse { agents: vec![agent] }))
+    }
+
+    type ReadLogStream = Stream<v1::ReadLogChunk>;
+
+    async fn read_log(
+        &self,
+        request: Request<v1::ReadLogRequest>,
+    ) -> Result<Response<Self::ReadLogStream>, Status> {
+        let data = format!("log of {:x}\n", request.into_inner().attempt).into_bytes();
+        Ok(Response::new(Box::pin(futures::stream::iter([Ok(v1::ReadLogChunk { data })]))))
+    }
+}
+
+/// A directory with the real `kulprit`, pretended others, and a job file.
+pub struct Bed {
+    pub dir: tempfile::TempDir,
+}
+
+/// Writes down who runs and with what, then waits to be ended.
+const WAIT: &str = "exec sleep 1000";
+
+impl Bed {
+    /// `coordinator` and `agent` are shell text run in place of waiting, or nothing.
+    pub fn new(fake: &Fake, coordinator: &str, agent: &str) -> Self {
+        let bed = Bed { dir: tempfile::tempdir().expect("a temporary directory") };
+        std::fs::create_dir(bed.path().join("bin")).expect("made");
+        std::fs::copy(assert_cmd::cargo::cargo_bin("kulprit"), bed.path().join("bin/kulprit"))
+            .expect("copied");
+        let ready = format!(
+            "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && R=$2; shift; done\n\
+             echo '{{\"grpc\":\"{}\",\"pid\":'$$'}}' > \"$R.new\" && mv \"$R.new\" \"$R\"\n",
+            fake.url
+        );
+        bed.program("kulprit-coordinator", &format!("{coordinator}\n{ready}\n{WAIT}"));
+        bed.program("kulprit-agent", &format!("{agent}\n{WAIT}"));
+        let job = "repository = \"linux\"\nbad = \"main\"\n[config]\nmake_target = \"tinyconfig\"\n\
+                   [reproducer]\nscript = \"repro.sh\"\n";
+        std::fs::write(bed.path().join("job.toml"), job).expect("written");
+        std::fs::write(bed.path().join("repro.sh"), "#!/bin/sh\n").expect("written");
+        bed
+    }
+
+    fn program(&self, name: &str, text: &str) {
+        let path = self.path().join("bin").join(name);
+        let head =
+            format!("#!/bin/sh\necho $$ >> {0}/pids; echo \"$@\" >> {0}/{name}.args", self.path().display());
+        std::fs::write(&path, format!("{head}\n{text}\n")).expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
+    }
+
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(self.path().join("bin/kulprit"));
+        command.args(words).current_dir(self.path()).stdin(Stdio::null());
+        command.env("HOME", self.path()).env("TMPDIR", self.path()).env_remove("KULPRIT_COORDINATOR");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub fn run(&self, words: &[&str]) -> Said {
+        Said::from(self.command(words).output().expect("run"))
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        std::fs::read_to_string(self.path().join(file)).unwrap_or_default()
+    }
+
+    /// Temporary state directories that are there.
+    pub fn states(&self) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(self.path()).expect("listed").flatten().map(|entry| entry.path());
+        entries.filter(|path| path.join("run.lock").exists()).collect()
+    }
+
+    /// Children that still run.
+    pub fn alive(&self) -> Vec<String> {
+        let pids = self.read("pids");
+        let is_alive = |pid: &&str| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        pids.lines().filter(is_alive).map(str::to_owned).collect()
+    }
+
+    /// Waits until a file has this many lines.
+    pub fn wait_for_lines(&self, file: &str, lines: usize) {
+        for _ in 0..600 {
+            if self.read(file).lines().count() >= lines {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("{file} never had {lines} lines: {}", self.read(file));
+    }
+}
+
+#[derive(Debug)]
+pub struct Said {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl From<std::process::Output> for Said {
+    fn from(output: std::process::Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Said { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+}

@@ -1,0 +1,216 @@
+//! A farm of real processes on this machine, for tests.
+
+use kulprit_common::farm::fact::Fact;
+use kulprit_common::farm::item::ItemKey;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+pub const SEED: &str = "1";
+
+/// Where the demo's history is, or `None` with a word of why the test is skipped.
+pub fn history() -> Option<PathBuf> {
+    let dir = cache().join("demo").join(format!("history-{SEED}"));
+    if dir.join("job.toml").exists() {
+        return Some(dir);
+    }
+    assert!(std::env::var_os("KULPRIT_TEST_REAL").is_none(), "{} is missing", dir.display());
+    eprintln!("skipped: {} is missing; `make test` makes it", dir.display());
+    None
+}
+
+pub fn cache() -> PathBuf {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    from("KULPRIT_CACHE")
+        .or_else(|| Some(from("XDG_CACHE_HOME")?.join("kulprit")))
+        .or_else(|| Some(from("HOME")?.join(".cache/kulprit")))
+        .expect("HOME is set")
+}
+
+/// The value of a string in the history's truth.toml.
+pub fn truth(history: &Path, field: &str) -> String {
+    let text = std::fs::read_to_string(history.join("truth.toml")).expect("the truth is there");
+    let table: toml::Table = text.parse().expect("it is TOML");
+    table[field].as_str().expect("a string").to_owned()
+}
+
+fn beside(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_kulprit")).with_file_name(name);
+    assert!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
+    path
+}
+
+pub fn kulprit(args: &[&str]) -> Output {
+    Command::new(beside("kulprit")).args(args).output().expect("kulprit runs")
+}
+
+/// A process that dies with the test.
+pub struct Process {
+    child: Child,
+    pub name: String,
+}
+
+impl Process {
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("it can be killed");
+        self.child.wait().expect("it has ended");
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("it can be asked").is_none()
+    }
+
+    /// SIGTERM, and a while to follow it.
+    pub fn stop(&mut self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        wait_for("the end of a process", Duration::from_secs(20), || !self.is_running());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// State and addresses of a farm; processes are started by hand.
+pub struct Farm {
+    pub state: PathBuf,
+    pub port: u16,
+}
+
+impl Farm {
+    pub fn new(state: &Path) -> Farm {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = free.local_addr().expect("it has an address").port();
+        Farm { state: state.to_owned(), port }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub fn coordinator(&self) -> Process {
+        let ready = self.state.join("ready.json");
+        let _ = std::fs::remove_file(&ready);
+        let mut command = Command::new(beside("kulprit-coordinator"));
+        command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.arg("--state").arg(self.state.join("coordinator")).arg("--ready-file").arg(&ready);
+        let process = self.spawn("coordinator", command);
+        wait_for("the coordinator", Duration::from_secs(20), || ready.exists());
+        process
+    }
+
+    pub fn agent(&self, name: &str) -> Process {
+        let mut command = Command::new(beside("kulprit-agent"));
+        command.args(["--name", name, "--coordinator", &self.url(), "--slots", "1", "--share-cores"]);
+        command.args(["--drain-s", "1", "--accelerator", "tcg", "--disk-min-mib", "1024"]);
+        command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(cache().join("test"));
+        self.spawn(name, command)
+    }
+
+    fn spawn(&self, name: &str, mut command: Command) -> Process {
+        std::fs::create_dir_all(&self.state).expect("the state directory can be made");
+        let log = self.log(name);
+        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log can be written");
+        let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn();
+        Process { child: child.expect("the process starts"), name: name.into() }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.state.join(format!("{name}.log"))
+    }
+
+    pub fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.log(name)).unwrap_or_default()
+    }
+
+    /// `kulprit` with this farm's address.
+    pub fn kulprit(&self, args: &[&str]) -> Output {
+        let url = self.url();
+        let all: Vec<&str> = args.iter().copied().chain(["--coordinator", &url]).collect();
+        kulprit(&all)
+    }
+
+    /// What `kulprit … -o json` says.
+    pub fn json(&self, args: &[&str]) -> serde_json::Value {
+        let all: Vec<&str> = args.iter().copied().chain(["-o", "json"]).collect();
+        let output = self.kulprit(&all);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
+            panic!("{args:?}: {error}: {}{}", text(&output.stdout), text(&output.stderr))
+        })
+    }
+
+    /// Waits until an agent's activity starts with a word.
+    pub fn wait_for_activity(&self, agent: &str, word: &str, limit: Duration) {
+        wait_for(&format!("{agent} to be {word}"), limit, || {
+            let agents = self.json(&["agent", "list"]);
+            let agents = agents.as_array().cloned().unwrap_or_default();
+            let it = agents.into_iter().find(|it| it["id"] == agent).unwrap_or_default();
+            it.to_string().contains(&format!("\"activity\":\"{word}"))
+        });
+    }
+
+    /// The facts of the journal; the coordinator must have ended.
+    pub fn facts(&self) -> Vec<Fact> {
+        let path = self.state.join("coordinator/journal.sqlite");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+        runtime.block_on(async {
+            let mut facts = Vec::new();
+            let journal = kulprit_coordinator::journal::Journal::open(&path, |stored| {
+                facts.push(kulprit_proto::journal::decode(&stored.body).expect("a fact is readable"));
+            });
+            journal.await.expect("the journal opens").close().await.expect("and closes");
+            facts
+        })
+    }
+}
+
+/// How often each build was finished.
+pub fn builds(facts: &[Fact]) -> BTreeMap<ItemKey, usize> {
+    let mut times = BTreeMap::new();
+    for fact in facts {
+        if let Fact::ItemFinished { item: item @ ItemKey::Build(_), .. } = fact {
+            *times.entry(item.clone()).or_default() += 1;
+        }
+    }
+    times
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+pub fn wait_for(what: &str, limit: Duration, mut until: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !until() {
+        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Containers and guests of ours, by agent name or state directory.
+pub fn leftovers(agents: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for agent in agents {
+        let filter = format!("label=kulprit.agent={agent}");
+        let output =
+            Command::new("docker").args(["ps", "-aq", "--filter", &filter]).output().expect("docker runs");
+        found.extend(text(&output.stdout).lines().map(|id| format!("container {id} of {agent}")));
+    }
+    found
+}
+
+/// Processes whose command line holds a word.
+pub fn processes(word: &str) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .flatten()
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|bytes| text(&bytes).replace('\0', " "))
+        .filter(|line| line.contains(word))
+        .collect()
+}

@@ -12,6 +12,9 @@
 #     demo/history-SEED.git     the demo's history for one seed
 #     demo/history-SEED/        its truth.toml and job.toml
 #     bench/                    work trees of the baseline; emptied by each run
+#     target/                   what cargo builds, shared by all clones
+#     test/                     objects and compiler cache of the tests
+#     git/ ccache/              the same for `kulprit run`
 #     locks/ logs/
 
 KULPRIT_CACHE=${KULPRIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kulprit}
@@ -20,6 +23,7 @@ mkdir -p "$KULPRIT_CACHE/locks" "$KULPRIT_CACHE/logs"
 # The clone, whatever the current directory is.
 KULPRIT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export KULPRIT_CACHE KULPRIT_ROOT
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$KULPRIT_CACHE/target}
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 

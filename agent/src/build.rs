@@ -134,11 +134,8 @@ fn failure(exit: Exit, log: &Path) -> Result<Ended, Unfinished> {
     if let Some(infra) = infra_in_log(&text) {
         return Err(Unfinished::Infra(infra));
     }
-    if exit.oom_killed || exit.code == 137 {
-        return Err(Unfinished::infra(
-            InfraClass::Memory,
-            "the build was killed; its memory limit may be too low",
-        ));
+    if let Some(infra) = exit.killed() {
+        return Err(Unfinished::Infra(infra));
     }
     // The shell's codes for what it cannot run: the image is no toolchain.
     if matches!(exit.code, 126 | 127) {

@@ -53,6 +53,9 @@ pub struct Args {
     /// How long work in hand may go on after SIGTERM
     #[arg(long, env = "KULPRIT_DRAIN_S", default_value_t = 60, value_name = "SECONDS")]
     pub drain_s: u64,
+    /// Say what this machine can do, as JSON lines, and end
+    #[arg(long)]
+    pub check: bool,
     /// Log lines as JSON
     #[arg(long, env = "KULPRIT_LOG_JSON")]
     pub log_json: bool,

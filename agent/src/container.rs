@@ -31,6 +31,9 @@ const ATTEMPT_LABEL: &str = "kulprit.attempt";
 /// Removing a container must not hang an agent that shuts down.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The exit code of a process that got SIGKILL.
+const SIGKILLED: i64 = 128 + 9;
+
 /// Why work in a container came to no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unfinished {
@@ -69,6 +72,20 @@ pub struct Exit {
     /// The engine saw the kernel's out-of-memory killer at work in the container. The command
     /// may have ended well all the same.
     pub oom_killed: bool,
+}
+
+impl Exit {
+    /// The infra failure, if the command failed because it was killed.
+    pub fn killed(&self) -> Option<Infra> {
+        let infra = |class, reason: &str| Some(Infra { class, reason: reason.into() });
+        match (self.oom_killed, self.code) {
+            (_, 0) => None,
+            (true, _) => infra(InfraClass::Memory, "it needed more memory than its container may have"),
+            // Nothing inside a container can kill its first process.
+            (false, SIGKILLED) => infra(InfraClass::Engine, "its container was killed from outside"),
+            (false, _) => None,
+        }
+    }
 }
 
 /// A container engine: Docker, or Podman behind Docker's protocol.

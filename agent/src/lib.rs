@@ -6,6 +6,7 @@ pub mod artifacts;
 pub mod boot;
 pub mod build;
 pub mod canary;
+pub mod check;
 pub mod checkout;
 pub mod config;
 pub mod container;

@@ -9,7 +9,7 @@ use kulprit_agent::config::{Args, Sizing};
 use kulprit_agent::health::{self, Booting};
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
 use kulprit_agent::work::Bench;
-use kulprit_agent::{boot, engine_cleanup, process};
+use kulprit_agent::{boot, check, engine_cleanup, process};
 use kulprit_common::id::{AgentId, Session};
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::v1::agents_client::AgentsClient;
@@ -34,6 +34,10 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return process::fail(&anyhow::Error::new(error).context("start the runtime")),
     };
+    if args.check {
+        let able = runtime.block_on(check::run(&args));
+        return if able { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let ended = runtime.block_on(run(args));
     runtime.shutdown_timeout(LET_GO);
     match ended {

@@ -68,8 +68,8 @@ pub async fn compile(
     if let Some(infra) = infra_in_log(&log) {
         return Err(Unfinished::Infra(infra));
     }
-    if exit.oom_killed || exit.code == 137 {
-        return Err(Unfinished::infra(InfraClass::Memory, "the reproducer's compiler was killed"));
+    if let Some(infra) = exit.killed() {
+        return Err(Unfinished::Infra(infra));
     }
     let message = first_error(&log).unwrap_or_else(|| format!("gcc ended with code {}", exit.code));
     Ok(Compiled::Failed { message: message.replace("/in/", "") })

@@ -17,11 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 const IMAGE: &str = "kulprit/gcc-10";
 
+/// Where the scripts keep what is made once.
+fn cache() -> PathBuf {
+    let named = std::env::var_os("KULPRIT_CACHE").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/kulprit"))
+}
+
 /// Where scripts/kernel-source puts Linux 6.1.
 fn base_repository() -> Option<PathBuf> {
-    let cache = std::env::var_os("KULPRIT_CACHE").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/kulprit")))?;
-    Some(cache.join("demo/base.git")).filter(|path| path.is_dir())
+    Some(cache().join("demo/base.git")).filter(|path| path.is_dir())
 }
 
 /// A repository of revisions on top of the base, which lends its objects.
@@ -29,6 +33,7 @@ struct Bench {
     dir: TempDir,
     git: Repository,
     base: Oid,
+    ccache: PathBuf,
     engine: Engine,
     image: String,
 }
@@ -54,6 +59,9 @@ impl Bench {
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
+        // The host's ccache saves the test minutes; to measure a cold build, set the variable.
+        let cold = std::env::var_os("KULPRIT_TEST_COLD").is_some();
+        let ccache = if cold { dir.path().join("ccache") } else { cache().join("ccache") };
         let path = dir.path().join("repo.git");
         Repository::init_bare(&path).unwrap();
         fs::write(path.join("objects/info/alternates"), format!("{}\n", base.join("objects").display()))
@@ -61,7 +69,7 @@ impl Bench {
         let git = Repository::open_bare(&path).unwrap();
         let head = fs::read_to_string(base.join("refs/heads/base")).or_else(|_| packed_base(&base)).unwrap();
         let base = Oid::from_str(head.trim()).unwrap();
-        Some(Bench { dir, git, base, engine, image })
+        Some(Bench { dir, git, base, ccache, engine, image })
     }
 
     /// The base with `from` replaced by `to` in one file.
@@ -92,7 +100,7 @@ impl Bench {
             image_id: &self.image,
             source_dir: &tree.dir,
             objects_dir: &at(objects),
-            ccache_dir: &at("ccache"),
+            ccache_dir: &self.ccache,
             jobs: 2,
             limits: Limits { time: Duration::from_secs(3600), ..Limits::default() },
             log: &at("log"),

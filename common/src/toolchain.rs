@@ -70,7 +70,7 @@ pub struct Rules(Vec<Rule>);
 impl Rules {
     /// Takes rules in any order.
     pub fn new(mut rules: Vec<Rule>) -> Self {
-        rules.sort_by(|a, b| b.since.cmp(&a.since));
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.since));
         Rules(rules)
     }
 

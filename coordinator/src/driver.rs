@@ -19,12 +19,15 @@ const INBOX_MAX: usize = 4096;
 /// Events handled before their facts are committed together.
 const BATCH_MAX: usize = 512;
 
+/// Where the answer to an event goes, once its facts are durable.
+pub type Reply = oneshot::Sender<Option<Answer>>;
+
 type Question = Box<dyn FnOnce(&Farm, Timestamp) + Send>;
 
 pub enum Message {
     Tell {
-        event: Event,
-        reply: Option<oneshot::Sender<Option<Answer>>>,
+        event: Box<Event>,
+        reply: Option<Reply>,
     },
     /// Parks until there is something new for an agent that holds `held`.
     Poll(Poll),
@@ -60,14 +63,17 @@ impl Handle {
     /// Tells an event; returns once everything it made a fact is durable.
     pub async fn tell(&self, event: Event) -> Result<Option<Answer>, Stopped> {
         let (reply, answer) = oneshot::channel();
-        self.inbox.send(Message::Tell { event, reply: Some(reply) }).await.map_err(|_| Stopped)?;
+        self.inbox
+            .send(Message::Tell { event: Box::new(event), reply: Some(reply) })
+            .await
+            .map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
     }
 
     /// Tells an event nobody waits for.
     pub async fn notify(&self, event: Event) {
         // A driver that has stopped needs no more events.
-        let _ = self.inbox.send(Message::Tell { event, reply: None }).await;
+        let _ = self.inbox.send(Message::Tell { event: Box::new(event), reply: None }).await;
     }
 
     /// Waits at most `patience` for news; without any, says how things stand.
@@ -161,7 +167,7 @@ impl Driver {
             tokio::select! {
                 _ = self.inbox.recv_many(&mut batch, BATCH_MAX) => {}
                 () = sleep(due) => {
-                    batch.push(Message::Tell { event: Event::Tick, reply: None });
+                    batch.push(Message::Tell { event: Box::new(Event::Tick), reply: None });
                 }
                 () = told(&mut stop) => return self.journal.close().await.context("close the journal"),
             }
@@ -170,7 +176,7 @@ impl Driver {
             let mut asked = Vec::new();
             for message in batch {
                 match message {
-                    Message::Tell { event, reply } => decided.push((self.farm.handle(now, event), reply)),
+                    Message::Tell { event, reply } => decided.push((self.farm.handle(now, *event), reply)),
                     Message::Poll(poll) => self.polls.push(poll),
                     Message::Ask(question) => asked.push(question),
                 }
@@ -186,10 +192,7 @@ impl Driver {
     }
 
     /// Facts first; when they are on disk, everything else.
-    async fn act(
-        &mut self,
-        decided: Vec<(Vec<Action>, Option<oneshot::Sender<Option<Answer>>>)>,
-    ) -> anyhow::Result<()> {
+    async fn act(&mut self, decided: Vec<(Vec<Action>, Option<Reply>)>) -> anyhow::Result<()> {
         let mut facts = Vec::new();
         let mut rest = Vec::new();
         for (actions, reply) in decided {

@@ -1,20 +1,17 @@
 //! What the farm asks for that takes time: git, mostly. Each answer comes back as an event.
 
-use crate::driver::Handle;
+use crate::driver::{Handle, Reply};
 use crate::git::recipients::recipients;
 use crate::git::{Field, GitError, Mirror, Mirrors};
 use kulprit_common::farm::action::{Action, Answer};
 use kulprit_common::farm::event::{Described, Event, Trouble};
 use kulprit_common::farm::fact::Resolution;
 use kulprit_common::job::Mode;
-use tokio::sync::oneshot;
-
-type Reply = (oneshot::Sender<Option<Answer>>, Option<Answer>);
 
 pub struct Hands {
     mirrors: Mirrors,
     driver: Handle,
-    replies: Vec<Reply>,
+    replies: Vec<(Reply, Option<Answer>)>,
 }
 
 impl Hands {
@@ -23,7 +20,7 @@ impl Hands {
     }
 
     /// Keeps an answer back until what it acknowledges is durable.
-    pub fn reply_later(&mut self, reply: oneshot::Sender<Option<Answer>>, answer: Option<Answer>) {
+    pub fn reply_later(&mut self, reply: Reply, answer: Option<Answer>) {
         self.replies.push((reply, answer));
     }
 

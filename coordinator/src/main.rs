@@ -17,11 +17,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// A live log is for watching; the whole one is an artifact.
 const LOG_BYTES_MAX: u64 = 32 << 20;
+const LOGS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// A vmlinux with all debug information stays below it.
 const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
 
@@ -70,7 +73,7 @@ fn main() -> ExitCode {
     };
     let ending = runtime.block_on(run(args));
     // A git operation that hangs in the network must not keep the process from ending.
-    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    runtime.shutdown_timeout(Duration::from_secs(2));
     match ending {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => process::fail(&error),
@@ -98,6 +101,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
     let mirrors = args.mirrors.unwrap_or_else(|| args.state.join("mirrors"));
 
+    tokio::spawn(prune_logs(logs.clone()));
     let (stop, stopped) = watch::channel(false);
     let http = bind(args.listen_artifacts).await?;
     let grpc = bind(args.listen).await?;
@@ -118,6 +122,18 @@ async fn run(args: Args) -> anyhow::Result<()> {
     wait_for_the_end(stop, driving, serving_grpc, serving_http).await
 }
 
+/// Live logs are kept for a week; the whole ones are artifacts.
+async fn prune_logs(logs: Logs) {
+    loop {
+        let logs = logs.clone();
+        let prune = move || logs.prune(std::time::SystemTime::now(), LOGS_KEPT);
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(prune).await {
+            tracing::warn!(%error, "old live logs could not be removed");
+        }
+        tokio::time::sleep(PRUNE_EVERY).await;
+    }
+}
+
 /// Waits for a signal or for a part to fail, then lets every part finish what it has in hand.
 async fn wait_for_the_end(
     stop: watch::Sender<bool>,
@@ -134,7 +150,7 @@ async fn wait_for_the_end(
     };
     stop.send_replace(true);
     // Streams of watchers and parked agents are cut rather than waited for.
-    let grace = std::time::Duration::from_secs(3);
+    let grace = Duration::from_secs(3);
     let _ = tokio::time::timeout(grace, serving_grpc).await;
     let _ = tokio::time::timeout(grace, serving_http).await;
     match failed {

@@ -133,7 +133,7 @@ impl Farm {
             until,
             activity: activity.to_owned(),
         };
-        let adoptable = self.from_earlier_life(holding.attempt) && self.grace_until.is_some();
+        let adoptable = self.is_from_earlier_life(holding.attempt) && self.grace_until.is_some();
         match self.items.get_mut(&holding.item).map(|item| &mut item.state) {
             Some(State::Leased(current)) if current.attempt == holding.attempt && current.agent == *agent => {
                 current.until = until;
@@ -157,7 +157,7 @@ impl Farm {
         }
     }
 
-    pub(super) fn from_earlier_life(&self, attempt: Attempt) -> bool {
+    pub(super) fn is_from_earlier_life(&self, attempt: Attempt) -> bool {
         (attempt.0 >> 32) < u64::from(self.epoch)
     }
 

@@ -67,7 +67,7 @@ impl Farm {
         if self.agents.get(agent).is_some_and(|known| session < known.session) {
             return false;
         }
-        let earlier = self.from_earlier_life(attempt) && self.grace_until.is_some();
+        let earlier = self.is_from_earlier_life(attempt) && self.grace_until.is_some();
         match self.items.get(key).map(|item| &item.state) {
             Some(State::Leased(lease)) => lease.attempt == attempt && lease.agent == *agent,
             Some(State::Ready) => earlier,

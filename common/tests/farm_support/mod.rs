@@ -127,7 +127,7 @@ enum ToAgent {
 }
 
 enum Message {
-    Farm(ToFarm),
+    Farm(Box<ToFarm>),
     Agent(usize, ToAgent),
 }
 
@@ -313,15 +313,21 @@ impl World {
         self.wire = later;
         for (_, message) in due {
             match message {
-                Message::Farm(ToFarm::Sync(sync, sent)) => self.farm_hears(sync, sent),
-                Message::Farm(ToFarm::Complete { agent, session, attempt, item, end }) => {
-                    let index = self.agents.iter().position(|it| it.id == agent).expect("known");
-                    let end = Box::new(end);
-                    let answer = self.tell(Event::Completed { agent, session, attempt, item, end });
-                    assert!(matches!(answer, Some(Answer::Complete(_))), "{answer:?}");
-                    self.send(|| Message::Agent(index, ToAgent::Acknowledged { session, attempt }));
-                }
+                Message::Farm(message) => self.farm_gets(*message),
                 Message::Agent(index, message) => self.agent_hears(index, message),
+            }
+        }
+    }
+
+    fn farm_gets(&mut self, message: ToFarm) {
+        match message {
+            ToFarm::Sync(sync, sent) => self.farm_hears(sync, sent),
+            ToFarm::Complete { agent, session, attempt, item, end } => {
+                let index = self.agents.iter().position(|it| it.id == agent).expect("known");
+                let end = Box::new(end);
+                let answer = self.tell(Event::Completed { agent, session, attempt, item, end });
+                assert!(matches!(answer, Some(Answer::Complete(_))), "{answer:?}");
+                self.send(|| Message::Agent(index, ToAgent::Acknowledged { session, attempt }));
             }
         }
     }
@@ -442,11 +448,11 @@ impl World {
             })
             .collect();
         let (id, session, now) = (agent.id.clone(), agent.session, self.now);
-        self.send(|| Message::Farm(ToFarm::Sync(sync.clone(), now)));
+        self.send(|| Message::Farm(Box::new(ToFarm::Sync(sync.clone(), now))));
         for (attempt, item, end) in completions {
             self.send(|| {
                 let (agent, item, end) = (id.clone(), item.clone(), end.clone());
-                Message::Farm(ToFarm::Complete { agent, session, attempt, item, end })
+                Message::Farm(Box::new(ToFarm::Complete { agent, session, attempt, item, end }))
             });
         }
     }

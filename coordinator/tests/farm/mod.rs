@@ -48,7 +48,6 @@ pub fn kulprit(args: &[&str]) -> Output {
 /// A process that dies with the test.
 pub struct Process {
     child: Child,
-    pub name: String,
 }
 
 impl Process {
@@ -117,7 +116,7 @@ impl Farm {
         let log = self.log(name);
         let log = std::fs::File::options().create(true).append(true).open(log).expect("a log can be written");
         let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn();
-        Process { child: child.expect("the process starts"), name: name.into() }
+        Process { child: child.expect("the process starts") }
     }
 
     fn log(&self, name: &str) -> PathBuf {

@@ -20,7 +20,8 @@ const IMAGE: &str = "kulprit/gcc-10";
 /// Where the scripts keep what is made once.
 fn cache() -> PathBuf {
     let named = std::env::var_os("KULPRIT_CACHE").map(PathBuf::from);
-    named.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/kulprit"))
+    named
+        .unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cache/kulprit"))
 }
 
 /// Where scripts/kernel-source puts Linux 6.1.

@@ -49,12 +49,12 @@ fn ended(kind: &str, field: &str, message: &str) -> Script {
         ..view("ended", end(kind, field, message))
     };
     let open = self::view("searching", None);
-    Script { streams: vec![vec![update(&open, "one\n"), update(&view, "two\n")]], view }
+    Script { streams: vec![vec![update(&open, "one\n"), update(&view, "two\n")]], view, has_ended: false }
 }
 
 fn endless() -> Script {
     let open = view("searching", None);
-    Script { streams: vec![vec![update(&open, "one\n")]], view: open }
+    Script { streams: vec![vec![update(&open, "one\n")]], view: open, has_ended: false }
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn watching_survives_a_lost_coordinator() {
     let open = view("searching", None);
     let whole = vec![update(&open, "one\n"), update(&done.view, "two\n")];
     let broken = vec![update(&open, "one\n"), Err(Status::unavailable("going down"))];
-    let script = Script { streams: vec![broken, whole], view: done.view };
+    let script = Script { streams: vec![broken, whole], view: done.view, has_ended: false };
     for (words, out) in [
         (&["bisect", "watch", "j-1"][..], "first bad commit: it\n"),
         (&["bisect", "start", "job.toml", "--watch"], "first bad commit: it\n"),
@@ -196,7 +196,7 @@ fn watching_survives_a_lost_coordinator() {
 
 #[test]
 fn jobs_and_agents_are_read() {
-    let fake = Fake::serve(ended("an-ending-of-the-future", "", "who knows"));
+    let fake = Fake::serve(Script { has_ended: true, ..ended("an-ending-of-the-future", "", "who knows") });
     let bed = Bed::new(&fake, "", "");
     for (words, code, out) in [
         (&["bisect", "list"][..], 0, "an-ending-of-the-future: who knows"),

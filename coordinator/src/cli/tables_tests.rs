@@ -60,7 +60,8 @@ j-1   uaf   cause  ended                1m23s  from-the-future
 fn a_job_is_shown_in_full() {
     let expected = "\
 job j-22 · a b
-  repository  \n  mode        fix
+  repository
+  mode        fix
   state       searching
               waiting for a free slot
   suspects    8
@@ -98,17 +99,12 @@ fn agents_are_listed_with_their_slots() {
     };
     let bare = v1::AgentView { id: "a2".into(), state: "lost".into(), ..Default::default() };
     let expected = "\
-AGENT  HOST  STATE   GUESTS  HEARD    SLOT               ATTEMPT    FOR  WORK
-a1     h     online  kvm     2s ago   4 cores, 4096 MiB  100000003  11s  compiling · 1a1a mm: x
-                                      4 cores, 4096 MiB                  idle
+AGENT  HOST  STATE   GUESTS  HEARD     SLOT               ATTEMPT    FOR  WORK
+a1     h     online  kvm     2s ago    4 cores, 4096 MiB  100000003  11s  compiling · 1a1a mm: x
+                                       4 cores, 4096 MiB                  idle
 a2           lost    none    1m1s ago
 a1: low on disk
 ";
-    let expected = expected.replace("2s ago   4", "2s ago    4").replace("HEARD    SLOT", "HEARD     SLOT");
-    let expected = expected.replace(
-        "                                      4 cores",
-        "                                       4 cores",
-    );
     assert_eq!(agents(&[agent, bare], 61_000), expected);
     assert_eq!(agents(&[], 0), "no agent has been heard of\n");
 }

@@ -20,12 +20,15 @@ pub struct Script {
     pub streams: Vec<Vec<Result<v1::WatchUpdate, Status>>>,
     /// What `Get` answers, but for the id.
     pub view: v1::JobView,
+    /// Otherwise jobs end only once they are watched.
+    pub has_ended: bool,
 }
 
 #[derive(Default)]
 struct State {
     jobs: HashMap<String, String>,
-    watched: usize,
+    /// Connections, by job.
+    watched: HashMap<String, usize>,
     script: Script,
 }
 
@@ -85,7 +88,12 @@ impl Jobs for Fake {
         if !id.starts_with("j-") {
             return Err(Status::not_found(format!("there is no job {id}")));
         }
-        Ok(Response::new(v1::JobView { id, ..self.state.lock().expect("whole").script.view.clone() }))
+        let state = self.state.lock().expect("whole");
+        let mut view = v1::JobView { id, ..state.script.view.clone() };
+        if !state.script.has_ended && !state.watched.contains_key(&view.id) {
+            view.end = None;
+        }
+        Ok(Response::new(view))
     }
 
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
@@ -95,10 +103,12 @@ impl Jobs for Fake {
 
     type WatchStream = Stream<v1::WatchUpdate>;
 
-    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(&self, request: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
         let mut state = self.state.lock().expect("whole");
-        let at = state.watched.min(state.script.streams.len().saturating_sub(1));
-        state.watched += 1;
+        let connections = state.watched.entry(request.into_inner().job).or_default();
+        let at = *connections;
+        *connections += 1;
+        let at = at.min(state.script.streams.len().saturating_sub(1));
         let updates = state.script.streams.get(at).cloned().unwrap_or_default();
         let has_end = updates.iter().any(|update| match update {
             Ok(update) => update.job.as_ref().is_some_and(|job| job.end.is_some()),

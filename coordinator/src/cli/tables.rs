@@ -42,8 +42,10 @@ fn result_words(end: &v1::JobEnd) -> String {
 /// A job in full.
 pub fn job(view: &v1::JobView, now_ms: u64) -> String {
     let mut text = format!("job {} · {}\n", view.id, one_line(&view.name));
-    let mut say = |key: &str, value: &str| text.push_str(format!("  {key:12}{value}").trim_end());
-    text.push('\n');
+    let mut say = |key: &str, value: &str| {
+        text.push_str(format!("  {key:12}{value}").trim_end());
+        text.push('\n');
+    };
     say("repository", &one_line(&view.repository));
     say("mode", mode(view.mode));
     say("state", if view.end.is_some() { "ended" } else { &view.stage });

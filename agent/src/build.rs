@@ -84,8 +84,12 @@ pub async fn build(
         let note =
             format!("the incremental build failed ({message}); building again from a clean object tree");
         log.note(&note).map_err(|e| Unfinished::io("write the log", &e))?;
-        tree.wipe().await?;
+        tree.set_aside().await?;
         ended = attempt(engine, &request, &mut tree, image, log, deadline, &cancel).await?;
+        match ended {
+            Ended::Made => tree.forget().await?,
+            Ended::Failed { .. } => tree.take_back().await?,
+        }
     }
     if let Some(warming) = warming {
         warming.release(matches!(ended, Ended::Made));

@@ -5,7 +5,7 @@ use kulprit_agent::build::{BuildRequest, Built, build};
 use kulprit_agent::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, container_user};
 use kulprit_agent::engine_cleanup;
 use kulprit_agent::reproducer::{CompileRequest, Compiled, compile, toolchain_facts};
-use kulprit_common::id::Digest;
+use kulprit_common::id::{AgentId, Digest};
 use kulprit_common::job::{ConfigBase, Fragment, KernelBuild};
 use kulprit_common::outcome::InfraClass;
 use std::fs;
@@ -17,10 +17,15 @@ use tokio_util::sync::CancellationToken;
 
 const IMAGE: &str = "kulprit/gcc-10";
 
+/// The name of a test's agent: its own, for cleaning up must not reach another run's containers.
+fn agent(test: &str) -> AgentId {
+    format!("test-{test}-{}", std::process::id()).parse().unwrap()
+}
+
 /// An engine with the toolchain, or `None` after saying why there is none.
-async fn engine(agent: &str) -> Option<(Engine, String)> {
+async fn engine(test: &str) -> Option<(Engine, String)> {
     let found = async {
-        let engine = Engine::connect(agent.parse().unwrap()).await?;
+        let engine = Engine::connect(agent(test)).await?;
         let image = engine.image_id(IMAGE).await?;
         Ok::<_, Unfinished>((engine, image))
     };
@@ -45,7 +50,7 @@ fn shell<'a>(image: &'a str, script: &str) -> RunSpec<'a> {
 
 #[tokio::test]
 async fn a_container_is_confined() {
-    let Some((engine, image)) = engine("test-confined").await else { return };
+    let Some((engine, image)) = engine("confined").await else { return };
     let dir = tempfile::tempdir().unwrap();
     let script = "echo $GREETING; id -u; ls /sys/class/net; touch /x; touch /in/x; touch /tmp/x && echo tmp;
         grep -E 'NoNewPrivs|CapEff|CapBnd' /proc/self/status; ulimit -c; exit 7";
@@ -78,7 +83,7 @@ async fn a_container_is_confined() {
 
 #[tokio::test]
 async fn endings_of_a_container_have_their_names() {
-    let Some((engine, image)) = engine("test-endings").await else { return };
+    let Some((engine, image)) = engine("endings").await else { return };
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let never = CancellationToken::new();
@@ -115,7 +120,7 @@ async fn endings_of_a_container_have_their_names() {
 
 #[tokio::test]
 async fn what_an_earlier_life_left_is_removed() {
-    let Some((engine, image)) = engine("test-leftovers").await else { return };
+    let Some((engine, image)) = engine("leftovers").await else { return };
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let image = image.clone();
@@ -126,7 +131,7 @@ async fn what_an_earlier_life_left_is_removed() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let never = CancellationToken::new();
-                let engine = Engine::connect("test-leftovers".parse().unwrap()).await.unwrap_or(engine);
+                let engine = Engine::connect(agent("leftovers")).await.unwrap_or(engine);
                 let spec = shell(&image, "sleep 300");
                 let mut log = sink(&log);
                 let run = engine.run(&spec, &mut log, &never);
@@ -148,7 +153,7 @@ async fn what_an_earlier_life_left_is_removed() {
 
 #[tokio::test]
 async fn reproducers_are_compiled_and_toolchains_say_what_they_are() {
-    let Some((engine, image)) = engine("test-reproducer").await else { return };
+    let Some((engine, image)) = engine("reproducer").await else { return };
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
     let facts = toolchain_facts(&engine, &image, dir.path(), "test", CancellationToken::new()).await.unwrap();
@@ -247,7 +252,7 @@ fn fingerprint(built: &Built) -> Digest {
 
 #[tokio::test]
 async fn a_stale_or_broken_object_tree_never_becomes_a_verdict() {
-    let Some((engine, image)) = engine("test-toy").await else { return };
+    let Some((engine, image)) = engine("toy").await else { return };
     let toy = Toy::new();
     let build = || toy.build(&engine, &image, "objects", CancellationToken::new());
     let first = fingerprint(&build().await.unwrap());
@@ -279,7 +284,7 @@ async fn a_stale_or_broken_object_tree_never_becomes_a_verdict() {
 
 #[tokio::test]
 async fn what_the_machine_does_to_a_build_is_infra() {
-    let Some((engine, image)) = engine("test-toy-infra").await else { return };
+    let Some((engine, image)) = engine("toy-infra").await else { return };
     let toy = Toy::new();
     let rule = |script: &str| {
         format!("tinyconfig olddefconfig:\n\ttouch $(O)/.config\nvmlinux bzImage:\n\t@{script}\n")

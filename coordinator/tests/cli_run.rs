@@ -59,8 +59,13 @@ fn endless() -> Script {
 
 #[test]
 fn a_run_ends_with_the_result_and_leaves_nothing_but_it() {
-    let bed = Bed::new(&Fake::serve(ended("culprit", "", "")), "", "");
-    let said = bed.run(&["run", "job.toml", "--agents", "3", "--slot-cores", "2"]);
+    let fake = Fake::serve(ended("culprit", "", ""));
+    fake.let_end(false);
+    let bed = Bed::new(&fake, "", "");
+    let child = bed.spawn(&["run", "job.toml", "--agents", "3", "--slot-cores", "2"]);
+    bed.wait_for_lines("kulprit-agent.args", 3);
+    fake.let_end(true);
+    let said = Said::from(child.wait_with_output().expect("waited"));
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.starts_with("first bad commit: it\n"), "{said:?}");
     for part in ["job j-1 submitted", "searching", "bad   abababababab  3 of 3 runs crashed", "mm: break it"]
@@ -127,7 +132,7 @@ fn an_interrupted_run_stops_and_says_how_to_resume() {
         ("trap '' TERM; while :; do sleep 1; done", Signal::SIGTERM, Duration::from_secs(10)),
     ] {
         let bed = Bed::new(&Fake::serve(endless()), "", agent);
-        let child = bed.command(&["run", "job.toml", "--out", "my out"]).spawn().expect("started");
+        let child = bed.spawn(&["run", "job.toml", "--out", "my out"]);
         bed.wait_for_lines("kulprit-agent.args", 2);
         std::thread::sleep(Duration::from_millis(500));
         let at = Instant::now();
@@ -140,7 +145,7 @@ fn an_interrupted_run_stops_and_says_how_to_resume() {
         let line = format!("run job.toml --state {state} --agents 2 --out 'my out'");
         assert!(said.err.contains(&line), "{line}: {said:?}");
 
-        let second = bed.command(&["run", "job.toml", "--state", &state]).spawn().expect("started");
+        let second = bed.spawn(&["run", "job.toml", "--state", &state]);
         bed.wait_for_lines("kulprit-agent.args", 4);
         let third = bed.run(&["run", "job.toml", "--state", &state]);
         assert_eq!(third.code, Some(2), "two runs in one directory: {third:?}");
@@ -159,7 +164,7 @@ fn a_child_that_dies_is_started_again_and_one_that_always_dies_is_not() {
     let once = "[ -e ../died ] || { touch ../died; exit 3; }";
     let fake = Fake::serve(endless());
     let bed = Bed::new(&fake, "", &once.replace("..", "$(dirname $0)/.."));
-    let child = bed.command(&["run", "job.toml", "--agents", "1"]).spawn().expect("started");
+    let child = bed.spawn(&["run", "job.toml", "--agents", "1"]);
     bed.wait_for_lines("kulprit-agent.args", 2);
     kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("sent");
     let said = Said::from(child.wait_with_output().expect("waited"));

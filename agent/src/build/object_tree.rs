@@ -16,6 +16,8 @@ use std::time::SystemTime;
 
 pub(super) struct ObjectTree {
     root: PathBuf,
+    /// Where a warm tree waits while a clean one is tried.
+    aside: PathBuf,
     inputs: PathBuf,
     /// There while make runs.
     dirty: PathBuf,
@@ -37,6 +39,7 @@ impl ObjectTree {
         let source = source.canonicalize()?;
         let mut tree = ObjectTree {
             root: dir.join("tree"),
+            aside: dir.join("aside"),
             inputs: dir.join("inputs"),
             dirty: dir.join("dirty"),
             state: dir.join("state"),
@@ -44,9 +47,10 @@ impl ObjectTree {
             warm: false,
         };
         fs::create_dir_all(&tree.inputs)?;
+        remove_tree(&tree.aside)?;
         tree.warm = tree.is_fit()? && tree.repair()?;
         if !tree.warm {
-            tree.wipe_blocking()?;
+            tree.wipe()?;
         }
         Ok(tree)
     }
@@ -92,15 +96,44 @@ impl ObjectTree {
         Ok(())
     }
 
-    /// Empties the tree.
-    pub(super) async fn wipe(&mut self) -> Result<(), Unfinished> {
-        let (root, dirty, state) = (self.root.clone(), self.dirty.clone(), self.state.clone());
+    /// Puts a warm tree aside and begins a clean one.
+    pub(super) async fn set_aside(&mut self) -> Result<(), Unfinished> {
         self.warm = false;
-        blocking("wipe the object tree", move || wipe(&root, &dirty, &state)).await
+        let (root, aside, state) = (self.root.clone(), self.aside.clone(), self.state.clone());
+        blocking("set the object tree aside", move || {
+            remove_file(&state)?;
+            fs::rename(&root, aside)?;
+            create_for_container(&root)
+        })
+        .await
     }
 
-    fn wipe_blocking(&self) -> io::Result<()> {
-        wipe(&self.root, &self.dirty, &self.state)
+    /// Has the warm tree again: the clean one came no farther.
+    pub(super) async fn take_back(&mut self) -> Result<(), Unfinished> {
+        let (root, aside, state) = (self.root.clone(), self.aside.clone(), self.state.clone());
+        let circumstances = self.circumstances.clone();
+        blocking("take the object tree back", move || {
+            remove_file(&state)?;
+            remove_tree(&root)?;
+            fs::rename(aside, &root)?;
+            fs::write(state, circumstances)
+        })
+        .await
+    }
+
+    /// Drops the warm tree: the clean one is better.
+    pub(super) async fn forget(&mut self) -> Result<(), Unfinished> {
+        let aside = self.aside.clone();
+        blocking("remove the object tree", move || remove_tree(&aside)).await
+    }
+
+    /// Begins anew. The state goes first: a wipe that is interrupted must not leave a tree that
+    /// seems fit.
+    fn wipe(&self) -> io::Result<()> {
+        remove_file(&self.state)?;
+        remove_file(&self.dirty)?;
+        remove_tree(&self.root)?;
+        create_for_container(&self.root)
     }
 
     /// Whether times in the tree can be compared with those in the work tree.
@@ -129,19 +162,19 @@ impl ObjectTree {
     }
 }
 
-fn wipe(root: &Path, dirty: &Path, state: &Path) -> io::Result<()> {
-    // The state goes first: a wipe that is interrupted must not leave a tree that seems fit.
-    for path in [state, dirty] {
-        if let Err(error) = fs::remove_file(path)
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            return Err(error);
-        }
+fn remove_file(path: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_file(path))
+}
+
+fn remove_tree(path: &Path) -> io::Result<()> {
+    absent_is_fine(fs::remove_dir_all(path))
+}
+
+fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
-    if fs::symlink_metadata(root).is_ok() {
-        fs::remove_dir_all(root)?;
-    }
-    create_for_container(root)
 }
 
 /// Creates a directory that the container's user may write to.

@@ -75,7 +75,7 @@ impl Story {
             }
             for slot in agent.slots.iter().filter_map(|slot| slot.work.as_ref()) {
                 if self.attempts.insert(slot.attempt) && self.is_worth_a_line(slot) {
-                    events.push(Event::Work(format!("{}: {}", agent.id, work_words(slot))));
+                    events.push(Event::Work(format!("{}: {}", agent.id, start_words(slot))));
                 }
             }
         }
@@ -151,25 +151,49 @@ fn idle_words(agent: &v1::AgentView) -> String {
 
 /// `bad   1a2b3c4d5e6f  3 of 3 runs crashed  [search] mm: subject`.
 pub fn verdict_line(view: &v1::RevisionView) -> String {
-    let runs = match view.runs_done {
-        0 => "no runs".to_owned(),
-        done => format!("{} of {done} {} crashed", view.runs_target, if done == 1 { "run" } else { "runs" }),
-    };
-    let role = &view.role;
-    format!("{:5} {}  {runs:20}  [{role}] {}", view.state, short(&view.revision), one_line(&view.subject))
+    format!("{:5} {}", view.state, revision_words(view))
 }
 
-/// What a slot does, without the job's id.
+/// A revision without its state.
+pub fn revision_words(view: &v1::RevisionView) -> String {
+    let (done, wanted, target) = (view.runs_done, view.runs_wanted, view.runs_target);
+    let runs = match (is_verdict(&view.state), done) {
+        (true, 0) => "no runs".to_owned(),
+        (true, 1) => format!("{target} of 1 run crashed"),
+        (true, _) => format!("{target} of {done} runs crashed"),
+        (false, _) => format!("{done} of {wanted} runs done"),
+    };
+    format!("{}  {runs:20}  [{}] {}", short(&view.revision), view.role, one_line(&view.subject))
+}
+
+/// What a slot does at the moment.
 pub fn work_words(work: &v1::SlotWork) -> String {
-    let title = match work.title.strip_prefix("job ").and_then(|rest| rest.split_once(' ')) {
+    match work.activity.as_str() {
+        "" => title(work),
+        activity => format!("{} · {}", one_line(activity), title(work)),
+    }
+}
+
+/// What a slot has begun, whatever its first step is.
+fn start_words(work: &v1::SlotWork) -> String {
+    let title = title(work);
+    match work.item.split(':').next() {
+        Some("build") => format!("building {title}"),
+        Some("run") => {
+            format!("booting {}", title.rsplit_once(" run ").map_or(title.as_str(), |(kernel, _)| kernel))
+        }
+        _ => title,
+    }
+}
+
+/// An item's title without the job's id.
+fn title(work: &v1::SlotWork) -> String {
+    let own = match work.title.strip_prefix("job ").and_then(|rest| rest.split_once(' ')) {
         Some((_, rest)) => rest,
         None if work.title.is_empty() => work.item.as_str(),
         None => work.title.as_str(),
     };
-    match work.activity.as_str() {
-        "" => one_line(title),
-        activity => format!("{} · {}", one_line(activity), one_line(title)),
-    }
+    one_line(own)
 }
 
 fn agent_words(agent: &v1::AgentView, is_first: bool) -> Option<String> {

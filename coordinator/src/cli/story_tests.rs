@@ -125,7 +125,7 @@ fn nothing_is_told_twice() {
         told,
         [
             Event::Agent("a joined: 1 slot, guests under tcg".into()),
-            Event::Work("a: 1a run 0".into()),
+            Event::Work("a: booting 1a".into()),
             Event::Verdict { state: "bad".into(), text: verdict_line(&revision("1a", "bad", 3, 3)) },
             Event::Stage("searching, 64 suspects left".into()),
         ]

@@ -1,7 +1,7 @@
 //! Tables for people, as pure functions.
 
 use super::json::mode;
-use super::story::{one_line, since, verdict_line, work_words};
+use super::story::{one_line, revision_words, since, work_words};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
 use kulprit_proto::v1;
@@ -65,23 +65,14 @@ pub fn job(view: &v1::JobView, now_ms: u64) -> String {
     }
     if !view.revisions.is_empty() {
         text.push_str("\nrevisions:\n");
-        view.revisions.iter().for_each(|it| text.push_str(&format!("  {}\n", revision_line(it))));
+        for revision in &view.revisions {
+            text.push_str(&format!("  {:8} {}\n", revision.state, revision_words(revision)));
+        }
     }
     if !view.summary.trim().is_empty() {
         text.push_str(&format!("\n{}\n", view.summary.trim_end()));
     }
     text
-}
-
-fn revision_line(view: &v1::RevisionView) -> String {
-    match view.state.as_str() {
-        "good" | "bad" | "skip" => verdict_line(view),
-        state => {
-            let short = view.revision.get(..12).unwrap_or(&view.revision);
-            let runs = format!("{} of {} runs done", view.runs_done, view.runs_wanted);
-            format!("{state:5} {short}  {runs:20}  [{}] {}", view.role, one_line(&view.subject))
-        }
-    }
 }
 
 pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {

@@ -69,7 +69,7 @@ job j-22 · a b
   time        1m0s
 
 revisions:
-  booting 1a1a1a1a1a1a  2 of 10 runs done     [search] mm: x
+  booting  1a1a1a1a1a1a  2 of 10 runs done     [search] mm: x
 ";
     assert_eq!(job(&running(), 61_000), expected);
 }

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 type Stream<T> = Pin<Box<dyn futures::Stream<Item = Result<T, Status>> + Send>>;
@@ -35,6 +36,8 @@ struct State {
 #[derive(Clone)]
 pub struct Fake {
     state: Arc<Mutex<State>>,
+    /// Endings are told while this is true.
+    may_end: watch::Sender<bool>,
     pub url: String,
 }
 
@@ -44,7 +47,7 @@ impl Fake {
         let state = Arc::new(Mutex::new(State { script, ..State::default() }));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let fake = Fake { state, url };
+        let fake = Fake { state, may_end: watch::Sender::new(true), url };
         let served = fake.clone();
         std::thread::spawn(move || {
             let runtime =
@@ -62,6 +65,11 @@ impl Fake {
 
     pub fn submissions(&self) -> usize {
         self.state.lock().expect("whole").jobs.len()
+    }
+
+    /// Keeps jobs from ending, or lets them.
+    pub fn let_end(&self, may: bool) {
+        self.may_end.send_replace(may);
     }
 
     /// From now on every job is seen so.
@@ -110,11 +118,17 @@ impl Jobs for Fake {
         *connections += 1;
         let at = at.min(state.script.streams.len().saturating_sub(1));
         let updates = state.script.streams.get(at).cloned().unwrap_or_default();
-        let has_end = updates.iter().any(|update| match update {
-            Ok(update) => update.job.as_ref().is_some_and(|job| job.end.is_some()),
-            Err(_) => true,
+        let has_end = updates.iter().any(|update| update.as_ref().map_or(true, has_ended));
+        let may_end = self.may_end.subscribe();
+        let said = futures::StreamExt::then(futures::stream::iter(updates), move |update| {
+            let mut may_end = may_end.clone();
+            async move {
+                if update.as_ref().is_ok_and(has_ended) {
+                    let _ = may_end.wait_for(|may| *may).await;
+                }
+                update
+            }
         });
-        let said = futures::stream::iter(updates);
         // A job that does not end leaves the stream open.
         let stream: Self::WatchStream = match has_end {
             true => Box::pin(said),
@@ -146,10 +160,18 @@ impl Jobs for Fake {
     }
 }
 
+fn has_ended(update: &v1::WatchUpdate) -> bool {
+    update.job.as_ref().is_some_and(|job| job.end.is_some())
+}
+
 /// A directory with the real `kulprit`, pretended others, and a job file.
 pub struct Bed {
     pub dir: tempfile::TempDir,
 }
+
+/// Held while programs are written and while processes are started: a child that is just being
+/// started holds what is open here, and a program that is open for writing cannot be run.
+static STARTING: Mutex<()> = Mutex::new(());
 
 /// Writes down who runs and with what, then waits to be ended.
 const WAIT: &str = "exec sleep 1000";
@@ -157,6 +179,7 @@ const WAIT: &str = "exec sleep 1000";
 impl Bed {
     /// `coordinator` and `agent` are shell text run in place of waiting, or nothing.
     pub fn new(fake: &Fake, coordinator: &str, agent: &str) -> Self {
+        let _guard = STARTING.lock().expect("whole");
         let bed = Bed { dir: tempfile::tempdir().expect("a temporary directory") };
         std::fs::create_dir(bed.path().join("bin")).expect("made");
         std::fs::copy(assert_cmd::cargo::cargo_bin("kulprit"), bed.path().join("bin/kulprit"))
@@ -187,16 +210,17 @@ impl Bed {
         self.dir.path()
     }
 
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub fn spawn(&self, words: &[&str]) -> Child {
+        let _guard = STARTING.lock().expect("whole");
         let mut command = Command::new(self.path().join("bin/kulprit"));
         command.args(words).current_dir(self.path()).stdin(Stdio::null());
         command.env("HOME", self.path()).env("TMPDIR", self.path()).env_remove("KULPRIT_COORDINATOR");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command.spawn().expect("started")
     }
 
     pub fn run(&self, words: &[&str]) -> Said {
-        Said::from(self.command(words).output().expect("run"))
+        Said::from(self.spawn(words).wait_with_output().expect("run"))
     }
 
     pub fn read(&self, file: &str) -> String {

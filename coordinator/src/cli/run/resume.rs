@@ -46,9 +46,11 @@ mod tests {
     use crate::cli::args::{Cli, Command};
     use clap::Parser as _;
 
+    /// What clap makes of the words alone, whatever the environment says of the cache.
     fn args(words: &[&str]) -> RunArgs {
+        let typed_cache = words.contains(&"--cache");
         match Cli::try_parse_from(words).expect("valid").command {
-            Command::Run(args) => args,
+            Command::Run(args) => RunArgs { cache: args.cache.filter(|_| typed_cache), ..args },
             other => panic!("{other:?}"),
         }
     }

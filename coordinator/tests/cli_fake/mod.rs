@@ -214,7 +214,11 @@ impl Bed {
         let _guard = STARTING.lock().expect("whole");
         let mut command = Command::new(self.path().join("bin/kulprit"));
         command.args(words).current_dir(self.path()).stdin(Stdio::null());
-        command.env("HOME", self.path()).env("TMPDIR", self.path()).env_remove("KULPRIT_COORDINATOR").env_remove("KULPRIT_CACHE");
+        command
+            .env("HOME", self.path())
+            .env("TMPDIR", self.path())
+            .env_remove("KULPRIT_COORDINATOR")
+            .env_remove("KULPRIT_CACHE");
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("started")
     }

@@ -4,15 +4,15 @@ use super::Farm;
 use super::action::{Action, Answer};
 use super::event::{Described, Trouble};
 use super::fact::{Fact, JobEnd, Judged, Resolution};
-use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
+use super::item::ItemKey;
+use super::pursue::{Pursuit, Wants};
 use crate::artifact::Artifact;
-use crate::bisect::{Bisection, Candidate, Evidence, Finding, Question, Role, Step};
+use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision};
 use crate::id::{JobId, RevisionId};
-use crate::job::{Job, Mode, ReproducerKind, ToolchainChoice};
-use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
+use crate::job::Job;
+use crate::outcome::Product;
 use crate::report::{Ending, Record};
-use crate::signature;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -53,14 +53,6 @@ impl JobState {
     pub fn is_open(&self) -> bool {
         !matches!(self.stage, Stage::Ended(_))
     }
-}
-
-/// What a look at one candidate came to.
-enum Pursuit {
-    /// New evidence was recorded: ask the bisection again.
-    Learned,
-    /// Its items are in the queue or in hand.
-    Waiting,
 }
 
 impl Farm {
@@ -323,213 +315,6 @@ impl Farm {
         NonZeroUsize::new(self.slots().div_ceil(open + 1)).unwrap_or(NonZeroUsize::MIN)
     }
 
-    /// The toolchain and the reproducer, or what to wait for, or why the job ends.
-    fn executable(&self, state: &JobState, wants: &mut Wants) -> Result<Artifact, Option<JobEnd>> {
-        let resolution = state.resolution.as_ref().ok_or(None)?;
-        let facts = self.toolchain(state, &resolution.bad, wants)?.clone();
-        if state.job.reproducer.kind != ReproducerKind::CSource {
-            return Ok(state.reproducer);
-        }
-        let key = ItemKey::Reproducer(signature::reproducer_key(&state.job.reproducer, &facts.image_id));
-        match self.products.get(&key) {
-            Some(Product::Reproducer(ReproducerOutcome::Ready(artifact))) => Ok(*artifact),
-            Some(Product::Reproducer(ReproducerOutcome::Failed { message })) => Err(Some(JobEnd::Invalid {
-                field: "reproducer.c_source".into(),
-                message: format!("{} does not compile: {message}", state.job.reproducer.name),
-            })),
-            Some(_) | None => {
-                self.check_quarantine(&key)?;
-                let work = Work::Reproducer {
-                    reproducer: state.job.reproducer.clone(),
-                    source: state.reproducer,
-                    image_id: facts.image_id,
-                };
-                wants.add(key, work, format!("job {} reproducer", state.id));
-                Err(None)
-            }
-        }
-    }
-
-    fn check_quarantine(&self, key: &ItemKey) -> Result<(), Option<JobEnd>> {
-        match self.items.get(key).map(|item| &item.state) {
-            Some(State::Quarantined(reason)) => {
-                let by = format!("{key}: {reason}");
-                Err(Some(JobEnd::Found(Finding::Blocked { by })))
-            }
-            Some(State::Ready | State::Leased(_)) | None => Ok(()),
-        }
-    }
-
-    /// The image for a revision: the job's own, or the rules' for the range's older end, so
-    /// that it never changes across a deciding pair; before a range is known, for the
-    /// revision's own age.
-    fn image(&self, state: &JobState, revision: &Revision) -> Option<String> {
-        match &state.job.toolchain {
-            ToolchainChoice::Image(image) => Some(image.clone()),
-            ToolchainChoice::Auto => {
-                let resolution = state.resolution.as_ref()?;
-                let older = match (state.job.mode, &resolution.good) {
-                    (Mode::Fix, _) => Some(&resolution.bad),
-                    (Mode::Cause, Some(good)) => Some(good),
-                    (Mode::Cause, None) => None,
-                };
-                let in_range = || {
-                    let first = state.bisection.as_ref()?.history()?.commits().first()?;
-                    let good = first.outside.first()?;
-                    resolution.releases.iter().find(|release| release.revision.id == *good)
-                };
-                let release = match older {
-                    Some(older) => older.release,
-                    None => in_range().map_or(revision.release, |tag| Some(tag.release)),
-                };
-                self.config.rules.choose(release).map(str::to_owned)
-            }
-        }
-    }
-
-    fn toolchain(
-        &self,
-        state: &JobState,
-        revision: &Revision,
-        wants: &mut Wants,
-    ) -> Result<&ToolchainFacts, Option<JobEnd>> {
-        let Some(image) = self.image(state, revision) else {
-            let message = format!("no rule serves revisions as old as {}; name an image", revision.id);
-            return Err(Some(JobEnd::Invalid { field: "toolchain".into(), message }));
-        };
-        let key = ItemKey::Toolchain(image.clone());
-        if let Some(Product::Toolchain(facts)) = self.products.get(&key) {
-            return Ok(facts);
-        }
-        self.check_quarantine(&key)?;
-        wants.add(key, Work::Toolchain { image }, format!("job {} toolchain", state.id));
-        Err(None)
-    }
-
-    /// What is known of a revision, wherever it stands.
-    pub(super) fn revision(state: &JobState, id: &RevisionId) -> Option<Revision> {
-        let resolution = state.resolution.as_ref()?;
-        let ends = std::iter::once(&resolution.bad)
-            .chain(&resolution.good)
-            .chain(resolution.releases.iter().map(|release| &release.revision));
-        let known = ends.chain(state.identified.values().flatten()).find(|revision| revision.id == *id);
-        known.cloned().or_else(|| {
-            let history = state.bisection.as_ref()?.history()?;
-            let commit = history.commit(history.find(id)?);
-            let (id, tree, subject) = (commit.id, commit.tree, commit.subject.clone());
-            Some(Revision { id, tree, subject, release: resolution.bad.release })
-        })
-    }
-
-    /// Gives the bisection what is known of a candidate, and queues what is not.
-    fn pursue(
-        &mut self,
-        state: &mut JobState,
-        candidate: &Candidate,
-        executable: &Artifact,
-        wants: &mut Wants,
-        actions: &mut Vec<Action>,
-    ) -> Result<Pursuit, JobEnd> {
-        let id = candidate.revision;
-        let Some(revision) = Self::revision(state, &id) else {
-            if let std::collections::btree_map::Entry::Vacant(entry) = state.identified.entry(id) {
-                entry.insert(None);
-                let repository = state.job.repository.clone();
-                actions.push(Action::Identify { job: state.id.clone(), repository, revision: id });
-            }
-            return Ok(Pursuit::Waiting);
-        };
-        let facts = match self.toolchain(state, &revision, wants) {
-            Ok(facts) => facts.clone(),
-            Err(None) => return Ok(Pursuit::Waiting),
-            Err(Some(end)) => return Err(end),
-        };
-        let title = format!("job {} {} {}", state.id, id.short(), revision.subject);
-        let build = ItemKey::Build(signature::build_key(&revision.tree, &state.job.kernel, &facts.image_id));
-        let Some(product) = self.products.get(&build) else {
-            let work = BuildWork {
-                repository: state.job.repository.clone(),
-                revision: id,
-                tree: revision.tree,
-                kernel: state.job.kernel.clone(),
-                image_id: facts.image_id,
-                timeout_s: state.job.timeouts.build_s,
-            };
-            return Ok(self.want_or_give_up(state, id, build, Work::Build(work), title, wants));
-        };
-        let Product::Build(product) = product else {
-            return Ok(Pursuit::Waiting);
-        };
-        let (kernel, evidence) = match &product.outcome {
-            BuildOutcome::Built(kernel) => {
-                (Some(kernel.clone()), Evidence::Built { revision: id, fingerprint: kernel.fingerprint })
-            }
-            BuildOutcome::Failed { message } => {
-                (None, Evidence::BuildFailed { revision: id, message: message.clone() })
-            }
-        };
-        let mut learned = record_once(state, id, build, evidence);
-        let Some(kernel) = kernel else {
-            return Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting });
-        };
-        let job = &state.job;
-        let runs = signature::runs_key(
-            &kernel.fingerprint,
-            &executable.digest,
-            &job.reproducer.args,
-            &job.machine,
-            &job.timeouts,
-        );
-        let work = RunWork {
-            kernel: kernel.image,
-            executable: *executable,
-            kind: job.reproducer.kind,
-            args: job.reproducer.args.clone(),
-            machine: job.machine.clone(),
-            timeouts: job.timeouts.clone(),
-        };
-        for index in 0..candidate.runs {
-            let key = ItemKey::Run(runs, index);
-            let pursuit = match self.products.get(&key) {
-                Some(Product::Run(run)) => {
-                    let outcome = run.outcome.clone();
-                    learned |= record_once(state, id, key, Evidence::Run { revision: id, index, outcome });
-                    continue;
-                }
-                Some(_) | None => {
-                    let title = format!("{title} run {index}");
-                    self.want_or_give_up(state, id, key, Work::Run(work.clone()), title, wants)
-                }
-            };
-            learned |= matches!(pursuit, Pursuit::Learned);
-        }
-        Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting })
-    }
-
-    fn want_or_give_up(
-        &self,
-        state: &mut JobState,
-        revision: RevisionId,
-        key: ItemKey,
-        work: Work,
-        title: String,
-        wants: &mut Wants,
-    ) -> Pursuit {
-        let given_up = match self.items.get(&key).map(|item| &item.state) {
-            Some(State::Quarantined(reason)) => Some(reason.clone()),
-            Some(State::Ready | State::Leased(_)) | None => None,
-        };
-        // A quarantined item stays wanted, so that the farm remembers it until the job ends.
-        wants.add(key.clone(), work, title);
-        let Some(reason) = given_up else { return Pursuit::Waiting };
-        state.unavailable.entry(revision).or_insert_with(|| reason.clone());
-        if record_once(state, revision, key, Evidence::Unavailable { revision, reason }) {
-            Pursuit::Learned
-        } else {
-            Pursuit::Waiting
-        }
-    }
-
     /// Turns new judgements into facts; one that a restored job already has is not new.
     fn see_judgements(&self, state: &mut JobState, actions: &mut Vec<Action>) {
         let Some(bisection) = &state.bisection else { return };
@@ -614,39 +399,6 @@ impl Farm {
         (Duration::from_millis(build), Duration::from_millis(test))
     }
 
-    /// Makes the queue hold what the job wants and nothing it no longer wants. What an agent
-    /// has in hand stays known until the agent has let go of it.
-    fn set_wants(&mut self, state: &mut JobState, wants: Wants) {
-        for key in std::mem::take(&mut state.wants) {
-            if wants.items.contains_key(&key) {
-                continue;
-            }
-            let Some(item) = self.items.get_mut(&key) else { continue };
-            item.wanted_by.remove(&state.id);
-            if item.wanted_by.is_empty() && !matches!(item.state, State::Leased(_)) {
-                self.items.remove(&key);
-            }
-        }
-        for (key, (work, title)) in wants.items {
-            if self.products.contains_key(&key) {
-                continue;
-            }
-            state.wants.insert(key.clone());
-            let claim = self.claims.remove(&key);
-            let number = self.items_made;
-            let item = self.items.entry(key).or_insert_with(|| Item {
-                work,
-                title,
-                wanted_by: BTreeSet::new(),
-                state: claim.map_or(State::Ready, State::Leased),
-                failures: Vec::new(),
-                number,
-            });
-            self.items_made += 1;
-            item.wanted_by.insert(state.id.clone());
-        }
-    }
-
     /// Renders with `ending`, or as far as the job has come.
     pub(super) fn with_record<T>(
         &self,
@@ -666,27 +418,6 @@ impl Farm {
             tested: &tested,
             ending,
         })
-    }
-}
-
-/// Gives the bisection a piece of evidence, once; says whether it was new.
-fn record_once(state: &mut JobState, revision: RevisionId, key: ItemKey, evidence: Evidence) -> bool {
-    let new = state.recorded.insert((revision, key));
-    if new && let Some(bisection) = &mut state.bisection {
-        bisection.record(evidence);
-    }
-    new
-}
-
-/// Items a job wants, with what making them takes.
-#[derive(Default)]
-pub(super) struct Wants {
-    items: BTreeMap<ItemKey, (Work, String)>,
-}
-
-impl Wants {
-    fn add(&mut self, key: ItemKey, work: Work, title: String) {
-        self.items.entry(key).or_insert((work, title));
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fact;
 mod grant;
 pub mod item;
 mod jobs;
+mod pursue;
 mod restore;
 pub mod view;
 

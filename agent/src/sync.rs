@@ -189,20 +189,7 @@ impl Loop {
                 .iter()
                 .map(|digest| digest.as_bytes().to_vec())
                 .collect(),
-            info: Some(v1::AgentInfo {
-                host: info.host,
-                version: info.version,
-                slots: info
-                    .slots
-                    .iter()
-                    .map(|slot| v1::Slot { cores: slot.cores, memory_mib: slot.memory_mib })
-                    .collect(),
-                accelerator: info.accelerator,
-                images: info.images,
-                can_build: info.can_build,
-                can_boot: info.can_boot,
-                problems: info.problems,
-            }),
+            info: Some(info.into()),
             draining,
         }
     }

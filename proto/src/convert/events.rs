@@ -25,20 +25,7 @@ pub fn decode_sync(message: v1::SyncRequest) -> Result<Sync> {
         agent: agent_id(&message.agent)?,
         session: Session(message.session),
         sequence: message.sequence,
-        info: AgentInfo {
-            host: info.host,
-            version: info.version,
-            slots: info
-                .slots
-                .into_iter()
-                .map(|slot| Slot { cores: slot.cores, memory_mib: slot.memory_mib })
-                .collect(),
-            accelerator: info.accelerator,
-            images: info.images,
-            can_build: info.can_build,
-            can_boot: info.can_boot,
-            problems: info.problems,
-        },
+        info: info.into(),
         holding: message.holding.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
         have: message.have.iter().take(64).map(|bytes| digest(bytes, "have")).collect::<Result<_>>()?,
         draining: message.draining,
@@ -65,6 +52,38 @@ pub fn encode_desired(desired: Desired, held: &[Attempt]) -> Vec<v1::Assignment>
         title: assignment.title,
     };
     desired.assignments.into_iter().map(encode).collect()
+}
+
+impl From<v1::AgentInfo> for AgentInfo {
+    fn from(it: v1::AgentInfo) -> Self {
+        let slot = |slot: v1::Slot| Slot { cores: slot.cores, memory_mib: slot.memory_mib };
+        AgentInfo {
+            host: it.host,
+            version: it.version,
+            slots: it.slots.into_iter().map(slot).collect(),
+            accelerator: it.accelerator,
+            images: it.images,
+            can_build: it.can_build,
+            can_boot: it.can_boot,
+            problems: it.problems,
+        }
+    }
+}
+
+impl From<AgentInfo> for v1::AgentInfo {
+    fn from(it: AgentInfo) -> Self {
+        let slot = |slot: Slot| v1::Slot { cores: slot.cores, memory_mib: slot.memory_mib };
+        v1::AgentInfo {
+            host: it.host,
+            version: it.version,
+            slots: it.slots.into_iter().map(slot).collect(),
+            accelerator: it.accelerator,
+            images: it.images,
+            can_build: it.can_build,
+            can_boot: it.can_boot,
+            problems: it.problems,
+        }
+    }
 }
 
 impl From<Holding> for v1::Holding {

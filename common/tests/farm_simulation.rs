@@ -71,6 +71,56 @@ fn infra_failures_never_become_a_verdict() {
 }
 
 #[test]
+fn a_full_disk_only_sets_its_agent_aside() {
+    for seed in 0..10 {
+        check(seed, 3, Faults { full_disks: 1, ..Faults::default() });
+    }
+}
+
+#[test]
+fn with_every_disk_full_a_job_waits_and_goes_on_when_there_is_room() {
+    let mut world = World::new(5, 40, 2, Faults { full_disks: 2, ..Faults::default() });
+    let job = world.submit("request");
+    world.run(DAY);
+    let waiting = world.job(&job);
+    assert!(waiting.ended.is_none(), "{:?}", waiting.ended);
+    assert!(world.farm.agents().iter().all(|agent| agent.state == "quarantined" && !agent.reason.is_empty()));
+    world.faults.full_disks = 0;
+    world.run(DAY);
+    let (_, end) = world.job(&job).ended.expect("there is room now");
+    assert_eq!(end.culprit, Some(commit_id(world.culprit)));
+}
+
+#[test]
+fn a_restarted_coordinator_grants_once_all_agents_have_spoken() {
+    let mut world = World::new(8, 40, 2, Faults::default());
+    let job = world.submit("request");
+    world.run(Duration::from_secs(60));
+    world.kill(0);
+    world.kill(1);
+    world.restart();
+    world.run(Duration::from_secs(3));
+    assert!(world.job(&job).ended.is_none());
+    assert_ne!(world.farm.last_attempt().0 & 0xffff_ffff, 0, "nothing was granted");
+}
+
+#[test]
+fn a_restarted_coordinator_waits_for_an_agent_it_has_not_heard() {
+    let mut world = World::new(8, 40, 2, Faults::default());
+    world.submit("request");
+    world.run(Duration::from_secs(60));
+    world.faults.lost = 100;
+    world.restart();
+    world.run(Duration::from_secs(29));
+    assert_eq!(world.farm.last_attempt().0 & 0xffff_ffff, 0, "granted to whom?");
+    let went =
+        |world: &World| world.facts.iter().filter(|fact| matches!(fact, Fact::AgentWent { .. })).count();
+    assert_eq!(went(&world), 0);
+    world.run(Duration::from_secs(2));
+    assert_eq!(went(&world), 2);
+}
+
+#[test]
 fn everything_at_once() {
     let faults = Faults {
         lost: 10,
@@ -79,6 +129,7 @@ fn everything_at_once() {
         agent_death_permille: 5,
         restart_permille: 5,
         infra: 0,
+        full_disks: 1,
     };
     for seed in 0..150 {
         check(seed, 4, faults);

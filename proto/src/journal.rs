@@ -21,6 +21,8 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::JobResolved { .. } => "job-resolved",
         Fact::ItemFinished { .. } => "item-finished",
         Fact::AttemptFailed { .. } => "attempt-failed",
+        Fact::AgentCame { .. } => "agent-came",
+        Fact::AgentWent { .. } => "agent-went",
         Fact::Judged { .. } => "judged",
         Fact::JobEnded { .. } => "job-ended",
     }
@@ -69,6 +71,12 @@ impl From<Fact> for Wire {
                     at_ms: at.0,
                     infra: Some(infra.into()),
                 })
+            }
+            Fact::AgentCame { agent, at } => {
+                Wire::AgentCame(v1::AgentCame { agent: agent.to_string(), at_ms: at.0 })
+            }
+            Fact::AgentWent { agent, at } => {
+                Wire::AgentWent(v1::AgentWent { agent: agent.to_string(), at_ms: at.0 })
             }
             Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
@@ -121,6 +129,8 @@ impl TryFrom<Wire> for Fact {
                 at: Timestamp(it.at_ms),
                 infra: need(it.infra, "infra")?.try_into()?,
             },
+            Wire::AgentCame(it) => Fact::AgentCame { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
+            Wire::AgentWent(it) => Fact::AgentWent { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
             Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: judged_in(it)? },
             Wire::JobEnded(it) => Fact::JobEnded {
                 id: job_id(&it.job_id)?,

@@ -2,6 +2,7 @@
 
 use super::action::{Action, Answer};
 use super::event::{AgentInfo, Holding, Sync};
+use super::fact::Fact;
 use super::item::{ItemKey, Lease, State};
 use super::{Config, Farm};
 use crate::id::{AgentId, Attempt, Digest, Session};
@@ -58,17 +59,25 @@ impl Farm {
             Some((session, _)) if sync.session > session => self.forget_leases(&sync.agent),
             Some(_) | None => {}
         }
-        self.hear(now, &sync);
+        self.hear(now, &sync, actions);
         self.drop_unheld(&sync);
         self.renew(now, &sync.agent);
         for holding in &sync.holding {
             self.hold(now, &sync.agent, sync.session, holding);
         }
+        // Once all have spoken, nothing is held that is not known.
+        self.awaited.remove(&sync.agent);
+        if self.awaited.is_empty() {
+            self.grace_until = None;
+        }
     }
 
     /// Takes in what the agent says of itself.
-    fn hear(&mut self, now: Timestamp, sync: &Sync) {
+    fn hear(&mut self, now: Timestamp, sync: &Sync, actions: &mut Vec<Action>) {
         let slots = sync.info.slots.len();
+        if !self.agents.get(&sync.agent).is_some_and(|agent| agent.present) {
+            actions.push(Action::Record(Fact::AgentCame { agent: sync.agent.clone(), at: now }));
+        }
         let before = self.agents.get(&sync.agent).map(|agent| (agent.takes_work(), agent.info.slots.len()));
         let agent = self.agents.entry(sync.agent.clone()).or_insert_with(|| AgentState {
             session: sync.session,
@@ -187,8 +196,13 @@ impl Farm {
     }
 
     /// Whatever is due: leases that ran out, agents not heard of, rests that are over.
-    pub(super) fn expire(&mut self, now: Timestamp) {
-        self.grace_until = self.grace_until.filter(|until| *until > now);
+    pub(super) fn expire(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        if self.grace_until.is_some_and(|until| until <= now) {
+            self.grace_until = None;
+            for agent in std::mem::take(&mut self.awaited) {
+                actions.push(Action::Record(Fact::AgentWent { agent, at: now }));
+            }
+        }
         for item in self.items.values_mut() {
             if matches!(&item.state, State::Leased(lease) if lease.until <= now) {
                 item.state = State::Ready;
@@ -197,9 +211,13 @@ impl Farm {
         self.items.retain(|_, item| !item.wanted_by.is_empty() || matches!(item.state, State::Leased(_)));
         self.claims.retain(|_, claim| claim.until > now);
         let mut changed = false;
-        for agent in self.agents.values_mut() {
+        for (id, agent) in &mut self.agents {
             let before = agent.takes_work();
-            agent.present = agent.last_sync + self.config.lease_ttl + self.config.lease_slack > now;
+            let present = agent.last_sync + self.config.lease_ttl + self.config.lease_slack > now;
+            if agent.present && !present {
+                actions.push(Action::Record(Fact::AgentWent { agent: id.clone(), at: now }));
+            }
+            agent.present = present;
             if agent.rest.as_ref().is_some_and(|rest| rest.until <= now) {
                 agent.rest = None;
             }

@@ -5,7 +5,7 @@ use super::fact::Fact;
 use super::item::{Failure, ItemKey, State};
 use super::{FINISHED_MAX, Farm, agents::Rest};
 use crate::id::{AgentId, Attempt, Session};
-use crate::outcome::{AttemptEnd, Infra, Product};
+use crate::outcome::{AttemptEnd, Infra, InfraClass, Product};
 use crate::time::Timestamp;
 
 impl Farm {
@@ -32,6 +32,7 @@ impl Farm {
             AttemptEnd::Done(product) => {
                 if let Some(state) = self.agents.get_mut(&agent) {
                     state.failing.clear();
+                    state.rests = state.rests.saturating_sub(1);
                 }
                 self.keep(key.clone(), product.clone());
                 let product = Box::new(product);
@@ -100,8 +101,13 @@ impl Farm {
         }
     }
 
-    /// Counts an infra failure against the item and against the agent.
+    /// Counts an infra failure against the item and against the agent. A full disk says nothing
+    /// about the item: the agent is set aside at once, and the item waits for another or for room.
     pub(super) fn failed(&mut self, now: Timestamp, agent: &AgentId, key: &ItemKey, infra: &Infra) {
+        if infra.class == InfraClass::Disk {
+            self.free(key);
+            return self.set_aside(now, agent, infra.reason.clone());
+        }
         let config = &self.config;
         if let Some(item) = self.items.get_mut(key) {
             item.state = State::Ready;
@@ -116,12 +122,18 @@ impl Farm {
         let Some(state) = self.agents.get_mut(agent) else { return };
         state.failing.insert(key.clone());
         if state.failing.len() >= config.agent_failures_max {
-            let until = now + config.agent_rest.saturating_mul(1 << state.rests.min(6));
             let reason = format!("{} items failed in a row, last: {}", state.failing.len(), infra.reason);
-            state.rest = Some(Rest { until, reason });
-            state.rests += 1;
-            state.failing.clear();
-            self.touch_open_jobs();
+            self.set_aside(now, agent, reason);
         }
+    }
+
+    /// Gives an agent nothing for a while, longer each time.
+    fn set_aside(&mut self, now: Timestamp, agent: &AgentId, reason: String) {
+        let Some(state) = self.agents.get_mut(agent) else { return };
+        let until = now + self.config.agent_rest.saturating_mul(1 << state.rests.min(6));
+        state.rest = Some(Rest { until, reason });
+        state.rests += 1;
+        state.failing.clear();
+        self.touch_open_jobs();
     }
 }

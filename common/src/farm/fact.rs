@@ -40,6 +40,16 @@ pub enum Fact {
         at: Timestamp,
         infra: Infra,
     },
+    /// An agent that was not there is, and may be given work from now on.
+    AgentCame {
+        agent: AgentId,
+        at: Timestamp,
+    },
+    /// An agent has not been heard of for so long that it works on nothing any more.
+    AgentWent {
+        agent: AgentId,
+        at: Timestamp,
+    },
     /// A verdict fell, on these items.
     Judged {
         id: JobId,

@@ -36,8 +36,8 @@ pub struct Config {
     pub lease_ttl: Duration,
     /// What the coordinator waits longer than that before it gives an item to another.
     pub lease_slack: Duration,
-    /// How long a restarted coordinator grants nothing, so that agents can say what they hold.
-    /// One that cannot reach it has stopped its work by then.
+    /// How long a restarted coordinator grants nothing while agents that were there have not
+    /// said what they hold. One that cannot reach it has stopped its work by then.
     pub grace: Duration,
     /// Infra failures after which an item is given up, when two agents took part.
     pub item_failures_max: usize,
@@ -75,6 +75,8 @@ pub struct Farm {
     granted: u32,
     /// Set after a restart, while agents may hold items from before it.
     grace_until: Option<Timestamp>,
+    /// Agents that were there before a restart and have not been heard since.
+    awaited: BTreeSet<AgentId>,
     jobs: BTreeMap<JobId, jobs::JobState>,
     submissions: u64,
     requests: HashMap<String, JobId>,
@@ -112,7 +114,7 @@ impl Farm {
             Event::CancelRequested { job } => self.cancel(now, &job, &mut actions),
             Event::Tick => {}
         }
-        self.expire(now);
+        self.expire(now, &mut actions);
         self.advance(now, &mut actions);
         self.grant(now);
         actions

@@ -25,6 +25,7 @@ impl Farm {
             epoch: 0,
             granted: 0,
             grace_until: None,
+            awaited: BTreeSet::new(),
             jobs: BTreeMap::new(),
             submissions: 0,
             requests: HashMap::new(),
@@ -40,7 +41,7 @@ impl Farm {
             farm.take(fact);
         }
         farm.epoch += 1;
-        farm.grace_until = (farm.epoch > 1).then(|| now + farm.config.grace);
+        farm.grace_until = (!farm.awaited.is_empty()).then(|| now + farm.config.grace);
         let mut actions = vec![Action::Record(Fact::EpochStarted { epoch: farm.epoch })];
         let open: Vec<_> = farm.jobs.values().filter(|job| job.is_open()).map(|job| job.id.clone()).collect();
         for id in open {
@@ -67,6 +68,12 @@ impl Farm {
                 self.keep(item, *product);
             }
             Fact::AttemptFailed { attempt, .. } => self.remember(attempt),
+            Fact::AgentCame { agent, .. } => {
+                self.awaited.insert(agent);
+            }
+            Fact::AgentWent { agent, .. } => {
+                self.awaited.remove(&agent);
+            }
             Fact::Judged { id, judged } => {
                 if let Some(state) = self.jobs.get_mut(&id) {
                     state.judged.push(judged);

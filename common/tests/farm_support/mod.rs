@@ -53,6 +53,8 @@ pub struct Faults {
     pub restart_permille: u64,
     /// Of attempts.
     pub infra: u64,
+    /// As many agents, the first ones, whose disk is full whatever they try.
+    pub full_disks: usize,
 }
 
 pub fn commit_id(index: u32) -> RevisionId {
@@ -153,7 +155,7 @@ pub struct World {
     pub dice: Dice,
     pub commits: u32,
     pub culprit: u32,
-    faults: Faults,
+    pub faults: Faults,
     agents: Vec<SimAgent>,
     wire: Vec<(Timestamp, Message)>,
     /// How often each item's product was taken.
@@ -383,7 +385,10 @@ impl World {
 
     fn agent_step(&mut self, index: usize) {
         let (now, culprit) = (self.now, self.culprit);
-        let infra = self.dice.chance(self.faults.infra);
+        let class = match index < self.faults.full_disks {
+            true => Some(InfraClass::Disk),
+            false => self.dice.chance(self.faults.infra).then_some(InfraClass::Internal),
+        };
         let agent = &mut self.agents[index];
         if agent.confirmed_until <= now {
             // Work stops; what is done goes on being reported.
@@ -392,9 +397,9 @@ impl World {
         let mut built = Vec::new();
         for held in agent.held.values_mut().filter(|held| held.end.is_none() && held.done_at <= now) {
             let reason = "the dice say so".into();
-            let end = match infra {
-                true => AttemptEnd::Infra(Infra { class: InfraClass::Internal, reason }),
-                false => AttemptEnd::Done(carry_out(&held.assignment, culprit)),
+            let end = match class {
+                Some(class) => AttemptEnd::Infra(Infra { class, reason }),
+                None => AttemptEnd::Done(carry_out(&held.assignment, culprit)),
             };
             if matches!((&held.assignment.item, &end), (ItemKey::Build(_), AttemptEnd::Done(_))) {
                 built.push(held.assignment.item.clone());

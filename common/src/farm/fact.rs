@@ -7,6 +7,7 @@ use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
 use crate::job::Job;
 use crate::outcome::{Infra, Product};
+use crate::report::ending;
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -137,15 +138,7 @@ impl JobEnd {
         match self {
             JobEnd::Invalid { .. } => "invalid",
             JobEnd::Cancelled => "cancelled",
-            JobEnd::Found(finding) => match finding {
-                Finding::Culprit { .. } => "culprit",
-                Finding::Suspects { .. } => "suspects",
-                Finding::NotReproduced { .. } => "not-reproduced",
-                Finding::GoodEndIsBad { .. } => "good-end-is-bad",
-                Finding::OldestReleaseHasBug { .. } => "oldest-release-has-bug",
-                Finding::NotFixed { .. } => "not-fixed",
-                Finding::BadEndBroken { .. } | Finding::Blocked { .. } => "blocked",
-            },
+            JobEnd::Found(finding) => ending::kind(finding),
         }
     }
 }

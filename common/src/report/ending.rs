@@ -9,16 +9,16 @@ pub const EXIT_BAD_INPUT: u8 = 2;
 /// Stopped by Ctrl-C; the job can be resumed.
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// The ending's name in JSON: stable, in lower case with underscores.
+/// The ending's name in listings, JSON and the journal: stable.
 pub fn kind(finding: &Finding) -> &'static str {
     match finding {
         Finding::Culprit { .. } => "culprit",
         Finding::Suspects { .. } => "suspects",
-        Finding::NotReproduced { .. } => "not_reproduced",
-        Finding::BadEndBroken { .. } => "bad_end_broken",
-        Finding::GoodEndIsBad { .. } => "good_end_is_bad",
-        Finding::OldestReleaseHasBug { .. } => "oldest_release_has_bug",
-        Finding::NotFixed { .. } => "not_fixed",
+        Finding::NotReproduced { .. } => "not-reproduced",
+        Finding::BadEndBroken { .. } => "bad-end-broken",
+        Finding::GoodEndIsBad { .. } => "good-end-is-bad",
+        Finding::OldestReleaseHasBug { .. } => "oldest-release-has-bug",
+        Finding::NotFixed { .. } => "not-fixed",
         Finding::Blocked { .. } => "blocked",
     }
 }

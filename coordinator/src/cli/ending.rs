@@ -17,7 +17,7 @@ pub fn exit_code(view: &v1::JobView) -> u8 {
 
 /// An ending this version has no name for is a newer coordinator's; that is no success.
 pub fn by_kind(kind: &str) -> u8 {
-    match kind.replace('_', "-").as_str() {
+    match kind {
         "culprit" => 0,
         "invalid" => EXIT_BAD_INPUT,
         "suspects" => 3,
@@ -50,7 +50,7 @@ mod tests {
             ("invalid", r#"{"finding":null}"#, 2),
             ("suspects", "not JSON", 3),
             ("not-reproduced", "{}", 4),
-            ("not_reproduced", "{}", 4),
+            ("bad-end-broken", "", 4),
             ("blocked", r#"{"finding":{"exit_code":4}}"#, 4),
             ("good-end-is-bad", "", 5),
             ("oldest-release-has-bug", "", 5),

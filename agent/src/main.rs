@@ -21,8 +21,8 @@ use tokio::sync::watch;
 
 /// How often the machine is looked at anew.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// How long attempts may take to let go of containers and guests at the end.
-const LET_GO: Duration = Duration::from_secs(5);
+/// How long the runtime may take to end what is left of it.
+const LET_GO: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = Args::parse();

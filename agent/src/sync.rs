@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -31,6 +32,8 @@ const SYNC_LIMIT: Duration = Duration::from_secs(28);
 /// Cached kernels that are told of.
 const HAVE_MAX: usize = 64;
 const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
+/// How long attempts may take to let go of containers and guests at the end.
+const LET_GO: Duration = Duration::from_secs(6);
 
 /// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +88,8 @@ struct Loop {
     waiting: Vec<Assignment>,
     sequence: u64,
     notes: mpsc::UnboundedSender<Note>,
+    /// All work under way, revoked work included.
+    work: TaskTracker,
     /// Up to when the coordinator has confirmed what is held.
     confirmed_until: Instant,
     lease: Duration,
@@ -102,6 +107,7 @@ pub async fn run(agent: Agent) -> Ended {
         waiting: Vec::new(),
         sequence: 0,
         notes,
+        work: TaskTracker::new(),
         confirmed_until: Instant::now() + lease,
         lease,
         retry: RETRY_FIRST,
@@ -117,6 +123,7 @@ pub async fn run(agent: Agent) -> Ended {
             return Ended::Drained;
         }
         if stop == Stop::Drain && it.held.is_empty() {
+            it.stop_work().await;
             it.say_goodbye().await;
             return Ended::Drained;
         }
@@ -135,7 +142,7 @@ pub async fn run(agent: Agent) -> Ended {
             answer = syncing => match answer {
                 Ok(response) => it.take(response, sent).await,
                 Err(status) if status.code() == Code::FailedPrecondition => {
-                    it.cancel_all();
+                    it.stop_work().await;
                     return Ended::Superseded;
                 }
                 Err(status) => {
@@ -253,7 +260,7 @@ impl Loop {
         tracing::info!(%attempt, item = %assignment.item, title = assignment.title, "starts");
         let live = live_log::start(self.agent.client.clone(), self.agent.id.clone(), attempt);
         let (bench, notes) = (self.agent.bench.clone(), self.notes.clone());
-        tokio::spawn(async move {
+        self.work.spawn(async move {
             let work =
                 tokio::spawn(
                     async move { work::carry_out(&bench, &assignment, &activity, live, cancel).await },
@@ -349,8 +356,13 @@ impl Loop {
         self.waiting.clear();
     }
 
-    fn cancel_all(&mut self) {
+    /// Cancels all work and waits until its containers and guests are gone.
+    async fn stop_work(&mut self) {
         self.held.values().for_each(|held| held.cancel.cancel());
+        self.work.close();
+        if tokio::time::timeout(LET_GO, self.work.wait()).await.is_err() {
+            tracing::warn!("work in hand does not let go; the next start removes what it leaves");
+        }
     }
 
     /// Waits before the next try, but not for news of one's own.
@@ -363,7 +375,7 @@ impl Loop {
 
     /// Hands everything back, so that others need not wait for the leases to run out.
     async fn release_all(&mut self) {
-        self.cancel_all();
+        self.stop_work().await;
         let live: Vec<Attempt> = self
             .held
             .iter()

@@ -15,6 +15,7 @@ fn real_farm() {
     let Some(history) = history() else { return };
     one_command_finds_the_planted_commit(&history);
     two_jobs_survive_kills_and_share_builds(&history);
+    a_killed_run_leaves_nothing(&history);
 }
 
 fn one_command_finds_the_planted_commit(history: &Path) {
@@ -107,6 +108,33 @@ fn two_jobs_survive_kills_and_share_builds(history: &Path) {
     assert!(builds.values().all(|times| *times == 1), "built twice: {builds:?}");
     assert_eq!(leftovers(&["e2e-a", "e2e-b"]), Vec::<String>::new());
     assert_eq!(processes(&dir.path().to_string_lossy()), Vec::<String>::new());
+}
+
+fn a_killed_run_leaves_nothing(history: &Path) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (state, cache) = (dir.path().join("state"), farm::cache().join("test"));
+    let mut run = farm::spawn(&[
+        "run",
+        &history.join("job.toml").to_string_lossy(),
+        "--agents",
+        "1",
+        "--state",
+        &state.to_string_lossy(),
+        "--cache",
+        &cache.to_string_lossy(),
+    ]);
+    let mut agent = None;
+    wait_for("a build", WHOLE, || {
+        let log = std::fs::read_to_string(state.join("logs/agent-1.log")).unwrap_or_default();
+        let named = |line: &str| Some(line.split("agent=").nth(1)?.split_whitespace().next()?.to_owned());
+        agent = log.lines().find(|line| line.contains("at work")).and_then(named);
+        agent.as_ref().is_some_and(|agent| log.contains("item=build:") && !leftovers(&[agent]).is_empty())
+    });
+    run.kill9();
+    let patience = Duration::from_secs(15);
+    wait_for("the processes to end", patience, || processes(&state.to_string_lossy()).is_empty());
+    let agent = agent.expect("it was at work");
+    assert_eq!(leftovers(&[&agent]), Vec::<String>::new());
 }
 
 #[test]

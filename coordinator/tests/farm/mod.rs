@@ -45,6 +45,12 @@ pub fn kulprit(args: &[&str]) -> Output {
     Command::new(beside("kulprit")).args(args).output().expect("kulprit runs")
 }
 
+pub fn spawn(args: &[&str]) -> Process {
+    let mut command = Command::new(beside("kulprit"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Process { child: command.spawn().expect("kulprit starts") }
+}
+
 /// A process that dies with the test.
 pub struct Process {
     child: Child,

@@ -59,13 +59,14 @@ pub enum Built {
     Failed { message: String },
 }
 
-/// Builds `request`. Cancelling leaves an object tree that the next build repairs.
+/// Builds `request`; says how long that took, without waiting for another agent to fill the
+/// compiler's cache. Cancelling leaves an object tree that the next build repairs.
 pub async fn build(
     engine: &Engine,
     request: BuildRequest<'_>,
     live: mpsc::Sender<Bytes>,
     cancel: CancellationToken,
-) -> Result<Built, Unfinished> {
+) -> Result<(Built, Duration), Unfinished> {
     let mut log = open_log(&request, &live)?;
     let image = outputs::image_of(&request.kernel.arch)?;
     let mut tree = ObjectTree::open(request.objects_dir, request.source_dir).await?;
@@ -75,8 +76,8 @@ pub async fn build(
         true => None,
         false => Some(warming::lock(request.ccache_dir, &warming_key(&request), &mut log, &cancel).await?),
     };
-    // Counted from here: waiting for another agent is not building.
-    let deadline = Instant::now() + request.limits.time;
+    let started = Instant::now();
+    let deadline = started + request.limits.time;
 
     let mut ended = attempt(engine, &request, &mut tree, image, log, deadline, &cancel).await?;
     if let (Ended::Failed { message }, true) = (&ended, warm) {
@@ -94,10 +95,11 @@ pub async fn build(
     if let Some(warming) = warming {
         warming.release(matches!(ended, Ended::Made));
     }
-    match ended {
-        Ended::Failed { message } => Ok(Built::Failed { message }),
-        Ended::Made => outputs::collect(tree.root(), image).await,
-    }
+    let built = match ended {
+        Ended::Failed { message } => Built::Failed { message },
+        Ended::Made => outputs::collect(tree.root(), image).await?,
+    };
+    Ok((built, started.elapsed()))
 }
 
 /// How one run of make ended, as far as it says something about the kernel.

@@ -19,7 +19,7 @@ use kulprit_common::outcome::{
 use kulprit_common::signature;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -196,7 +196,6 @@ impl Attempt<'_> {
     async fn build(&self, work: &BuildWork) -> Result<Product, Stop> {
         let source_dir = self.checkout(work).await?;
         self.activity.set(format!("building {}", work.revision.short()));
-        let started = Instant::now();
         let log = self.scratch.join("build.log");
         let request = BuildRequest {
             kernel: &work.kernel,
@@ -209,8 +208,9 @@ impl Attempt<'_> {
             log: &log,
             attempt_label: &self.name(),
         };
-        let built = build::build(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
-        let duration_ms = millis(started.elapsed());
+        let (built, took) =
+            build::build(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
+        let duration_ms = millis(took);
         self.activity.set(format!("uploading {}", work.revision.short()));
         let outcome = match built {
             Built::Kernel { image, vmlinux, config, fingerprint } => {

@@ -237,7 +237,7 @@ bzImage: $(O)/vmlinux\n\tmkdir -p $(O)/arch/x86/boot; cp $(O)/vmlinux $(O)/arch/
             log: &self.dir.path().join("log"),
             attempt_label: "test",
         };
-        build(engine, request, mpsc::channel(1).0, cancel).await
+        build(engine, request, mpsc::channel(1).0, cancel).await.map(|(built, _)| built)
     }
 
     fn log(&self) -> String {

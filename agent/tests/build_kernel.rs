@@ -113,10 +113,10 @@ impl Bench {
         let log = fs::read_to_string(at("log")).unwrap();
         log.lines().filter(|line| line.starts_with("kulprit: ")).for_each(|line| println!("    {line}"));
         match built.unwrap_or_else(|e| panic!("{e}\n{log}")) {
-            Built::Kernel { image, fingerprint, .. } => {
+            (Built::Kernel { image, fingerprint, .. }, _) => {
                 Ok(Seen { fingerprint, image: Digest::of(&fs::read(image).unwrap()) })
             }
-            Built::Failed { message } => Err(message),
+            (Built::Failed { message }, _) => Err(message),
         }
     }
 }

@@ -3,7 +3,7 @@
 mod farm;
 
 use farm::{Farm, builds, history, kulprit, leftovers, processes, text, truth, wait_for};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ fn real_farm() {
     one_command_finds_the_planted_commit(&history);
     two_jobs_survive_kills_and_share_builds(&history);
     a_killed_run_leaves_nothing(&history);
+    without_docker_or_disk_a_job_waits_and_says_for_what(&history);
 }
 
 fn one_command_finds_the_planted_commit(history: &Path) {
@@ -135,6 +136,58 @@ fn a_killed_run_leaves_nothing(history: &Path) {
     wait_for("the processes to end", patience, || processes(&state.to_string_lossy()).is_empty());
     let agent = agent.expect("it was at work");
     assert_eq!(leftovers(&[&agent]), Vec::<String>::new());
+}
+
+fn without_docker_or_disk_a_job_waits_and_says_for_what(history: &Path) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let farm = Farm::new(dir.path());
+    let mut coordinator = farm.coordinator();
+    let mut lost = farm.agent_with("e2e-engineless", |command| {
+        command.env("DOCKER_HOST", "unix:///nonexistent.sock");
+    });
+    let job = history.join("job.toml").to_string_lossy().into_owned();
+    let output = farm.kulprit(&["bisect", "start", &job]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let waits_for = |what: &str| {
+        wait_for(what, Duration::from_secs(180), || {
+            let shown = farm.json(&["bisect", "show", "1"]);
+            assert!(shown["ending"].is_null(), "{shown}");
+            shown["progress"]["detail"].as_str().is_some_and(|detail| detail.contains(what))
+        });
+    };
+    waits_for("e2e-engineless: no container engine");
+    lost.stop();
+
+    let small = TinyDisk::mount(&farm.state.join("e2e-small"), 300);
+    let mut agent = farm.agent_with("e2e-small", |command| {
+        command.args(["--disk-min-mib", "100"]);
+    });
+    waits_for("e2e-small: set aside: disk: ");
+    let log = text(&farm.kulprit(&["bisect", "log", "1"]).stdout);
+    assert!(!log.contains("failed building"), "a full disk is no verdict: {log}");
+    agent.stop();
+    drop(small);
+    coordinator.stop();
+    assert_eq!(leftovers(&["e2e-small"]), Vec::<String>::new());
+}
+
+/// A file system of its own, of so many MiB.
+struct TinyDisk(PathBuf);
+
+impl TinyDisk {
+    fn mount(path: &Path, mib: u32) -> TinyDisk {
+        std::fs::create_dir_all(path).expect("a directory");
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
+        assert!(mounted.expect("mount runs").success(), "mounting takes root");
+        TinyDisk(path.to_owned())
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
 }
 
 #[test]

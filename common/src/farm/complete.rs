@@ -106,7 +106,7 @@ impl Farm {
     pub(super) fn failed(&mut self, now: Timestamp, agent: &AgentId, key: &ItemKey, infra: &Infra) {
         if infra.class == InfraClass::Disk {
             self.free(key);
-            return self.set_aside(now, agent, infra.reason.clone());
+            return self.set_aside(now, agent, format!("{}: {}", infra.class.as_str(), infra.reason));
         }
         let config = &self.config;
         if let Some(item) = self.items.get_mut(key) {

@@ -110,10 +110,17 @@ impl Farm {
     }
 
     pub fn agent(&self, name: &str) -> Process {
+        self.agent_with(name, |command| {
+            command.args(["--disk-min-mib", "1024"]);
+        })
+    }
+
+    pub fn agent_with(&self, name: &str, change: impl FnOnce(&mut Command)) -> Process {
         let mut command = Command::new(beside("kulprit-agent"));
         command.args(["--name", name, "--coordinator", &self.url(), "--slots", "1", "--share-cores"]);
-        command.args(["--drain-s", "1", "--accelerator", "tcg", "--disk-min-mib", "1024"]);
+        command.args(["--drain-s", "1", "--accelerator", "tcg"]);
         command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(cache().join("test"));
+        change(&mut command);
         self.spawn(name, command)
     }
 

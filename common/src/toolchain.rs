@@ -88,13 +88,14 @@ impl Rules {
 
 impl Default for Rules {
     /// The images that `scripts/toolchain` makes: gcc 12 for what is newer than the
-    /// revisions gcc 10 is known to build cleanly (v6.6), gcc 10 for the rest.
+    /// revisions gcc 10 is known to build cleanly (v6.6), gcc 10 for the rest. What is not newer
+    /// than v4.18 wants an older compiler than either.
     fn default() -> Self {
         let rule = |since: Option<&str>, image: &str| Rule {
             since: since.map(|text| text.parse().expect("a literal release")),
             image: image.into(),
         };
-        Rules::new(vec![rule(None, "kulprit/gcc-10"), rule(Some("v6.7"), "kulprit/gcc-12")])
+        Rules::new(vec![rule(Some("v4.19"), "kulprit/gcc-10"), rule(Some("v6.7"), "kulprit/gcc-12")])
     }
 }
 
@@ -113,6 +114,18 @@ mod tests {
         {
             let release = release.map(|text| text.parse().unwrap());
             assert_eq!(rules.choose(release), Some(image), "{release:?}");
+        }
+    }
+
+    #[test]
+    fn the_default_rules_serve_what_their_compilers_can_build() {
+        for (release, image) in [
+            ("v4.18.20", None),
+            ("v4.19", Some("kulprit/gcc-10")),
+            ("v6.6.90", Some("kulprit/gcc-10")),
+            ("v6.7", Some("kulprit/gcc-12")),
+        ] {
+            assert_eq!(Rules::default().choose(Some(release.parse().unwrap())), image, "{release}");
         }
     }
 

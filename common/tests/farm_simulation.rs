@@ -2,9 +2,11 @@
 
 mod farm_support;
 
-use farm_support::{Faults, World, commit_id};
+use farm_support::{Faults, World, commit_id, job, revision};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
+use kulprit_common::history::TaggedRelease;
+use kulprit_common::job::{Job, ToolchainChoice};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -186,6 +188,31 @@ fn a_repeated_submission_is_the_same_job() {
     world.restart();
     assert_eq!(world.submit("same"), first);
     assert_ne!(world.submit("other"), first);
+}
+
+/// Names of releases and the commits they name, as the walk gets them.
+fn tagged(releases: &[(&str, u32)]) -> Vec<TaggedRelease> {
+    let one = |(tag, index): &(&str, u32)| TaggedRelease {
+        tag: (*tag).into(),
+        release: tag.parse().expect("a release"),
+        revision: revision(*index),
+    };
+    releases.iter().map(one).collect()
+}
+
+#[test]
+fn a_release_that_no_toolchain_can_build_is_no_end_of_the_walk() {
+    for (toolchain, kind) in
+        [(ToolchainChoice::Auto, "oldest-release-has-bug"), (ToolchainChoice::Image("gcc".into()), "culprit")]
+    {
+        let mut world = World::new(4, 40, 2, Faults::default());
+        world.culprit = 3;
+        world.releases = tagged(&[("v5.4", 20), ("v4.19", 5), ("v4.18", 1)]);
+        let job = world.submit_job("request", Job { toolchain, good: None, ..job() });
+        world.run(DAY);
+        let (_, end) = world.job(&job).ended.expect("every job ends");
+        assert_eq!(end.kind, kind, "{}", end.message);
+    }
 }
 
 #[test]

@@ -8,9 +8,9 @@ use super::item::ItemKey;
 use super::pursue::{Pursuit, Wants};
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
-use crate::history::{History, Revision};
+use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
-use crate::job::Job;
+use crate::job::{Job, ToolchainChoice};
 use crate::outcome::Product;
 use crate::report::{Ending, Record};
 use crate::time::Timestamp;
@@ -147,7 +147,13 @@ impl Farm {
 
     pub(super) fn set_resolution(&mut self, id: &JobId, resolution: Resolution) {
         let Some(state) = self.jobs.get_mut(id) else { return };
-        let releases = resolution.releases.iter().map(|release| (release.tag.clone(), release.revision.id));
+        // What no toolchain can build is no end to be found.
+        let served = |release: &&TaggedRelease| {
+            state.job.toolchain != ToolchainChoice::Auto
+                || self.config.rules.choose(Some(release.release)).is_some()
+        };
+        let releases = resolution.releases.iter().filter(served);
+        let releases = releases.map(|release| (release.tag.clone(), release.revision.id));
         state.bisection = Some(Bisection::new(Question {
             mode: state.job.mode,
             target: state.job.target.clone(),

@@ -8,7 +8,7 @@ use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::item::{ItemKey, Work};
 use kulprit_common::farm::view::JobView;
 use kulprit_common::farm::{Config, Farm};
-use kulprit_common::history::{Commit, History, Revision};
+use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use kulprit_common::job::{
     ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
@@ -73,7 +73,7 @@ fn index_of(tree: &TreeId) -> u32 {
     u32::from_be_bytes(tree.as_bytes()[..4].try_into().expect("a tree id has 20 bytes"))
 }
 
-fn revision(index: u32) -> Revision {
+pub fn revision(index: u32) -> Revision {
     Revision { id: commit_id(index), tree: tree_id(index), subject: format!("commit {index}"), release: None }
 }
 
@@ -156,6 +156,8 @@ pub struct World {
     pub commits: u32,
     pub culprit: u32,
     pub faults: Faults,
+    /// Walked to find a good end, where there are any.
+    pub releases: Vec<TaggedRelease>,
     agents: Vec<SimAgent>,
     wire: Vec<(Timestamp, Message)>,
     /// How often each item's product was taken.
@@ -179,6 +181,7 @@ impl World {
             commits,
             culprit,
             faults,
+            releases: vec![],
             agents: vec![],
             wire: vec![],
             recorded: BTreeMap::new(),
@@ -201,8 +204,12 @@ impl World {
     }
 
     pub fn submit(&mut self, request: &str) -> JobId {
+        self.submit_job(request, job())
+    }
+
+    pub fn submit_job(&mut self, request: &str, job: Job) -> JobId {
         let event =
-            Event::Submitted { request: request.into(), job: Box::new(job()), reproducer: artifact("repro") };
+            Event::Submitted { request: request.into(), job: Box::new(job), reproducer: artifact("repro") };
         match self.tell(event) {
             Some(Answer::Submitted { job, .. }) => job,
             other => panic!("submitted, and was told {other:?}"),
@@ -227,8 +234,9 @@ impl World {
                 }
                 Action::Answer(given) => answer = Some(given),
                 Action::Resolve { job, .. } => {
-                    let (bad, good) = (revision(self.commits), Some(revision(0)));
-                    let resolution = Resolution { bad, good, releases: vec![] };
+                    let releases = self.releases.clone();
+                    let good = releases.is_empty().then(|| revision(0));
+                    let resolution = Resolution { bad: revision(self.commits), good, releases };
                     self.tell(Event::Resolved { job, result: Ok(Box::new(resolution)) });
                 }
                 Action::LoadHistory { job, .. } => {

@@ -7,7 +7,7 @@ mod config;
 mod first_error;
 mod object_tree;
 mod outputs;
-mod warming;
+pub mod seed;
 
 pub use first_error::first_error;
 
@@ -16,8 +16,8 @@ use bytes::Bytes;
 use kulprit_common::id::Digest;
 use kulprit_common::job::{ConfigBase, KernelBuild};
 use kulprit_common::outcome::InfraClass;
-use kulprit_common::signature::{Hasher, config_key};
-use object_tree::ObjectTree;
+use kulprit_common::signature::config_key;
+use object_tree::{ObjectTree, create_for_container};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -44,6 +44,9 @@ pub struct BuildRequest<'a> {
     pub objects_dir: &'a Path,
     /// Shared by all agents of the host.
     pub ccache_dir: &'a Path,
+    /// The host's first build of its kind: a seed is made of it, so that the compiler's cache
+    /// would only cost time.
+    pub is_first: bool,
     pub jobs: u32,
     pub limits: Limits,
     /// Where the log is written.
@@ -59,23 +62,18 @@ pub enum Built {
     Failed { message: String },
 }
 
-/// Builds `request`; says how long that took, without waiting for another agent to fill the
-/// compiler's cache. Cancelling leaves an object tree that the next build repairs.
+/// Builds `request`; says how long that took. Cancelling leaves an object tree that the next build repairs.
 pub async fn build(
     engine: &Engine,
     request: BuildRequest<'_>,
     live: mpsc::Sender<Bytes>,
     cancel: CancellationToken,
 ) -> Result<(Built, Duration), Unfinished> {
-    let mut log = open_log(&request, &live)?;
+    let log = open_log(&request, &live)?;
     let image = outputs::image_of(&request.kernel.arch)?;
     let mut tree = ObjectTree::open(request.objects_dir, request.source_dir).await?;
     tree.write_inputs(request.kernel).map_err(|e| Unfinished::io("write the build's inputs", &e))?;
     let warm = tree.is_warm();
-    let warming = match warm {
-        true => None,
-        false => Some(warming::lock(request.ccache_dir, &warming_key(&request), &mut log, &cancel).await?),
-    };
     let started = Instant::now();
     let deadline = started + request.limits.time;
 
@@ -92,14 +90,16 @@ pub async fn build(
             Ended::Failed { .. } => tree.take_back().await?,
         }
     }
-    if let Some(warming) = warming {
-        warming.release(matches!(ended, Ended::Made));
-    }
     let built = match ended {
         Ended::Failed { message } => Built::Failed { message },
         Ended::Made => outputs::collect(tree.root(), image).await?,
     };
     Ok((built, started.elapsed()))
+}
+
+/// Whether the next build in `objects_dir` would compile everything.
+pub async fn is_cold(objects_dir: &Path, source_dir: &Path) -> Result<bool, Unfinished> {
+    Ok(!ObjectTree::open(objects_dir, source_dir).await?.is_warm())
 }
 
 /// How one run of make ended, as far as it says something about the kernel.
@@ -117,7 +117,8 @@ async fn attempt(
     deadline: Instant,
     cancel: &CancellationToken,
 ) -> Result<Ended, Unfinished> {
-    let ccache = warming::cache_dir(request.ccache_dir)?;
+    let ccache = request.ccache_dir.join("cache");
+    create_for_container(&ccache).map_err(|e| Unfinished::io("create ccache's directory", &e))?;
     let spec = spec(request, tree, &ccache, image, deadline.saturating_duration_since(Instant::now()));
     tree.begin()?;
     let exit = engine.run(&spec, &mut log, cancel).await;
@@ -164,6 +165,7 @@ fn spec<'a>(
         ConfigBase::Target(target) => target.clone(),
         ConfigBase::File(_) => String::new(),
     };
+    let without_cache = request.is_first.then(|| ("CCACHE_DISABLE", "1".to_owned()));
     let mut argv: Vec<String> = ["/bin/sh", "-c", SCRIPT, "build"].map(String::from).into();
     argv.extend(kernel.make_args.iter().cloned());
     RunSpec {
@@ -180,9 +182,15 @@ fn spec<'a>(
             ("KULPRIT_RELEASE", KERNEL_RELEASE.into()),
             ("CCACHE_DIR", "/ccache".into()),
             ("CCACHE_NOHASHDIR", "1".into()),
+            // Includes are taken from the compiler's own list, which saves a run of the
+            // preprocessor for every file that is not in the cache.
+            ("CCACHE_DEPEND", "1".into()),
             ("CCACHE_COMPILERCHECK", format!("string:{}", request.image_id)),
             ("CCACHE_MAXSIZE", CCACHE_SIZE.into()),
-        ],
+        ]
+        .into_iter()
+        .chain(without_cache)
+        .collect(),
         workdir: "/build",
         binds: vec![
             Bind { host: request.source_dir, container: "/src", writable: false },
@@ -193,13 +201,6 @@ fn spec<'a>(
         limits: Limits { time, ..request.limits },
         attempt: request.attempt_label,
     }
-}
-
-/// Names what fills ccache: builds with one key share nearly all their objects.
-fn warming_key(request: &BuildRequest<'_>) -> Digest {
-    let mut hasher = Hasher::new("kulprit warming 1");
-    hasher.field(config_key(request.kernel).as_bytes()).field(request.image_id.as_bytes());
-    hasher.finish()
 }
 
 fn open_log(request: &BuildRequest<'_>, live: &mpsc::Sender<Bytes>) -> Result<LogSink, Unfinished> {

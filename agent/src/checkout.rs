@@ -1,9 +1,11 @@
 //! Brings a slot's work tree to a revision, touching only the files that differ.
 //!
-//! `mirror` gets the objects, `plan` finds what to change, `apply` changes it. All of it blocks.
+//! `mirror` gets the objects, `patched` makes the tree where patches are asked for, `plan` finds
+//! what to change, `apply` changes it. All of it blocks.
 
 mod apply;
 mod mirror;
+mod patched;
 mod plan;
 
 pub use mirror::FetchProgress;
@@ -12,6 +14,7 @@ use crate::container::io_infra;
 use git2::Oid;
 use kulprit_common::id::{RevisionId, TreeId};
 use kulprit_common::outcome::{Infra, InfraClass};
+use kulprit_common::patch::Patch;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +25,8 @@ pub struct Source {
     /// An absolute local path, or a URL git can fetch from.
     pub repository: String,
     pub revision: RevisionId,
+    /// Applied in this order.
+    pub patches: Vec<Patch>,
 }
 
 /// A work tree that is at the revision asked for.
@@ -41,6 +46,8 @@ pub enum CheckoutError {
     Git(String),
     #[error("the repository {repository} has no revision {revision}")]
     NoRevision { repository: String, revision: RevisionId },
+    #[error("{patch:?} does not apply to {revision}")]
+    Conflict { revision: RevisionId, patch: Patch },
     #[error("failed to {what}: {source}")]
     Io { what: String, source: io::Error },
     #[error("cancelled")]
@@ -65,7 +72,7 @@ impl CheckoutError {
             CheckoutError::Git(text) if text.contains("No space left on device") => {
                 Some(Infra { class: InfraClass::Disk, reason: text.clone() })
             }
-            CheckoutError::Git(_) | CheckoutError::NoRevision { .. } => {
+            CheckoutError::Git(_) | CheckoutError::NoRevision { .. } | CheckoutError::Conflict { .. } => {
                 Some(Infra { class: InfraClass::Source, reason: self.to_string() })
             }
         }
@@ -92,9 +99,8 @@ pub fn checkout(
     source: &Source,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<CheckedOut, CheckoutError> {
-    let repository = mirror::with_revision(cache_dir, source, on_progress)?;
-    let commit = repository.find_commit(oid(source.revision.as_bytes()))?;
-    let tree = commit.tree()?;
+    let repository = mirror::with_revisions(cache_dir, source, on_progress)?;
+    let tree = patched::tree(&repository, source)?;
     let place = slot_dir.join(mirror::short_name(&source.repository));
     let dir = place.join("tree");
     fs::create_dir_all(&dir).map_err(CheckoutError::io("create the work tree"))?;

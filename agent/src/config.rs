@@ -30,7 +30,7 @@ pub struct Args {
     #[arg(long, env = "KULPRIT_SLOT_CORES", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub slot_cores: Option<u32>,
     /// Memory of one slot in MiB
-    #[arg(long, env = "KULPRIT_SLOT_MEMORY_MIB", default_value_t = 4096, value_name = "MIB")]
+    #[arg(long, env = "KULPRIT_SLOT_MEMORY_MIB", default_value_t = 4096, value_name = "MIB", value_parser = clap::value_parser!(u64).range(256..=1 << 24))]
     pub slot_memory_mib: u64,
     /// Let a slot use cores that others leave idle
     #[arg(long, env = "KULPRIT_SHARE_CORES")]

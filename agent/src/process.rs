@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -20,7 +21,8 @@ pub fn init_logging(json: bool) {
 
 /// Prints an error as `failed to …` with its causes.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: failed to {error:#}");
+    // Where nothing can be written, a full disk perhaps, the exit code still says it.
+    let _ = writeln!(std::io::stderr(), "error: failed to {error:#}");
     ExitCode::FAILURE
 }
 

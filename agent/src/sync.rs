@@ -33,7 +33,7 @@ const SYNC_LIMIT: Duration = Duration::from_secs(28);
 const HAVE_MAX: usize = 64;
 const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
 /// How long attempts may take to let go of containers and guests at the end.
-const LET_GO: Duration = Duration::from_secs(6);
+const LET_GO: Duration = Duration::from_secs(4);
 
 /// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -221,16 +221,32 @@ impl Loop {
             if self.held.contains_key(&Attempt(message.attempt)) {
                 continue;
             }
+            let (attempt, item) = (message.attempt, message.item.clone());
             match Assignment::try_from(message) {
                 Ok(assignment) => self.waiting.push(assignment),
-                Err(error) => {
-                    tracing::error!(%error, "an assignment makes no sense; is the coordinator newer?")
-                }
+                Err(error) => self.refuse(attempt, item, &error).await,
             }
         }
         self.start_waiting();
         // Yields between syncs that are answered at once.
         tokio::time::sleep(Duration::from_millis(response.next_sync_ms.min(1000))).await;
+    }
+
+    /// Hands back what makes no sense: kept, it would be renewed for ever and never done.
+    async fn refuse(&self, attempt: u64, item: Option<v1::ItemKey>, error: &impl std::fmt::Display) {
+        tracing::error!(%error, "an assignment makes no sense; is the coordinator newer?");
+        let class = kulprit_common::outcome::InfraClass::Internal;
+        let reason = format!("the agent cannot read the assignment: {error}");
+        let end = AttemptEnd::Infra(kulprit_common::outcome::Infra { class, reason });
+        let request = v1::CompleteRequest {
+            agent: self.agent.id.to_string(),
+            session: self.agent.session.0,
+            attempt,
+            item,
+            end: Some(end.into()),
+        };
+        // Not repeated here: it is assigned again with the next sync until this arrives.
+        let _ = tokio::time::timeout(COMPLETE_LIMIT, self.agent.client.clone().complete(request)).await;
     }
 
     /// Starts what has a free slot.

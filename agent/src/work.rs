@@ -2,8 +2,9 @@
 
 use crate::artifacts::Artifacts;
 use crate::boot::{self, BootError, BootRequest, QemuConfig};
+use crate::build::seed::{Making, Seeds, Turn};
 use crate::build::{self, BuildRequest, Built};
-use crate::checkout::{self, CheckoutError, Source};
+use crate::checkout::{self, CheckedOut, CheckoutError, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
 use crate::reproducer::{self, CompileRequest, Compiled};
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use kulprit_common::artifact::Artifact;
 use kulprit_common::farm::action::Assignment;
 use kulprit_common::farm::item::{BuildWork, RunWork, Work};
+use kulprit_common::id::Digest;
 use kulprit_common::job::Reproducer;
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Product, ReproducerOutcome, Run,
@@ -195,14 +197,17 @@ impl Attempt<'_> {
 
     async fn build(&self, work: &BuildWork) -> Result<Product, Stop> {
         let source_dir = self.checkout(work).await?;
+        let objects_dir = self.objects_dir(work);
+        let making = self.start_from_seed(work, &source_dir, &objects_dir).await?;
         self.activity.set(format!("building {}", work.revision.short()));
         let log = self.scratch.join("build.log");
         let request = BuildRequest {
             kernel: &work.kernel,
             image_id: &work.image_id,
             source_dir: &source_dir,
-            objects_dir: &self.objects_dir(work),
+            objects_dir: &objects_dir,
             ccache_dir: &self.bench.cache.join("ccache"),
+            is_first: making.is_some(),
             jobs: self.bench.sizing.jobs,
             limits: self.limits(Duration::from_secs(u64::from(work.timeout_s))),
             log: &log,
@@ -211,6 +216,13 @@ impl Attempt<'_> {
         let (built, took) =
             build::build(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
         let duration_ms = millis(took);
+        if let (Some(making), Built::Kernel { .. }, []) = (making, &built, &work.patches[..]) {
+            let (objects_dir, revision) = (objects_dir.clone(), work.revision);
+            let kept = tokio::task::spawn_blocking(move || making.keep(&objects_dir, &revision)).await;
+            if let Ok(Err(error)) = kept {
+                tracing::warn!(%error, "the first build could not be kept for other slots");
+            }
+        }
         self.activity.set(format!("uploading {}", work.revision.short()));
         let outcome = match built {
             Built::Kernel { image, vmlinux, config, fingerprint } => {
@@ -227,13 +239,53 @@ impl Attempt<'_> {
         Ok(Product::Build(Build { outcome, log: self.upload(&log).await?, duration_ms }))
     }
 
+    /// Gives a cold object tree what another slot of the host has built, or says that this one is
+    /// the first. The work tree is at the item's revision before and after.
+    async fn start_from_seed(
+        &self,
+        work: &BuildWork,
+        source_dir: &Path,
+        objects_dir: &Path,
+    ) -> Result<Option<Making>, Stop> {
+        if !build::is_cold(objects_dir, source_dir).await? {
+            return Ok(None);
+        }
+        let seeds = Seeds::new(self.bench.cache.join("seeds"));
+        let waits = || self.activity.set("waiting for another agent to build the first kernel");
+        let seed = match seeds.turn(&Self::objects_key(work), waits, &self.cancel).await? {
+            Turn::First(making) => return Ok(Some(making)),
+            Turn::Planted(seed) => seed,
+        };
+        let at_seed = BuildWork { revision: seed.revision, patches: Vec::new(), ..work.clone() };
+        match self.checkout_any(&at_seed).await {
+            Ok(_) => {}
+            Err(Stop::Cancelled) => return Err(Stop::Cancelled),
+            // Another history under the same address: everything is compiled.
+            Err(Stop::Infra(why)) => {
+                tracing::info!(why.reason, "the seed's revision is not to be had");
+                return Ok(None);
+            }
+        }
+        let (objects, source) = (objects_dir.to_owned(), source_dir.to_owned());
+        let planted = tokio::task::spawn_blocking(move || seed.plant(&objects, &source)).await;
+        if let Ok(Err(error)) = planted {
+            tracing::warn!(%error, "the seed could not be copied");
+        }
+        self.checkout(work).await?;
+        Ok(None)
+    }
+
     /// Objects of one toolchain break under another, so each has its own tree.
     fn objects_dir(&self, work: &BuildWork) -> PathBuf {
+        self.slot_dir().join("objects").join(Self::objects_key(work).short())
+    }
+
+    fn objects_key(work: &BuildWork) -> Digest {
         let mut key = signature::Hasher::new("kulprit objects 1");
         key.field(work.image_id.as_bytes());
         key.field(signature::config_key(&work.kernel).as_bytes());
         key.field(work.repository.as_bytes());
-        self.slot_dir().join("objects").join(key.finish().short())
+        key.finish()
     }
 
     fn slot_dir(&self) -> PathBuf {
@@ -241,8 +293,20 @@ impl Attempt<'_> {
     }
 
     async fn checkout(&self, work: &BuildWork) -> Result<PathBuf, Stop> {
+        let checked_out = self.checkout_any(work).await?;
+        if checked_out.tree != work.tree {
+            return Err(internal(format!("{} has the tree {}", work.revision, checked_out.tree)));
+        }
+        Ok(checked_out.dir)
+    }
+
+    async fn checkout_any(&self, work: &BuildWork) -> Result<CheckedOut, Stop> {
         self.activity.set(format!("checking out {}", work.revision.short()));
-        let source = Source { repository: work.repository.clone(), revision: work.revision };
+        let source = Source {
+            repository: work.repository.clone(),
+            revision: work.revision,
+            patches: work.patches.clone(),
+        };
         let (cache, slot) = (self.bench.cache.join("git"), self.slot_dir());
         let (cancel, activity) = (self.cancel.clone(), self.activity.clone());
         let checked_out = tokio::task::spawn_blocking(move || {
@@ -256,10 +320,7 @@ impl Attempt<'_> {
         })
         .await
         .map_err(|error| internal(format!("the checkout did not come to an end: {error}")))??;
-        if checked_out.tree != work.tree {
-            return Err(internal(format!("{} has the tree {}", work.revision, checked_out.tree)));
-        }
-        Ok(checked_out.dir)
+        Ok(checked_out)
     }
 
     async fn boot(&self, work: &RunWork) -> Result<Product, Stop> {

@@ -3,6 +3,7 @@
 //! no engine, no toolchain image or no kernel source.
 
 use git2::{Oid, Repository, Signature};
+use kulprit_agent::build::seed::{Seeds, Turn};
 use kulprit_agent::build::{BuildRequest, Built, build};
 use kulprit_agent::checkout::{Source, checkout};
 use kulprit_agent::container::{Engine, Limits, Unfinished};
@@ -91,7 +92,7 @@ impl Bench {
     /// Checks out in the one work tree and builds in the named object tree.
     async fn build(&self, what: &str, revision: RevisionId, objects: &str) -> Result<Seen, String> {
         let at = |name: &str| self.dir.path().join(name);
-        let source = Source { repository: at("repo.git").display().to_string(), revision };
+        let source = Source { repository: at("repo.git").display().to_string(), revision, patches: vec![] };
         let started = Instant::now();
         let tree = checkout(&at("cache"), &at(&format!("slot-{objects}")), &source, &mut |_| true).unwrap();
         let checked_out = started.elapsed();
@@ -102,6 +103,7 @@ impl Bench {
             source_dir: &tree.dir,
             objects_dir: &at(objects),
             ccache_dir: &self.ccache,
+            is_first: false,
             jobs: 2,
             limits: Limits { time: Duration::from_secs(3600), ..Limits::default() },
             log: &at("log"),
@@ -118,6 +120,32 @@ impl Bench {
             }
             (Built::Failed { message }, _) => Err(message),
         }
+    }
+}
+
+impl Bench {
+    /// Keeps one object tree as a seed, and plants another from it in the same work tree.
+    async fn planted_from(&self, objects: &str, revision: RevisionId, other: &str) -> String {
+        let at = |name: &str| self.dir.path().join(name);
+        let (seeds, key) = (Seeds::new(at("seeds")), Digest::of(b"key"));
+        let cancel = CancellationToken::new();
+        let Ok(Turn::First(making)) = seeds.turn(&key, || {}, &cancel).await else { panic!("no seed yet") };
+        let started = Instant::now();
+        making.keep(&at(objects), &revision).unwrap();
+        let kept = started.elapsed();
+        let Ok(Turn::Planted(seed)) = seeds.turn(&key, || {}, &cancel).await else { panic!("a seed") };
+        let source = Source {
+            repository: at("repo.git").display().to_string(),
+            revision: seed.revision,
+            patches: vec![],
+        };
+        let slot = at("slot-one");
+        let tree = checkout(&at("cache"), &slot, &source, &mut |_| true).unwrap();
+        // The tree is to be the one that "three" builds from as well.
+        std::os::unix::fs::symlink(&slot, at(&format!("slot-{other}"))).unwrap();
+        let started = Instant::now();
+        seed.plant(&at(other), &tree.dir).unwrap();
+        format!("kept in {kept:.1?}, planted in {:.1?}", started.elapsed())
     }
 }
 
@@ -172,4 +200,11 @@ async fn linux_is_built_reproducibly_and_lines_do_not_matter() {
     assert_eq!(bench.build("back at the base", base, "one").await.unwrap(), cold);
     assert_eq!(bench.build("another object tree, warm ccache", base, "two").await.unwrap(), cold);
     assert_eq!(bench.build("code, another object tree", code, "two").await.unwrap(), changed);
+
+    bench.build("the base, for a seed", base, "one").await.unwrap();
+    let planted = bench.planted_from("one", base, "three").await;
+    assert_eq!(bench.build("code, from a seed of the base", code, "three").await.unwrap(), changed);
+    println!("{}", planted);
+    let other = bench.build("the first tree does not believe the work tree's times", code, "one");
+    assert_eq!(other.await.unwrap(), changed);
 }

@@ -4,6 +4,7 @@ use git2::{Oid, Repository, Signature};
 use kulprit_agent::checkout::{CheckedOut, CheckoutError, Source, checkout};
 use kulprit_common::id::RevisionId;
 use kulprit_common::outcome::InfraClass;
+use kulprit_common::patch::Patch;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -29,10 +30,17 @@ impl Bench {
 
     /// Commits exactly these files.
     fn commit(&self, files: &[(&str, i32, &str)]) -> RevisionId {
+        self.commit_on(&[], files)
+    }
+
+    fn commit_on(&self, parents: &[RevisionId], files: &[(&str, i32, &str)]) -> RevisionId {
+        let parent = |id: &RevisionId| self.git.find_commit(Oid::from_bytes(id.as_bytes()).unwrap()).unwrap();
+        let parents: Vec<_> = parents.iter().map(parent).collect();
+        let parents: Vec<_> = parents.iter().collect();
         let nested = files.iter().map(|(path, mode, content)| (*path, (*mode, *content))).collect();
         let tree = self.git.find_tree(self.tree(&nested)).unwrap();
         let who = Signature::now("a", "a@b").unwrap();
-        let id = self.git.commit(None, &who, &who, "x", &tree, &[]).unwrap();
+        let id = self.git.commit(None, &who, &who, "x", &tree, &parents).unwrap();
         self.git.reference("refs/heads/main", id, true, "").unwrap();
         id.to_string().parse().unwrap()
     }
@@ -62,7 +70,7 @@ impl Bench {
     }
 
     fn try_checkout(&self, repository: &str, revision: RevisionId) -> Result<CheckedOut, CheckoutError> {
-        let source = Source { repository: repository.into(), revision };
+        let source = Source { repository: repository.into(), revision, patches: vec![] };
         checkout(&self.path("cache"), &self.path("slot"), &source, &mut |_| true)
     }
 
@@ -215,7 +223,7 @@ fn a_cancelled_checkout_leaves_no_marker() {
     let (first, second) =
         (bench.commit(&[("a", FILE, "1")]), bench.commit(&[("a", FILE, "2"), ("b", FILE, "3")]));
     bench.checkout(first);
-    let source = Source { repository: bench.repository(), revision: second };
+    let source = Source { repository: bench.repository(), revision: second, patches: vec![] };
     let mut calls = 0;
     let stopped = checkout(&bench.path("cache"), &bench.path("slot"), &source, &mut |_| {
         calls += 1;
@@ -249,6 +257,48 @@ fn a_url_is_fetched_and_a_work_repository_serves_as_a_local_path() {
     assert_eq!(bench.try_checkout(&url, first).unwrap().touched, 1);
     let second = bench.commit(&[("a", FILE, "1"), ("b", FILE, "2")]);
     assert_eq!(bench.try_checkout(&url, second).unwrap().touched, 1, "what is new is fetched");
+}
+
+#[test]
+fn a_commit_is_taken_out_or_put_in_also_where_history_is_fetched_in_part() {
+    let lines = |change: &dyn Fn(usize) -> Option<&'static str>| -> String {
+        (0..12).map(|n| change(n).map_or_else(|| format!("line {n}\n"), str::to_owned)).collect()
+    };
+    let base = lines(&|_| None);
+    let with_bug = lines(&|n| (n == 2).then_some("bug\n"));
+    let later = lines(&|n| match n {
+        2 => Some("bug\n"),
+        9 => Some("later\n"),
+        _ => None,
+    });
+    let fixed = lines(&|n| (n == 9).then_some("later\n"));
+    let bench = Bench::new();
+    let root = bench.commit_on(&[], &[("a", FILE, &base)]);
+    let bug = bench.commit_on(&[root], &[("a", FILE, &with_bug)]);
+    let tip = bench.commit_on(&[bug], &[("a", FILE, &later)]);
+    let side = bench.commit_on(&[root], &[("a", FILE, &base), ("b", FILE, "side")]);
+    let tip = bench.commit_on(&[tip, side], &[("a", FILE, &later), ("b", FILE, "side")]);
+    let clash = lines(&|n| (n == 2).then_some("another\n"));
+    let clash = bench.commit_on(&[tip], &[("a", FILE, &clash)]);
+    let daemon = Daemon::serve(bench.dir.path());
+    let url = format!("git://127.0.0.1:{}/repo.git", daemon.port);
+
+    for repository in [bench.repository(), url] {
+        let get = |revision: RevisionId, patches: &[Patch]| {
+            let source = Source { repository: repository.clone(), revision, patches: patches.to_vec() };
+            checkout(&bench.path("cache"), &bench.path("slot"), &source, &mut |_| true)
+        };
+        get(bug, &[]).expect("the plain revision first, so that its parent is not there");
+        let reverted = get(tip, &[Patch::Revert(bug)]).expect("it applies");
+        assert_eq!([read(&reverted, "a"), read(&reverted, "b")], [fixed.as_str(), "side"]);
+        let back = get(tip, &[Patch::Revert(bug), Patch::Pick(bug)]).expect("it applies");
+        assert_eq!(read(&back, "a"), later);
+        let picked = get(root, &[Patch::Pick(side)]).expect("it applies");
+        assert_eq!([read(&picked, "a"), read(&picked, "b")], [base.as_str(), "side"]);
+        for (revision, patch) in [(clash, Patch::Revert(bug)), (bug, Patch::Revert(tip))] {
+            assert!(matches!(get(revision, &[patch]), Err(CheckoutError::Conflict { .. })), "{patch:?}");
+        }
+    }
 }
 
 #[test]

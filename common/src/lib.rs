@@ -11,6 +11,7 @@ pub mod history;
 pub mod id;
 pub mod job;
 pub mod outcome;
+pub mod patch;
 pub mod report;
 pub mod signature;
 pub mod time;

@@ -3,10 +3,13 @@
 mod farm_support;
 
 use farm_support::{Faults, World, commit_id, job, revision};
+use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::TaggedRelease;
-use kulprit_common::job::{Job, ToolchainChoice};
+use kulprit_common::id::{AgentId, Session};
+use kulprit_common::job::{Job, Machine, ToolchainChoice};
+use kulprit_common::outcome::{AttemptEnd, Product, ReproducerOutcome};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -213,6 +216,82 @@ fn a_release_that_no_toolchain_can_build_is_no_end_of_the_walk() {
         let (_, end) = world.job(&job).ended.expect("every job ends");
         assert_eq!(end.kind, kind, "{}", end.message);
     }
+}
+
+#[test]
+fn one_toolchain_serves_a_whole_job_also_where_releases_are_walked() {
+    let mut world = World::new(4, 40, 2, Faults::default());
+    world.releases = tagged(&[("v6.8", 30), ("v6.6", 20), ("v5.4", 1)]);
+    let (toolchain, good) = (ToolchainChoice::Auto, None);
+    let job = world.submit_job("request", Job { toolchain, good, ..job() });
+    world.run(DAY);
+    assert_eq!(world.job(&job).ended.expect("every job ends").1.kind, "culprit");
+    let images: Vec<_> = world.recorded.keys().filter(|key| matches!(key, ItemKey::Toolchain(_))).collect();
+    assert_eq!(images, [&ItemKey::Toolchain("kulprit/gcc-10".into())]);
+}
+
+#[test]
+fn a_later_job_looks_into_the_toolchain_again() {
+    let mut world = World::new(4, 40, 2, Faults::default());
+    for (request, times) in [("one", 1), ("two", 2)] {
+        world.submit(request);
+        world.run(DAY);
+        assert_eq!(world.recorded[&ItemKey::Toolchain("gcc".into())], times);
+    }
+}
+
+#[test]
+fn what_no_agent_can_take_says_what_is_missing() {
+    let mut world = World::new(4, 40, 2, Faults::default());
+    let machine = Machine { memory_mib: 65536, ..job().machine };
+    let job = world.submit_job("request", Job { machine, ..job() });
+    world.run(Duration::from_secs(3600));
+    let view = world.job(&job);
+    assert!(view.ended.is_none());
+    assert!(
+        view.detail.contains("65536 MiB") && view.detail.contains("machine.memory_mib"),
+        "{}",
+        view.detail
+    );
+}
+
+#[test]
+fn a_deadline_is_never_in_the_past() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 40, 2, Faults { infra: 30, lost: 10, ..Faults::default() });
+        world.submit("request");
+        for _ in 0..4000 {
+            world.now = world.now + Duration::from_millis(250);
+            world.step();
+            let now = world.now;
+            world.tell(Event::Tick);
+            assert!(world.farm.next_deadline().is_none_or(|at| at > now), "seed {seed}: it would spin");
+        }
+    }
+}
+
+#[test]
+fn a_product_of_another_kind_is_an_infra_failure() {
+    let mut world = World::new(4, 40, 1, Faults::default());
+    world.submit("request");
+    let agent: AgentId = "agent-0".parse().expect("a name");
+    let assigned = (0..400).find_map(|_| {
+        world.now = world.now + Duration::from_millis(250);
+        world.step();
+        world.farm.desired(&agent).assignments.into_iter().find(|it| matches!(it.item, ItemKey::Build(_)))
+    });
+    let assigned = assigned.expect("a build is granted");
+    let outcome = ReproducerOutcome::Failed { message: "x".into() };
+    world.tell(Event::Completed {
+        agent,
+        session: Session(u64::MAX),
+        attempt: assigned.attempt,
+        item: assigned.item.clone(),
+        end: Box::new(AttemptEnd::Done(Product::Reproducer(outcome))),
+    });
+    assert!(world.farm.product(&assigned.item).is_none());
+    let failed = |fact: &Fact| matches!(fact, Fact::AttemptFailed { item, .. } if *item == assigned.item);
+    assert!(world.facts.iter().any(failed));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod error;
 mod mirrors;
+mod patched;
 pub mod recipients;
 mod releases;
 mod show;

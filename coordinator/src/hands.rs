@@ -34,47 +34,59 @@ impl Hands {
     /// Starts what an action asks for.
     pub fn take(&self, action: Action) {
         match action {
-            Action::Resolve { job, repository, bad, good, mode } => self.spawn(move |mirrors| {
-                let result = open(mirrors, &repository).and_then(|mirror| resolve(&mirror, &bad, good, mode));
-                Event::Resolved { job, result: result.map(Box::new) }
-            }),
-            Action::LoadHistory { job, repository, good, bad } => self.spawn(move |mirrors| {
-                let result = reopen(mirrors, &repository)
-                    .and_then(|mirror| mirror.history(&good, &bad).map_err(|error| trouble(&error, "bad")));
-                Event::HistoryLoaded { job, result: result.map(Box::new) }
-            }),
-            Action::Identify { job, repository, revision } => self.spawn(move |mirrors| {
-                let result = reopen(mirrors, &repository).and_then(|mirror| {
+            Action::Resolve { job, repository, bad, good, mode } => self.spawn(
+                move |mirrors| resolve(&open(mirrors, &repository)?, &bad, good, mode),
+                |result| Event::Resolved { job, result: result.map(Box::new) },
+            ),
+            Action::LoadHistory { job, repository, good, bad } => self.spawn(
+                move |mirrors| {
+                    let mirror = reopen(mirrors, &repository)?;
+                    mirror.history(&good, &bad).map_err(|error| trouble(&error, "bad"))
+                },
+                |result| Event::HistoryLoaded { job, result: result.map(Box::new) },
+            ),
+            Action::Identify { job, repository, revision } => self.spawn(
+                move |mirrors| {
+                    let mirror = reopen(mirrors, &repository)?;
                     mirror.resolve(&revision.to_string()).map_err(|error| trouble(&error, "repository"))
-                });
-                Event::Identified { job, revision, result }
-            }),
-            Action::Describe { job, repository, revision } => self.spawn(move |mirrors| {
-                let result = reopen(mirrors, &repository).and_then(|mirror| {
+                },
+                move |result| Event::Identified { job, revision, result },
+            ),
+            Action::Describe { job, repository, revision } => self.spawn(
+                move |mirrors| {
+                    let mirror = reopen(mirrors, &repository)?;
                     let details = mirror.details(&revision).map_err(|error| trouble(&error, "repository"))?;
                     Ok(Some(Described { recipients: recipients(&details), details }))
-                });
-                Event::Described { job, result }
-            }),
+                },
+                |result| Event::Described { job, result },
+            ),
             Action::Record(_) | Action::Answer(_) => {
                 unreachable!("the driver keeps facts and answers to itself")
             }
         }
     }
 
-    fn spawn(&self, work: impl FnOnce(&Mirrors) -> Event + Send + 'static) {
+    /// Does the work where it may take its time. Should it panic, which is a bug of ours, the
+    /// job ends with the reason rather than waiting for ever.
+    fn spawn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Mirrors) -> Result<T, Trouble> + Send + 'static,
+        event: impl FnOnce(Result<T, Trouble>) -> Event + Send + 'static,
+    ) {
         let (mirrors, driver) = (self.mirrors.clone(), self.driver.clone());
         tokio::spawn(async move {
-            match tokio::task::spawn_blocking(move || work(&mirrors)).await {
-                Ok(event) => driver.notify(event).await,
-                Err(error) => tracing::error!(%error, "a git operation did not come to an end"),
-            }
+            let done = tokio::task::spawn_blocking(move || work(&mirrors)).await;
+            let result = done.unwrap_or_else(|error| {
+                tracing::error!(%error, "a git operation did not come to an end");
+                Err(Trouble::Failed(format!("finish reading the repository: {error}")))
+            });
+            driver.notify(event(result)).await;
         });
     }
 }
 
 fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {
-    let mut progress = |line: String| tracing::info!(repository, "{line}");
+    let mut progress = |line: String| tracing::info!("{line}");
     mirrors.open(repository, &mut progress).map_err(|error| trouble(&error, "repository"))
 }
 

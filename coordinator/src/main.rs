@@ -39,7 +39,12 @@ struct Args {
     #[arg(long, env = "KULPRIT_LISTEN", default_value = "127.0.0.1:7453", value_name = "ADDR:PORT")]
     listen: SocketAddr,
     /// Address of the artifact endpoint
-    #[arg(long, env = "KULPRIT_LISTEN_ARTIFACTS", default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
+    #[arg(
+        long,
+        env = "KULPRIT_LISTEN_ARTIFACTS",
+        default_value = "127.0.0.1:7454",
+        value_name = "ADDR:PORT"
+    )]
     listen_artifacts: SocketAddr,
     /// Where artifacts are kept: a directory, or file://, s3://, gs://, az:// [default: STATE/artifacts]
     #[arg(long, env = "KULPRIT_ARTIFACTS", value_name = "URL")]
@@ -115,7 +120,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let serving_http = tokio::spawn(serve_http(http, store, stopped.clone()));
     let serving_grpc = tokio::spawn(serve_grpc(grpc, services, stopped.clone()));
     if let Some(path) = &args.ready_file {
-        Ready { grpc: format!("http://{grpc_at}"), pid: std::process::id() }.write(path)?;
+        let (grpc, artifacts) = (format!("http://{grpc_at}"), format!("http://{http_at}"));
+        Ready { grpc, artifacts, pid: std::process::id() }.write(path)?;
     }
     tracing::info!(%grpc_at, %http_at, state = %args.state.display(), "serving");
 

@@ -1,5 +1,6 @@
 //! What every process of ours does alike: logging, signals, ending with its parent.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -17,7 +18,8 @@ pub fn init_logging(json: bool) {
 
 /// Prints an error as `failed to …` with its causes.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: failed to {error:#}");
+    // Where nothing can be written, a full disk perhaps, the exit code still says it.
+    let _ = writeln!(std::io::stderr(), "error: failed to {error:#}");
     ExitCode::FAILURE
 }
 

@@ -8,6 +8,8 @@ use std::path::Path;
 pub struct Ready {
     /// Where gRPC is served, `http://127.0.0.1:7453`.
     pub grpc: String,
+    /// Where artifacts are served, likewise.
+    pub artifacts: String,
     pub pid: u32,
 }
 

@@ -91,7 +91,10 @@ fn a_run_ends_with_the_result_and_leaves_nothing_but_it() {
         assert!(agents.contains(part), "{part}: {agents}");
     }
     let coordinator = bed.read("kulprit-coordinator.args");
-    assert!(coordinator.contains("--tied-to-parent --listen 127.0.0.1:0"), "{coordinator}");
+    assert!(
+        coordinator.contains("--tied-to-parent --listen 127.0.0.1:0 --listen-artifacts 127.0.0.1:0"),
+        "{coordinator}"
+    );
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 mod git_fixture;
 
-use git_fixture::{Fixture, id};
+use git_fixture::{Fixture, git, id};
 use kulprit_common::history::History;
+use kulprit_common::patch::Patch;
 use kulprit_coordinator::git::{Field, GitError, Mirror, Mirrors};
 use std::time::Instant;
 
@@ -228,6 +229,51 @@ fn a_url_is_fetched_and_fetched_again() {
     assert_eq!(mirror.resolve("trunk").unwrap().id, id(tip));
     assert!(mirror.resolve("gone").is_err());
     check_history(&f, &mirror.history(&id(root), &id(tip)).unwrap(), &[tip]);
+}
+
+#[test]
+fn patches_apply_as_git_applies_them_and_leave_the_repository_alone() {
+    let text = |third: &str, last: &str| format!("1\n2\n{third}\n4\n5\n6\n7\n8\n9\n{last}\n");
+    let mut f = Fixture::new();
+    let root = f.files("root", &[], &[("file", &text("3", "10"))]);
+    let bug = f.files("bug", &[root], &[("file", &text("bug", "10"))]);
+    let side = f.files("side", &[root], &[("file", &text("3", "10")), ("other", "x")]);
+    let later = f.files("later", &[bug], &[("file", &text("bug", "later"))]);
+    let merge = f.files("merge", &[later, side], &[("file", &text("bug", "later")), ("other", "x")]);
+    let clash = f.files("clash", &[merge], &[("file", &text("clash", "later")), ("other", "x")]);
+    f.branch("main", clash);
+    f.head("main");
+    let (_dir, mirror) = open(&f);
+
+    let (revert, pick) = (|oid| Patch::Revert(id(oid)), |oid| Patch::Pick(id(oid)));
+    for (what, revision, patches, applies) in [
+        ("a revert", merge, vec![revert(bug)], true),
+        ("a pick", later, vec![pick(side)], true),
+        ("one after the other", merge, vec![revert(bug), revert(later)], true),
+        ("a revert that conflicts", clash, vec![revert(bug)], false),
+        ("the revert of a merge", clash, vec![revert(merge)], false),
+        ("the revert of a root", clash, vec![revert(root)], false),
+        ("a pick of what is there", merge, vec![pick(bug)], false),
+    ] {
+        let ours = mirror.patched(&id(revision), &patches).expect(what);
+        assert_eq!(ours.is_some(), applies, "{what}");
+        let Some(ours) = ours else { continue };
+        let objects = f.objects();
+        let clone = tempfile::tempdir().unwrap();
+        let path = clone.path().to_str().unwrap();
+        git(&["clone", "-q", "--shared", f.path(), path]);
+        let run = |arguments: &[&str]| {
+            git(&[&["-C", path, "-c", "user.name=a", "-c", "user.email=a@b"], arguments].concat())
+        };
+        run(&["checkout", "-q", &revision.to_string()]);
+        for patch in &patches {
+            let verb = if matches!(patch, Patch::Revert(_)) { "revert" } else { "cherry-pick" };
+            let more: &[&str] = if verb == "revert" { &["--no-edit"] } else { &[] };
+            run(&[&[verb], more, &[&patch.commit().to_string()]].concat());
+        }
+        assert_eq!(run(&["rev-parse", "HEAD^{tree}"]).trim(), ours.to_string(), "{what}");
+        assert_eq!(f.objects(), objects, "the user's repository is left alone");
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome,
     Run, SeenCrash, ToolchainFacts,
 };
+use kulprit_common::patch::Patch;
 use kulprit_common::time::Timestamp;
 use kulprit_common::verdict::Verdict;
 use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
@@ -265,6 +266,10 @@ fn assignments_come_back_and_held_work_is_not_said_again() {
     let build = BuildWork {
         repository: "/srv/linux.git".into(),
         revision: RevisionId::from_bytes([1; 20]),
+        patches: vec![
+            Patch::Revert(RevisionId::from_bytes([3; 20])),
+            Patch::Pick(RevisionId::from_bytes([4; 20])),
+        ],
         tree: TreeId::from_bytes([2; 20]),
         kernel: kernel_build(),
         image_id: "sha256:ab".into(),

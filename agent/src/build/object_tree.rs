@@ -38,12 +38,18 @@ impl ObjectTree {
         let source_id = fs::metadata(source)?;
         let source = source.canonicalize()?;
         let mut tree = ObjectTree {
-            root: dir.join("tree"),
+            root: Self::root_in(dir),
             aside: dir.join("aside"),
             inputs: dir.join("inputs"),
             dirty: dir.join("dirty"),
             state: dir.join("state"),
-            circumstances: format!("{} {} {}", boot_id(), source_id.ino(), source.display()),
+            circumstances: format!(
+                "{} {} {} {}",
+                boot_id(),
+                source_id.ino(),
+                dated_back(&source),
+                source.display()
+            ),
             warm: false,
         };
         fs::create_dir_all(&tree.inputs)?;
@@ -53,6 +59,24 @@ impl ObjectTree {
             tree.wipe()?;
         }
         Ok(tree)
+    }
+
+    /// Where the tree below `dir` is.
+    pub(super) fn root_in(dir: &Path) -> PathBuf {
+        dir.join("tree")
+    }
+
+    /// Has `fill` make the tree below `dir`; its times must go with those of `source`.
+    pub(super) fn plant(
+        dir: &Path,
+        source: &Path,
+        fill: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let tree = Self::open_blocking(dir, source)?;
+        tree.wipe()?;
+        fs::remove_dir(&tree.root)?;
+        fill(&tree.root)?;
+        fs::write(&tree.state, &tree.circumstances)
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -162,11 +186,27 @@ impl ObjectTree {
     }
 }
 
+/// Changes whenever the times in a work tree are set back, which makes them say nothing to the
+/// objects that were built from it before.
+fn dated_back(source: &Path) -> String {
+    fs::read_to_string(dating_mark(source)).unwrap_or_default()
+}
+
+/// Has object trees of this work tree start anew, but for those planted from now on.
+pub(super) fn mark_dated_back(source: &Path) -> io::Result<()> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    fs::write(dating_mark(&source.canonicalize()?), since.as_nanos().to_string())
+}
+
+fn dating_mark(source: &Path) -> PathBuf {
+    source.with_extension("dated")
+}
+
 fn remove_file(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))
 }
 
-fn remove_tree(path: &Path) -> io::Result<()> {
+pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_dir_all(path))
 }
 

@@ -1,12 +1,15 @@
 //! A bare mirror per repository: local ones are borrowed from, remote ones fetched.
 
 use super::{CheckoutError, OnProgress, Source, oid};
-use git2::{AutotagOption, FetchOptions, RemoteCallbacks, Repository};
-use kulprit_common::id::Digest;
+use git2::{AutotagOption, FetchOptions, Oid, RemoteCallbacks, Repository};
+use kulprit_common::id::{Digest, RevisionId};
+use kulprit_common::patch::Patch;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The depth that asks for the rest of a history that was cut off.
+const UNSHALLOW: i32 = i32::MAX;
 /// How often a waiting slot looks whether it may go on, or was cancelled.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
@@ -26,8 +29,9 @@ pub(super) fn short_name(repository: &str) -> String {
     format!("{readable}-{}", Digest::of(repository.as_bytes()).short())
 }
 
-/// Opens the mirror of `source`'s repository and makes sure that the revision is in it.
-pub(super) fn with_revision(
+/// Opens the mirror of `source`'s repository and makes sure that the revision is in it, and
+/// every commit that is to be taken out or put in.
+pub(super) fn with_revisions(
     cache_dir: &Path,
     source: &Source,
     on_progress: &mut OnProgress<'_>,
@@ -45,16 +49,16 @@ pub(super) fn with_revision(
         Ok(repository) => repository,
         Err(_) => Repository::init_bare(&path)?,
     };
-    if has_revision(&repository, source) {
+    if missing(&repository, source).is_none() {
         return Ok(repository);
     }
     if local.is_none() {
         fetch(&repository, source, on_progress)?;
     }
-    if has_revision(&repository, source) {
-        return Ok(repository);
+    match missing(&repository, source) {
+        None => Ok(repository),
+        Some(revision) => Err(CheckoutError::NoRevision { repository: source.repository.clone(), revision }),
     }
-    Err(CheckoutError::NoRevision { repository: source.repository.clone(), revision: source.revision })
 }
 
 fn lock(path: &Path, on_progress: &mut OnProgress<'_>) -> Result<File, CheckoutError> {
@@ -69,8 +73,24 @@ fn lock(path: &Path, on_progress: &mut OnProgress<'_>) -> Result<File, CheckoutE
     }
 }
 
-fn has_revision(repository: &Repository, source: &Source) -> bool {
-    repository.find_commit(oid(source.revision.as_bytes())).is_ok()
+/// A commit that is wanted and not there; of a patch, also one whose parents are not.
+fn missing(repository: &Repository, source: &Source) -> Option<RevisionId> {
+    let find = |id: &RevisionId| repository.find_commit(oid(id.as_bytes()));
+    if find(&source.revision).is_err() {
+        return Some(source.revision);
+    }
+    let whole = |id: &RevisionId| {
+        let raw = |id: Oid| Some(repository.odb().ok()?.read(id).ok()?.data().to_vec());
+        // Where the history was cut off, libgit2 shows a commit without its parents.
+        let parents = raw(oid(id.as_bytes())).map(|data| {
+            let header = data.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+            header.filter(|line| line.starts_with(b"parent ")).count()
+        });
+        find(id).is_ok_and(|commit| {
+            Some(commit.parent_count()) == parents && commit.parents().count() == commit.parent_count()
+        })
+    };
+    source.patches.iter().map(Patch::commit).find(|id| !whole(id)).copied()
 }
 
 fn local_path(repository: &str) -> Option<&Path> {
@@ -105,22 +125,25 @@ fn objects_of(local: &Path) -> Option<PathBuf> {
     places.into_iter().flatten().find(|objects| objects.is_dir())?.canonicalize().ok()
 }
 
-/// Fetches the one commit without its history; from a server that does not hand out single
-/// commits, all heads and tags.
+/// Fetches the commits without their history, of patches with the parent they are a change to;
+/// from a server that does not hand out single commits, all heads and tags.
 fn fetch(
     repository: &Repository,
     source: &Source,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<(), CheckoutError> {
-    let revision = source.revision;
-    let wanted = format!("+{revision}:refs/kulprit/{revision}");
-    match fetch_refs(repository, source, &[&wanted], 1, on_progress) {
-        Ok(()) if has_revision(repository, source) => return Ok(()),
+    let wanted = std::iter::once(&source.revision).chain(source.patches.iter().map(Patch::commit));
+    let wanted: Vec<String> = wanted.map(|id| format!("+{id}:refs/kulprit/{id}")).collect();
+    let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+    let depth = if source.patches.is_empty() { 1 } else { 2 };
+    match fetch_refs(repository, source, &wanted, depth, on_progress) {
+        Ok(()) if missing(repository, source).is_none() => return Ok(()),
         Err(CheckoutError::Cancelled) => return Err(CheckoutError::Cancelled),
         Ok(()) | Err(_) => {}
     }
     let all = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
-    fetch_refs(repository, source, &all, 0, on_progress)
+    let depth = if repository.is_shallow() { UNSHALLOW } else { 0 };
+    fetch_refs(repository, source, &all, depth, on_progress)
 }
 
 fn fetch_refs(

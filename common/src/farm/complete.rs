@@ -29,6 +29,18 @@ impl Farm {
         self.remember(attempt);
         self.claims.remove(&key);
         match end {
+            AttemptEnd::Done(product) if !product.is_for(&key) => {
+                let reason = format!("the agent answered {key} with something else");
+                let infra = Infra { class: InfraClass::Internal, reason };
+                self.failed(now, &agent, &key, &infra);
+                actions.push(Action::Record(Fact::AttemptFailed {
+                    item: key,
+                    attempt,
+                    agent,
+                    at: now,
+                    infra,
+                }));
+            }
             AttemptEnd::Done(product) => {
                 if let Some(state) = self.agents.get_mut(&agent) {
                     state.failing.clear();

@@ -20,10 +20,13 @@ impl Item {
         last.map(|at| at + wait)
     }
 
-    /// The latest of the retries it waits for.
-    pub(super) fn next_retry(&self) -> Option<Timestamp> {
+    /// The next moment after `now` at which an agent that failed it may have it again.
+    pub(super) fn next_retry(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state {
-            State::Ready => self.failures.last().and_then(|failure| self.retry_at(&failure.agent)),
+            State::Ready => {
+                let retries = self.failures.iter().filter_map(|failure| self.retry_at(&failure.agent));
+                retries.filter(|at| *at > now).min()
+            }
             State::Leased(_) | State::Quarantined(_) => None,
         }
     }

@@ -3,7 +3,8 @@
 use crate::artifact::Artifact;
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use crate::job::{KernelBuild, Machine, Reproducer, ReproducerKind, Timeouts};
-use crate::outcome::Infra;
+use crate::outcome::{Infra, Product};
+use crate::patch::Patch;
 use crate::time::Timestamp;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,6 +31,19 @@ impl fmt::Display for ItemKey {
     }
 }
 
+impl Product {
+    /// Whether this is what such an item yields.
+    pub fn is_for(&self, key: &ItemKey) -> bool {
+        matches!(
+            (self, key),
+            (Product::Toolchain(_), ItemKey::Toolchain(_))
+                | (Product::Reproducer(_), ItemKey::Reproducer(_))
+                | (Product::Build(_), ItemKey::Build(_))
+                | (Product::Run(_), ItemKey::Run(..))
+        )
+    }
+}
+
 /// What is to be done for an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -43,6 +57,8 @@ pub enum Work {
 pub struct BuildWork {
     pub repository: String,
     pub revision: RevisionId,
+    /// Applied to the revision in this order; `tree` is what comes of it.
+    pub patches: Vec<Patch>,
     pub tree: TreeId,
     pub kernel: KernelBuild,
     pub image_id: String,

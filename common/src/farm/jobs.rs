@@ -78,6 +78,11 @@ impl Farm {
         };
         actions.push(Action::Record(fact));
         actions.push(Action::Answer(Answer::Submitted { job: id.clone(), created: true }));
+        // An image may have been made anew under its name since it was looked into. While
+        // another job relies on what was found, it stands.
+        if !self.jobs.values().any(JobState::is_open) {
+            self.products.retain(|key, _| !matches!(key, ItemKey::Toolchain(_)));
+        }
         self.add_job(id.clone(), request, now, job, reproducer);
         actions.extend(self.ask_to_resolve(&id));
     }

@@ -88,6 +88,8 @@ pub struct Farm {
     agents: BTreeMap<AgentId, agents::AgentState>,
     /// Held from an earlier coordinator's life, for items no job has asked for yet.
     claims: BTreeMap<ItemKey, Lease>,
+    /// When an event was handled last.
+    handled: Timestamp,
     /// Jobs to look at again.
     dirty: BTreeSet<JobId>,
 }
@@ -114,6 +116,7 @@ impl Farm {
             Event::CancelRequested { job } => self.cancel(now, &job, &mut actions),
             Event::Tick => {}
         }
+        self.handled = now;
         self.expire(now, &mut actions);
         self.advance(now, &mut actions);
         self.grant(now);
@@ -150,7 +153,7 @@ impl Farm {
         });
         let claims = self.claims.values().map(|lease| lease.until);
         let agents = self.agents.values().filter_map(|agent| agent.deadline(&self.config));
-        let retries = self.items.values().filter_map(Item::next_retry);
+        let retries = self.items.values().filter_map(|item| item.next_retry(self.handled));
         leases.chain(claims).chain(agents).chain(retries).chain(self.grace_until).min()
     }
 }

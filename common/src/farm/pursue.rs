@@ -2,14 +2,14 @@
 
 use super::Farm;
 use super::action::Action;
-use super::fact::JobEnd;
+use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
 use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
 use crate::id::RevisionId;
-use crate::job::{Mode, ReproducerKind, ToolchainChoice};
+use crate::job::{Job, Mode, ReproducerKind, ToolchainChoice};
 use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
 use crate::signature;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,8 +37,7 @@ impl Wants {
 impl Farm {
     /// The toolchain and the reproducer, or what to wait for, or why the job ends.
     pub(super) fn executable(&self, state: &JobState, wants: &mut Wants) -> Result<Artifact, Option<JobEnd>> {
-        let resolution = state.resolution.as_ref().ok_or(None)?;
-        let facts = self.toolchain(state, &resolution.bad, wants)?.clone();
+        let facts = self.toolchain(state, wants)?.clone();
         if state.job.reproducer.kind != ReproducerKind::CSource {
             return Ok(state.reproducer);
         }
@@ -72,43 +71,31 @@ impl Farm {
         }
     }
 
-    /// The image for a revision: the job's own, or the rules' for the range's older end, so
-    /// that it never changes across a deciding pair; before a range is known, for the
-    /// revision's own age.
-    fn image(&self, state: &JobState, revision: &Revision) -> Option<String> {
-        match &state.job.toolchain {
-            ToolchainChoice::Image(image) => Some(image.clone()),
-            ToolchainChoice::Auto => {
-                let resolution = state.resolution.as_ref()?;
-                let older = match (state.job.mode, &resolution.good) {
-                    (Mode::Fix, _) => Some(&resolution.bad),
-                    (Mode::Cause, Some(good)) => Some(good),
-                    (Mode::Cause, None) => None,
-                };
-                let in_range = || {
-                    let first = state.bisection.as_ref()?.history()?.commits().first()?;
-                    let good = first.outside.first()?;
-                    resolution.releases.iter().find(|release| release.revision.id == *good)
-                };
-                let release = match older {
-                    Some(older) => older.release,
-                    None => in_range().map_or(revision.release, |tag| Some(tag.release)),
-                };
-                self.config.rules.choose(release).map(str::to_owned)
-            }
+    /// The one image of a job: its own, or the rules' for the oldest revision that it may come
+    /// to. A crash may show under one compiler only, so runs under two never stand side by side.
+    fn image(&self, resolution: &Resolution, job: &Job) -> Result<String, JobEnd> {
+        if let ToolchainChoice::Image(image) = &job.toolchain {
+            return Ok(image.clone());
         }
+        let rules = &self.config.rules;
+        let (older, release) = match (job.mode, &resolution.good) {
+            (Mode::Fix, _) => (&resolution.bad, resolution.bad.release),
+            (Mode::Cause, Some(good)) => (good, good.release),
+            (Mode::Cause, None) => {
+                let releases = resolution.releases.iter().map(|tagged| tagged.release);
+                let served = releases.filter(|release| rules.choose(Some(*release)).is_some());
+                (&resolution.bad, served.min().or(resolution.bad.release))
+            }
+        };
+        rules.choose(release).map(str::to_owned).ok_or_else(|| {
+            let message = format!("no rule serves revisions as old as {}; name an image", older.id);
+            JobEnd::Invalid { field: "toolchain".into(), message }
+        })
     }
 
-    fn toolchain(
-        &self,
-        state: &JobState,
-        revision: &Revision,
-        wants: &mut Wants,
-    ) -> Result<&ToolchainFacts, Option<JobEnd>> {
-        let Some(image) = self.image(state, revision) else {
-            let message = format!("no rule serves revisions as old as {}; name an image", revision.id);
-            return Err(Some(JobEnd::Invalid { field: "toolchain".into(), message }));
-        };
+    fn toolchain(&self, state: &JobState, wants: &mut Wants) -> Result<&ToolchainFacts, Option<JobEnd>> {
+        let resolution = state.resolution.as_ref().ok_or(None)?;
+        let image = self.image(resolution, &state.job)?;
         let key = ItemKey::Toolchain(image.clone());
         if let Some(Product::Toolchain(facts)) = self.products.get(&key) {
             return Ok(facts);
@@ -151,7 +138,7 @@ impl Farm {
             }
             return Ok(Pursuit::Waiting);
         };
-        let facts = match self.toolchain(state, &revision, wants) {
+        let facts = match self.toolchain(state, wants) {
             Ok(facts) => facts.clone(),
             Err(None) => return Ok(Pursuit::Waiting),
             Err(Some(end)) => return Err(end),
@@ -162,6 +149,7 @@ impl Farm {
             let work = BuildWork {
                 repository: state.job.repository.clone(),
                 revision: id,
+                patches: Vec::new(),
                 tree: revision.tree,
                 kernel: state.job.kernel.clone(),
                 image_id: facts.image_id,

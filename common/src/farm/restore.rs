@@ -35,6 +35,7 @@ impl Farm {
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
             claims: BTreeMap::new(),
+            handled: now,
             dirty: BTreeSet::new(),
         };
         for fact in facts {

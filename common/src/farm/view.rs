@@ -3,7 +3,7 @@
 use super::Farm;
 use super::event::Described;
 use super::fact::{EndSummary, JobEnd, Judged, Rendered};
-use super::item::{ItemKey, State};
+use super::item::{ItemKey, State, Work};
 use super::jobs::{JobState, Stage, role_name};
 use crate::bisect::{Bisection, Finding, Role};
 use crate::crash::{self, Match};
@@ -172,10 +172,33 @@ impl Farm {
         if let Some(failure) = idle.iter().find_map(|key| self.items.get(*key)?.failures.last()) {
             return format!("retrying after {}: {}", failure.infra.class.as_str(), failure.infra.reason);
         }
-        match problems.is_empty() {
-            true => "waiting for a free slot".into(),
-            false => format!("waiting: {}", problems.join("; ")),
+        let unfit = idle.iter().find_map(|key| self.unfit(&self.items.get(*key)?.work));
+        match (problems.is_empty(), unfit) {
+            (false, _) => format!("waiting: {}", problems.join("; ")),
+            (true, Some(lack)) => format!("waiting for an agent {lack}"),
+            (true, None) => "waiting for a free slot".into(),
         }
+    }
+
+    /// What no agent that is there has, for work none of them can ever take.
+    fn unfit(&self, work: &Work) -> Option<String> {
+        let mut present = self.agents.values().filter(|agent| agent.present);
+        let image = match work {
+            Work::Run(work) => {
+                let needed = u64::from(work.machine.memory_mib);
+                let fits = present.any(|agent| agent.info.slots.iter().any(|it| it.memory_mib >= needed));
+                return (!fits).then(|| {
+                    format!(
+                        "with {needed} MiB to a slot: lower machine.memory_mib, or raise --slot-memory-mib"
+                    )
+                });
+            }
+            Work::Toolchain { .. } => return None,
+            Work::Reproducer { image_id, .. } => image_id,
+            Work::Build(work) => &work.image_id,
+        };
+        let fits = present.any(|agent| agent.info.images.contains(image));
+        (!fits).then(|| format!("with the toolchain image {image}"))
     }
 
     fn revisions(&self, state: &JobState) -> Vec<RevisionView> {

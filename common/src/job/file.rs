@@ -89,7 +89,8 @@ impl Place<'_> {
 
 const CONFIG_BYTES_MAX: usize = 4 << 20;
 const SOURCE_BYTES_MAX: usize = 4 << 20;
-const BINARY_BYTES_MAX: usize = 64 << 20;
+/// With what else a job carries, below what a message may be.
+const BINARY_BYTES_MAX: usize = 16 << 20;
 
 impl JobFile {
     /// Reads the text and checks every value in it.

@@ -5,7 +5,7 @@ use super::failure::Failure;
 use kulprit_common::id::Digest;
 use kulprit_common::job::Job;
 use kulprit_common::job::file::{Input, JobFile, Place};
-use kulprit_proto::v1;
+use kulprit_proto::{MESSAGE_BYTES_MAX, v1};
 use prost::Message as _;
 use std::fs::File;
 use std::io::Read as _;
@@ -13,6 +13,8 @@ use std::path::Path;
 
 /// A job file is a page; a megabyte is some other file.
 const JOB_FILE_BYTES_MAX: usize = 1 << 20;
+/// Leaves room for what goes around a job in a message.
+const SUBMISSION_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 
 #[derive(Clone, Debug)]
 pub struct Submission {
@@ -41,7 +43,16 @@ impl Submission {
         let mut read_input = |input: &Input| read(Path::new(&place.path(&input.path)), input.bytes_max);
         let resolved = file.resolve(&place, &mut read_input);
         let (job, reproducer) = resolved.map_err(|error| wrong(error.to_string()))?;
-        Ok(Submission::new(job, reproducer))
+        let submission = Submission::new(job, reproducer);
+        let bytes = submission.request(String::new()).encoded_len();
+        if bytes > SUBMISSION_BYTES_MAX {
+            let (mib, max) = (bytes >> 20, SUBMISSION_BYTES_MAX >> 20);
+            return Err(wrong(format!(
+                "config and reproducer are {mib} MiB together, and a job may be {max} MiB; \
+                 shorten config.file, config.fragments or the reproducer"
+            )));
+        }
+        Ok(submission)
     }
 
     fn new(job: Job, reproducer: Vec<u8>) -> Self {

@@ -1,11 +1,12 @@
 //! Our own bare mirrors: of a URL by fetching, of a local path through alternates.
 
 use super::url::{Location, mirror_name, redact};
-use super::{GitError, releases, show, walk};
+use super::{GitError, patched, releases, show, walk};
 use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
 use git2::{Oid, Repository};
 use kulprit_common::history::{History, Revision, TaggedRelease};
 use kulprit_common::id::{RevisionId, TreeId};
+use kulprit_common::patch::Patch;
 use kulprit_common::report::CommitDetails;
 use nix::fcntl::{Flock, FlockArg};
 use std::cell::RefCell;
@@ -130,6 +131,12 @@ impl Mirror {
     /// The commits that `bad` has and `good` has not, parents first.
     pub fn history(&self, good: &RevisionId, bad: &RevisionId) -> Result<History, GitError> {
         walk::history(&self.source, oid(good)?, oid(bad)?)
+    }
+
+    /// The tree that `revision` becomes under patches; `None` where they do not apply or change
+    /// nothing. Its objects are written into the mirror, never into the user's repository.
+    pub fn patched(&self, revision: &RevisionId, patches: &[Patch]) -> Result<Option<TreeId>, GitError> {
+        patched::tree(&Repository::open(&self.path)?, revision, patches)
     }
 
     /// The commit as `git show --stat` has it; a merge is compared with its first parent.

@@ -186,7 +186,7 @@ impl Bed {
             .expect("copied");
         let ready = format!(
             "while [ $# -gt 0 ]; do [ \"$1\" = --ready-file ] && R=$2; shift; done\n\
-             echo '{{\"grpc\":\"{}\",\"pid\":'$$'}}' > \"$R.new\" && mv \"$R.new\" \"$R\"\n",
+             echo '{{\"grpc\":\"{0}\",\"artifacts\":\"{0}\",\"pid\":'$$'}}' > \"$R.new\" && mv \"$R.new\" \"$R\"\n",
             fake.url
         );
         bed.program("kulprit-coordinator", &format!("{coordinator}\n{ready}\n{WAIT}"));

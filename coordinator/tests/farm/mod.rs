@@ -85,13 +85,16 @@ impl Drop for Process {
 pub struct Farm {
     pub state: PathBuf,
     pub port: u16,
+    pub artifacts_port: u16,
 }
 
 impl Farm {
     pub fn new(state: &Path) -> Farm {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let port = free.local_addr().expect("it has an address").port();
-        Farm { state: state.to_owned(), port }
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        // Both are held before either is let go, so that they differ.
+        let (grpc, artifacts) = (free(), free());
+        let port = |it: &std::net::TcpListener| it.local_addr().expect("it has an address").port();
+        Farm { state: state.to_owned(), port: port(&grpc), artifacts_port: port(&artifacts) }
     }
 
     pub fn url(&self) -> String {
@@ -103,6 +106,7 @@ impl Farm {
         let _ = std::fs::remove_file(&ready);
         let mut command = Command::new(beside("kulprit-coordinator"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
+        command.args(["--listen-artifacts", &format!("127.0.0.1:{}", self.artifacts_port)]);
         command.arg("--state").arg(self.state.join("coordinator")).arg("--ready-file").arg(&ready);
         let process = self.spawn("coordinator", command);
         wait_for("the coordinator", Duration::from_secs(20), || ready.exists());

@@ -116,6 +116,20 @@ impl Fixture {
         self.repository.tag_lightweight(name, tree.as_object(), false).unwrap();
     }
 
+    /// How many objects the repository has.
+    pub fn objects(&self) -> usize {
+        let mut count = 0;
+        self.repository
+            .odb()
+            .unwrap()
+            .foreach(|_| {
+                count += 1;
+                true
+            })
+            .unwrap();
+        count
+    }
+
     pub fn parents(&self, id: &RevisionId) -> Vec<Oid> {
         self.find(id).parent_ids().collect()
     }

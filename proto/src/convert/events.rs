@@ -7,6 +7,7 @@ use kulprit_common::farm::action::{Assignment, CompleteAnswer, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
 use kulprit_common::id::{AgentId, Attempt, Session};
+use kulprit_common::patch::Patch;
 
 /// Slots, images or holdings beyond these are not an agent of ours.
 const SLOTS_MAX: usize = 1024;
@@ -86,6 +87,29 @@ impl From<AgentInfo> for v1::AgentInfo {
     }
 }
 
+impl From<Patch> for v1::Patch {
+    fn from(patch: Patch) -> Self {
+        use v1::patch::Patch as Wire;
+        v1::Patch {
+            patch: Some(match patch {
+                Patch::Revert(commit) => Wire::Revert(commit.as_bytes().to_vec()),
+                Patch::Pick(commit) => Wire::Pick(commit.as_bytes().to_vec()),
+            }),
+        }
+    }
+}
+
+impl TryFrom<v1::Patch> for Patch {
+    type Error = InvalidMessage;
+    fn try_from(patch: v1::Patch) -> Result<Self> {
+        use v1::patch::Patch as Wire;
+        Ok(match need(patch.patch, "work.patches")? {
+            Wire::Revert(commit) => Patch::Revert(revision(&commit, "work.patches.revert")?),
+            Wire::Pick(commit) => Patch::Pick(revision(&commit, "work.patches.pick")?),
+        })
+    }
+}
+
 impl From<Holding> for v1::Holding {
     fn from(holding: Holding) -> Self {
         v1::Holding {
@@ -150,6 +174,7 @@ impl From<Work> for v1::Work {
                 Work::Build(work) => Wire::Build(v1::BuildWork {
                     repository: work.repository,
                     revision: work.revision.as_bytes().to_vec(),
+                    patches: work.patches.into_iter().map(Into::into).collect(),
                     tree: work.tree.as_bytes().to_vec(),
                     kernel: Some(work.kernel.into()),
                     image_id: work.image_id,
@@ -182,6 +207,7 @@ impl TryFrom<v1::Work> for Work {
             Wire::Build(work) => Work::Build(BuildWork {
                 repository: work.repository,
                 revision: revision(&work.revision, "work.revision")?,
+                patches: work.patches.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
                 tree: tree(&work.tree, "work.tree")?,
                 kernel: need(work.kernel, "work.kernel")?.try_into()?,
                 image_id: work.image_id,

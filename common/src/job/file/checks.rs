@@ -51,7 +51,13 @@ pub(super) fn title(title: String) -> Result<String, JobFileError> {
 pub(super) fn repository(given: Option<String>) -> Result<String, JobFileError> {
     const HELP: &str = "give the path or URL of a git repository of the kernel";
     let given = given.ok_or_else(|| missing("repository", HELP))?;
-    no_option("repository", text("repository", given, HELP)?)
+    let given = no_option("repository", text("repository", given, HELP)?)?;
+    let authority = given.split_once("://").map(|(_, rest)| rest.split('/').next().unwrap_or_default());
+    if authority.is_some_and(|authority| authority.contains('@')) {
+        let problem = "has a user or a password in the URL, which would stand in reports and logs";
+        return Err(JobFileError::value("repository", problem.to_owned(), "use the path of a clone"));
+    }
+    Ok(given)
 }
 
 pub(super) fn bad(given: Option<String>) -> Result<String, JobFileError> {

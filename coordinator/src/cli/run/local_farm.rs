@@ -9,6 +9,7 @@ use super::places::Places;
 use crate::ready::Ready;
 use kulprit_common::id::Digest;
 use nix::sys::signal::Signal;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -56,10 +57,14 @@ pub struct LocalFarm {
     ready_file: PathBuf,
 }
 
+/// Where a coordinator is to listen.
+fn listen(grpc: &str, artifacts: &str) -> [OsString; 4] {
+    ["--listen", grpc, "--listen-artifacts", artifacts].map(OsString::from)
+}
+
 /// What came of starting a coordinator.
 enum Started {
-    /// It is served here.
-    Ready(String),
+    Ready(Ready),
     Ended(Option<ExitStatus>),
 }
 
@@ -90,11 +95,12 @@ impl LocalFarm {
             return Err(Failure::internal(format!("remove {}", self.ready_file.display()), error));
         }
         let fixed = self.coordinator.arguments.clone();
-        self.coordinator.arguments.extend(["--listen".into(), "127.0.0.1:0".into()]);
-        let url = loop {
+        let any = "127.0.0.1:0";
+        self.coordinator.arguments.extend(listen(any, any));
+        let ready = loop {
             self.coordinator.start()?;
             let status = match self.ready().await? {
-                Started::Ready(url) => break url,
+                Started::Ready(ready) => break ready,
                 Started::Ended(status) => status,
             };
             // The processes of an earlier run may still be on their way out.
@@ -104,10 +110,11 @@ impl LocalFarm {
             screen.say(&format!("{}; starting it again", self.coordinator.obituary(status)));
             tokio::time::sleep(pause).await;
         };
-        // The agents know this address, so another life has to be found there too.
-        let address = url.trim_start_matches("http://").to_owned();
-        self.coordinator.arguments = fixed.into_iter().chain(["--listen".into(), address.into()]).collect();
-        Ok(url)
+        // The agents know these addresses, so another life has to be found there too.
+        let address = |url: &str| url.trim_start_matches("http://").to_owned();
+        let listen = listen(&address(&ready.grpc), &address(&ready.artifacts));
+        self.coordinator.arguments = fixed.into_iter().chain(listen).collect();
+        Ok(ready.grpc)
     }
 
     async fn ready(&mut self) -> Result<Started, Failure> {
@@ -117,7 +124,7 @@ impl LocalFarm {
             if let Some(ready) = Ready::read(&self.ready_file)?
                 && Some(ready.pid) == id
             {
-                return Ok(Started::Ready(ready.grpc));
+                return Ok(Started::Ready(ready));
             }
             tokio::select! {
                 () = tokio::time::sleep(READY_LOOK_EVERY) => {}

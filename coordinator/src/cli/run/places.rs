@@ -48,7 +48,7 @@ impl Places {
     pub fn results(&self, args: &RunArgs, name: &str, id: &str) -> PathBuf {
         match (&args.out, self.temporary) {
             (Some(out), _) => out.clone(),
-            (None, true) => PathBuf::from(format!("kulprit-{}-{id}", file_name(name))),
+            (None, true) => unused(&format!("kulprit-{}-{id}", file_name(name))),
             (None, false) => self.state.join("results").join(id),
         }
     }
@@ -59,6 +59,14 @@ impl Places {
             eprintln!("warning: {} could not be removed: {error}", self.state.display());
         }
     }
+}
+
+/// The name, or the first of it with a number behind that nothing has: results of another run
+/// are somebody's answer.
+fn unused(name: &str) -> PathBuf {
+    let numbered = (2u32..).map(|number| PathBuf::from(format!("{name}.{number}")));
+    let mut names = std::iter::once(PathBuf::from(name)).chain(numbered);
+    names.find(|path| !path.exists()).expect("numbers do not end")
 }
 
 /// The cache: as given, or the user's.

@@ -1,0 +1,21 @@
+//! What is done to a revision's tree before it is built.
+
+use crate::id::RevisionId;
+use serde::{Deserialize, Serialize};
+
+/// A commit's change, taken out or put in; applied by a three-way merge of trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Patch {
+    /// Takes the commit's change out, as `git revert` does.
+    Revert(RevisionId),
+    /// Puts the commit's change in, as `git cherry-pick` does.
+    Pick(RevisionId),
+}
+
+impl Patch {
+    pub fn commit(&self) -> &RevisionId {
+        match self {
+            Patch::Revert(commit) | Patch::Pick(commit) => commit,
+        }
+    }
+}

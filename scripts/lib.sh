@@ -14,7 +14,7 @@
 #     bench/                    work trees of the baseline; emptied by each run
 #     target/                   what cargo builds, shared by all clones
 #     test/                     objects and compiler cache of the tests
-#     git/ ccache/              the same for `kulprit run`
+#     git/ ccache/ seeds/       the same for `kulprit run`
 #     locks/ logs/
 
 KULPRIT_CACHE=${KULPRIT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/kulprit}

@@ -205,6 +205,7 @@ fn bad_input_names_the_field_and_ends_with_2() {
         ("bad = \"main\"", "bad = \"no-such-branch\"", "bad"),
         ("good = \"v6.1\"", "good = \"v6.3\"\n# swapped", "good"),
         ("make_target = \"tinyconfig\"", "file = \"broken.config\"", "config.file"),
+        ("make_target = \"tinyconfig\"", "make_target = \"no_such_defconfig\"", "config.make_target"),
         ("make_target = \"tinyconfig\"", "file = \"missing.config\"", "config.file"),
         (&reproducer, "broken.c", "reproducer.c_source"),
         ("[runs]", "[runs]\nmaximum = 3", "runs.maximum"),

@@ -19,9 +19,14 @@ set -- make -C /src O=/build -j"$KULPRIT_JOBS" ARCH="$KULPRIT_ARCH" CC="$cc" HOS
 configured() {
     [ -f .config ] && [ "$(cat .kulprit-config-key 2>/dev/null)" = "$KULPRIT_CONFIG_KEY" ] || return 1
     changed=$(find /src \( -name 'Kconfig*' -o -path '/src/arch/*/configs/*' -o -path '/src/kernel/configs/*' \
-        -o -path '/src/scripts/kconfig/*' -o -path '/src/scripts/*.sh' -o -path /src/Makefile \) \
-        -newer .kulprit-configured -print -quit)
-    [ -z "$changed" ]
+        -o -path '/src/scripts/kconfig/*' -o -path '/src/scripts/*.sh' \) -newer .kulprit-configured -print -quit)
+    [ -z "$changed" ] && [ "$(rules)" = "$(cat .kulprit-rules 2>/dev/null)" ]
+}
+
+# The top Makefile without the release it names, which no symbol depends on: release commits
+# would otherwise have everything configured anew.
+rules() {
+    sed '/^\(VERSION\|PATCHLEVEL\|SUBLEVEL\|EXTRAVERSION\|NAME\) =/d' /src/Makefile | cksum
 }
 
 # The first line of a .config names the release, which no object depends on.
@@ -46,6 +51,7 @@ configure() {
     if [ -f .kulprit-old-config ] && [ "$(symbols .kulprit-old-config)" = "$(symbols .config)" ]; then
         touch -r .kulprit-old-config .config
     fi
+    rules >.kulprit-rules
     printf %s "$KULPRIT_CONFIG_KEY" >.kulprit-config-key
 }
 

@@ -19,6 +19,9 @@ use crate::verdict::Verdict;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
+/// With as many at once, one of them goes to the good end at the start.
+const GOOD_END_WIDTH: usize = 4;
+
 /// A search, from the question to the finding.
 #[derive(Clone, Debug)]
 pub struct Bisection {
@@ -120,7 +123,7 @@ impl Bisection {
         if let Some(finding) = self.end_finding() {
             return Step::Done(finding);
         }
-        let mut candidates = self.open_ends();
+        let mut candidates = self.open_ends(width);
         candidates.truncate(width);
         if candidates.is_empty() {
             return self.search_step(width);
@@ -201,9 +204,11 @@ impl Bisection {
         self.range.as_ref()?.merge_base
     }
 
-    /// The ends that still need a verdict.
-    fn open_ends(&self) -> Vec<Candidate> {
-        let good = self.question.good.map(|good| (good, Role::GoodEnd));
+    /// The ends that still need a verdict. A cause's good end seldom is not good, and the
+    /// certificate tests it where it matters: early on only many slots have one to spare for it.
+    fn open_ends(&self, width: usize) -> Vec<Candidate> {
+        let wanted = self.question.mode == Mode::Fix || width >= GOOD_END_WIDTH;
+        let good = self.question.good.filter(|_| wanted).map(|good| (good, Role::GoodEnd));
         let base = self.merge_base().map(|base| (base, Role::Search));
         let open = good.into_iter().chain(base).filter(|(id, _)| self.verdict(id).is_none());
         self.start_candidate()

@@ -83,7 +83,8 @@ impl Bisection {
     }
 
     fn ends_judged(&self) -> bool {
-        let good = self.question.good.is_none_or(|good| self.verdict(&good).is_some());
+        let asked = |id: &RevisionId| self.asked.iter().any(|(asked, _)| asked == id);
+        let good = self.question.good.is_none_or(|good| self.verdict(&good).is_some() || !asked(&good));
         good && self.verdict(&self.question.bad).is_some()
     }
 

@@ -10,7 +10,7 @@ use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
-use crate::job::{Job, ToolchainChoice};
+use crate::job::{ConfigBase, Job, ToolchainChoice};
 use crate::outcome::Product;
 use crate::report::{Ending, Record};
 use crate::time::Timestamp;
@@ -367,7 +367,7 @@ impl Farm {
             state.stage = Stage::Describing(Box::new(finding));
             return None;
         }
-        Some(JobEnd::Found(finding))
+        Some(no_such_target(&state.job.kernel.config, &finding).unwrap_or(JobEnd::Found(finding)))
     }
 
     /// Ends a job: renders what people read, records it, lets its items go.
@@ -432,6 +432,19 @@ impl Farm {
     }
 }
 
+/// A bad end that does not build since its Makefile has no such configuration: that is the job
+/// file's mistake and not the kernel's.
+fn no_such_target(config: &ConfigBase, finding: &Finding) -> Option<JobEnd> {
+    let (ConfigBase::Target(targets), Finding::BadEndBroken { reason }) = (config, finding) else {
+        return None;
+    };
+    let (_, named) = reason.split_once("No rule to make target")?;
+    let lacks = |target: &&str| named.trim_start().trim_start_matches(['\'', '`']).starts_with(*target);
+    let target = targets.split_whitespace().find(lacks)?;
+    let message = format!("{target:?} is no target of the kernel's Makefile at the bad end");
+    Some(JobEnd::Invalid { field: "config.make_target".into(), message })
+}
+
 impl From<Trouble> for JobEnd {
     fn from(trouble: Trouble) -> Self {
         match trouble {
@@ -449,5 +462,25 @@ pub fn role_name(role: &Role) -> &'static str {
         Role::Release(_) => "release",
         Role::Search => "search",
         Role::Certify => "certify",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_the_makefile_does_not_know_is_the_job_files_mistake() {
+        let broken = "it does not build: *** No rule to make target 'no_such_defconfig'.  Stop.";
+        for (targets, reason, blamed) in [
+            ("no_such_defconfig", broken, true),
+            ("defconfig no_such_defconfig", broken, true),
+            ("defconfig", broken, false),
+            ("no_such_defconfig", "it does not build: mm/mmap.c:3: error: expected ';'", false),
+        ] {
+            let finding = Finding::BadEndBroken { reason: reason.into() };
+            let end = no_such_target(&ConfigBase::Target(targets.into()), &finding);
+            assert_eq!(end.is_some(), blamed, "{targets} {reason}");
+        }
     }
 }

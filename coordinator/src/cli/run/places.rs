@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Marks a state directory that we made, and so may remove.
 const TEMPORARY_MARK: &str = ".made-by-kulprit-run";
 
+/// What a coordinator's journal and the logs of a run need at least.
+const STATE_MIB_MIN: u64 = 64;
+
 pub struct Places {
     pub state: PathBuf,
     /// Ours to remove, also when it was named to resume.
@@ -30,6 +33,7 @@ impl Places {
             None => temporary()?,
         };
         make(&state, "--state")?;
+        check_room(&state)?;
         let lock = lock(&state)?;
         make(&state.join("logs"), "--state")?;
         Ok(Places {
@@ -59,6 +63,20 @@ impl Places {
             eprintln!("warning: {} could not be removed: {error}", self.state.display());
         }
     }
+}
+
+/// Without room for a journal and logs the coordinator could not even say why it ends.
+fn check_room(state: &Path) -> Result<(), Failure> {
+    let Ok(stat) = nix::sys::statvfs::statvfs(state) else { return Ok(()) };
+    let free_mib = stat.blocks_available().saturating_mul(stat.fragment_size()) >> 20;
+    if free_mib >= STATE_MIB_MIN {
+        return Ok(());
+    }
+    Err(Failure::Input(format!(
+        "--state: {free_mib} MiB are free in {}, and {STATE_MIB_MIN} MiB are needed; make room, or name another \
+         directory",
+        state.display()
+    )))
 }
 
 /// The name, or the first of it with a number behind that nothing has: results of another run

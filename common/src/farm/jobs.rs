@@ -438,8 +438,13 @@ fn no_such_target(config: &ConfigBase, finding: &Finding) -> Option<JobEnd> {
     let (ConfigBase::Target(targets), Finding::BadEndBroken { reason }) = (config, finding) else {
         return None;
     };
-    let (_, named) = reason.split_once("No rule to make target")?;
-    let lacks = |target: &&str| named.trim_start().trim_start_matches(['\'', '`']).starts_with(*target);
+    let lacks = |target: &&str| {
+        let no_rule = ["'", "`"].map(|quote| format!("No rule to make target {quote}{target}'"));
+        // For these names there is a rule, which then finds no file.
+        let a_file = target.ends_with("_defconfig") || target.ends_with(".config");
+        no_rule.iter().any(|text| reason.contains(text))
+            || (a_file && reason.contains(&format!(": {target}] Error ")))
+    };
     let target = targets.split_whitespace().find(lacks)?;
     let message = format!("{target:?} is no target of the kernel's Makefile at the bad end");
     Some(JobEnd::Invalid { field: "config.make_target".into(), message })
@@ -472,10 +477,15 @@ mod tests {
     #[test]
     fn a_configuration_the_makefile_does_not_know_is_the_job_files_mistake() {
         let broken = "it does not build: *** No rule to make target 'no_such_defconfig'.  Stop.";
+        let no_file =
+            "it does not build: make[2]: *** [scripts/kconfig/Makefile:94: no_such_defconfig] Error 1";
+        let own = "it does not build: make[1]: *** [scripts/kconfig/Makefile:94: defconfig] Error 1";
         for (targets, reason, blamed) in [
             ("no_such_defconfig", broken, true),
             ("defconfig no_such_defconfig", broken, true),
             ("defconfig", broken, false),
+            ("no_such_defconfig", no_file, true),
+            ("defconfig", own, false),
             ("no_such_defconfig", "it does not build: mm/mmap.c:3: error: expected ';'", false),
         ] {
             let finding = Finding::BadEndBroken { reason: reason.into() };

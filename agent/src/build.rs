@@ -62,7 +62,8 @@ pub enum Built {
     Failed { message: String },
 }
 
-/// Builds `request`; says how long that took. Cancelling leaves an object tree that the next build repairs.
+/// Builds `request`; says how long that took. Cancelling leaves an object tree that the next
+/// build repairs.
 pub async fn build(
     engine: &Engine,
     request: BuildRequest<'_>,

@@ -28,19 +28,7 @@ impl Farm {
         }
         self.remember(attempt);
         self.claims.remove(&key);
-        match end {
-            AttemptEnd::Done(product) if !product.is_for(&key) => {
-                let reason = format!("the agent answered {key} with something else");
-                let infra = Infra { class: InfraClass::Internal, reason };
-                self.failed(now, &agent, &key, &infra);
-                actions.push(Action::Record(Fact::AttemptFailed {
-                    item: key,
-                    attempt,
-                    agent,
-                    at: now,
-                    infra,
-                }));
-            }
+        match fitting(end, &key) {
             AttemptEnd::Done(product) => {
                 if let Some(state) = self.agents.get_mut(&agent) {
                     state.failing.clear();
@@ -147,5 +135,16 @@ impl Farm {
         state.rests += 1;
         state.failing.clear();
         self.touch_open_jobs();
+    }
+}
+
+/// The ending, or an infra failure where the product is not what such an item yields.
+fn fitting(end: AttemptEnd, key: &ItemKey) -> AttemptEnd {
+    match end {
+        AttemptEnd::Done(product) if !product.is_for(key) => {
+            let reason = format!("the agent answered {key} with something else");
+            AttemptEnd::Infra(Infra { class: InfraClass::Internal, reason })
+        }
+        other => other,
     }
 }

@@ -81,6 +81,7 @@ fn crash(phase: Phase) -> SeenCrash {
         frames: vec!["f".into(), "g".into()],
         files: vec!["mm/mmap.c".into()],
         corrupted: false,
+        suppressed: true,
         panicked: true,
         first_line: 3,
         last_line: 77,

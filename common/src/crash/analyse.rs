@@ -7,7 +7,7 @@ use regex::Regex;
 use super::Crash;
 use super::helpers::is_helper;
 use super::line::Line;
-use super::oops::Compiled;
+use super::oops::{self, Compiled};
 use super::rules::{Rule, Source, Through};
 use super::stack::{self, Section};
 use super::stall;
@@ -23,6 +23,7 @@ const REPORT_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Report<'a> {
     pub lines: &'a [Line],
     pub candidates: &'a [&'static Compiled],
+    pub suppressed: bool,
     pub panicked: bool,
 }
 
@@ -34,23 +35,11 @@ pub(super) fn crash(report: &Report) -> Option<Crash> {
     let named = name(&choice, report, &sections);
     let rule = choice.rule.rule;
 
-    let names = named.frame.as_deref().map_or_else(|| vec![NO_FRAME.to_owned()], names_of);
-    let mut titles: Vec<String> = Vec::new();
-    for template in std::iter::once(&rule.title).chain(rule.alts) {
-        for function in &names {
-            let title = fill(template, |group| match group {
-                "frame" => Some(function.clone()),
-                _ => choice.groups.iter().find(|(key, _)| *key == group).map(|(_, value)| value.clone()),
-            });
-            if !titles.contains(&title) {
-                titles.push(title);
-            }
-        }
-    }
+    let mut titles = titles(&choice, &named, origin(report.lines, &sections).as_deref());
     let title = titles.remove(0);
     titles.sort();
     let frameless = named.frame.is_none() && rule.title.contains("{frame}");
-    let trace_lost = rule.needs_trace && !sections.iter().any(|section| section.has_trace);
+    let trace_lost = rule.needs_trace && !traced(report.lines, &sections);
     let last_line = report.lines.last().map_or(lead.number, |line| line.number);
     Some(Crash {
         title,
@@ -58,13 +47,70 @@ pub(super) fn crash(report: &Report) -> Option<Crash> {
         frame: named.frame.as_deref().map(|frame| names_of(frame).swap_remove(0)),
         frames: named.frames,
         files: files(lead, &sections),
-        corrupted: frameless || trace_lost || choice.incomplete,
+        corrupted: frameless
+            || trace_lost
+            || choice.incomplete
+            || rule.fragment
+            || damaged(report.lines, &sections),
+        suppressed: report.suppressed,
         panicked: report.panicked,
         first_line: lead.number,
         last_line,
         report: text(report.lines),
     })
 }
+
+/// The title and then its alternatives, for every name that the function goes by.
+fn titles(choice: &Choice, named: &Named, origin: Option<&str>) -> Vec<String> {
+    let rule = choice.rule.rule;
+    let names = named.frame.as_deref().map_or_else(|| vec![NO_FRAME.to_owned()], names_of);
+    let mut titles: Vec<String> = Vec::new();
+    for template in std::iter::once(&rule.title).chain(rule.alts) {
+        if template.contains("{origin}") && origin.is_none() {
+            continue;
+        }
+        for function in &names {
+            let title = fill(template, |group| match group {
+                "frame" => Some(function.clone()),
+                "origin" => origin.map(str::to_owned),
+                _ => choice.groups.iter().find(|(key, _)| *key == group).map(|(_, value)| value.clone()),
+            });
+            if !titles.contains(&title) {
+                titles.push(title);
+            }
+        }
+    }
+    titles
+}
+
+/// Who allocated memory that was read before it was written.
+fn origin(lines: &[Line], sections: &[Section]) -> Option<String> {
+    let created = lines.iter().position(|line| line.text.trim() == "Uninit was created at:")?;
+    let section = sections.iter().find(|section| section.begin > created)?;
+    let frame = section.frames.iter().find(|frame| !is_helper(&frame.function, Through::Allocation))?;
+    Some(frame.function.clone())
+}
+
+/// Says whether the report shows a stack: one before a panic that follows, for that one has its own.
+fn traced(lines: &[Line], sections: &[Section]) -> bool {
+    let panic =
+        lines[1..].iter().position(|line| oops::is_panic(&line.text)).map_or(lines.len(), |at| at + 1);
+    let headed = lines[..panic].iter().any(|line| stack::is_heading(&line.text));
+    let end = if headed { panic } else { lines.len() };
+    sections.iter().any(|section| section.has_trace && section.begin < end)
+}
+
+/// Says whether printk lost messages, or the stack is that of a failure injected into another task.
+fn damaged(lines: &[Line], sections: &[Section]) -> bool {
+    let injected = |section: &Section| {
+        section.frames.iter().take(INJECTED_FRAMES).any(|frame| frame.function.starts_with("should_fail"))
+    };
+    lines.iter().any(|line| line.text.starts_with("** ") && line.text.contains(" printk messages dropped"))
+        || sections.iter().find(|section| section.has_trace).is_some_and(injected)
+}
+
+/// An injected failure's stack begins with these many frames at most before it names itself.
+const INJECTED_FRAMES: usize = 3;
 
 /// The rule that names the crash, with what its patterns captured.
 struct Choice {
@@ -99,7 +145,7 @@ fn choose(report: &Report) -> Option<Choice> {
 const FUNCTIONS: &[&str] = &["frame", "other"];
 
 fn function(text: &str) -> String {
-    stack::plain(text.split("+0x").next().unwrap_or(text)).to_owned()
+    stack::plain(text.split("+0x").next().unwrap_or(text))
 }
 
 fn captures(pattern: &'static regex::Regex, text: &str) -> Option<Vec<(&'static str, String)>> {

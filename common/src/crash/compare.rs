@@ -111,6 +111,7 @@ mod tests {
             frames: frames.iter().map(ToString::to_string).collect(),
             files: vec![],
             corrupted: false,
+            suppressed: false,
             panicked: false,
             first_line: 0,
             last_line: 0,

@@ -17,7 +17,7 @@ const ALWAYS: &[&str] = &[
     r"arch_stack_walk\w*",
     r"print_(?:address_description|report|trailer|error|bad_pte|usage_bug|lock_invalid\w*|unlock_\w+|circular\w*|irq\w*|deadlock\w*|bad_\w+|kernel_ident|lock\w*)\w*",
     r"v?printk\w*|_+printk\w*|console_(?:unlock|flush\w*|emit\w*|trylock\w*)|call_console_drivers",
-    r"_*warn_\w+|_+warn\w*|dev_v?printk\w*|_*(?:dev|netdev)_(?:printk|info|warn|err|notice)\w*|warn_slowpath\w*|warn_alloc\w*|report_bug\w*|fixup_bug\w*",
+    r"_*warn_\w+|_+warn\w*|dev_v?printk\w*|_*(?:dev|netdev)_(?:printk|info|warn|err|notice|alert|crit|emerg|dbg)\w*|warn_slowpath\w*|warn_alloc\w*|report_bug\w*|fixup_bug\w*",
     r"panic|vpanic|nmi_panic|oops_(?:begin|end)|die|__die\w*|die_\w+|add_taint|check_panic_on_warn",
     r"bust_spinlocks",
     // exception entry
@@ -31,6 +31,10 @@ const ALWAYS: &[&str] = &[
     r"bug_handler|bug_brk_handler|call_break_hook|do_debug_exception|kasan_(?:brk|handler)\w*",
     r"__und_svc\w*|__und_fault|handle_exception|do_trap_break|vectors",
     r"do_double_fault|df_debug|int3|do_int3",
+    // panics of Rust code, and what checks and unwraps on behalf of the caller
+    r"__rustc::rust_\w+|rust_begin_unwind|rust_panic\w*|rust_helper_\w+|<?(?:core|alloc)::[[:ascii:]]*",
+    // assertions in functions of their own
+    r"\w*assert_?fail\w*|assfail|asswarn|__cfi_\w+",
     // sanitizers
     r"k[acm]san_\w*|__k[acm]san_\w*|__(?:a|h|hw|kw|t)a?san_\w*|msan_\w+|__hwasan_\w*|__msan_\w*",
     r"kmsan\w*|__tsan_\w*|kfence_\w*|__kfence_\w*|check_memory_region\w*|memory_is_\w+",
@@ -40,8 +44,8 @@ const ALWAYS: &[&str] = &[
     // copying and comparing on behalf of the caller
     r"(?:__|fortify_)?(?:mem(?:cpy|move|set|cmp|chr|scan|chr_inv|dup_user|dup)|str(?:n?cpy|n?cat|n?cmp|n?casecmp|n?chr|rchr|n?len|lcpy|scpy|lcat|n?str|sep|spn|cspn|pbrk|dup|ndup|reverse|scpy_pad))(?:_\w+)?",
     r"_*(?:raw_)?copy_(?:from|to|in)_(?:user|iter|iter_full|user_inatomic|kernel_nofault|user_nmi|user_mcsafe)\w*",
-    r"_*copy_(?:to_user|from_user)_\w+|copy_user_\w+|copyin|copyout\w*|copy_page_\w*iter\w*",
-    r"_*copy_iter\w*|_*copy_from_iter\w*|_*copy_to_iter\w*|csum_and_copy_\w+|iov_iter_\w+|iterate_\w+",
+    r"\w*copy_(?:to|from|in)_user\w*|copy_user_\w+|copyin|copyout\w*|copy_page_\w*iter\w*",
+    r"_*copy_iter\w*|_*copy_from_iter\w*|_*copy_to_iter\w*|csum_and_copy_\w+|iterate_(?:iovec|bvec|kvec|xarray|and_advance)\w*",
     r"_*clear_user\w*|rep_(?:movs|stos)\w*|clear_page_\w+|copy_page_?\w*|bcmp|csum_partial\w*|do_csum",
     r"_*might_fault|_*might_sleep\w*|_*might_resched\w*|__cant_\w+",
     r"v?s[cn]*printf|string|string_nocheck|pointer|number|format_decode|hex_dump_to_buffer|vsnprintf",
@@ -58,7 +62,7 @@ const ALWAYS: &[&str] = &[
     r"kfree_call_rcu\w*|__init_timer\w*|timer_fixup_\w+|assert_init\w*",
     // containers
     r"_*list_(?:add|del|move|splice|replace|empty|lru_(?:add|del)\w*)\w*|__hlist_\w+|hlist_\w+",
-    r"_*rb_(?:erase|insert|next|prev|first|last|add|link|replace)\w*|rb_\w+|plist_\w+|llist_\w+",
+    r"_*rb_(?:erase|insert|next|prev|first|last|add|link|replace)\w*|plist_\w+|llist_\w+",
     r"klist_(?:put|next|del|remove)\w*",
     // taking and leaving locks
     r"_*(?:raw_)?(?:spin|read|write)_*(?:lock|unlock|trylock|locked)\w*|_+raw_(?:spin|read|write)_\w+",
@@ -67,7 +71,7 @@ const ALWAYS: &[&str] = &[
     r"_*mutex_(?:un|try|is_)?lock\w*|_*mutex_\w+|_*ww_mutex_\w+|_*rt_mutex_\w*lock\w*|rt_mutex_\w+",
     r"rtlock_\w+|_*(?:down|up)_(?:read|write)\w*|_*rwsem_\w+|rwsem_\w+|call_rwsem_\w+",
     r"_*percpu_(?:down|up)\w+|_*down(?:_\w+)?|up|_*rt_spin_\w+|_*seqprop_\w+|seqcount_\w+|read_seq\w+",
-    r"write_seq\w+|_*bit_spin_\w+|__downgrade_\w+|lock_release_\w+|osq_\w+",
+    r"raw_spin_rq_\w+|write_seq\w+|_*bit_spin_\w+|__downgrade_\w+|lock_release_\w+|osq_\w+",
     r"_*lock_(?:acquire|release|acquired|contended|is_held|pin_\w+|unpin_\w+|downgrade|set_class)\w*",
     r"__lock_\w*|validate_chain",
     r"check_(?:prev\w*|noncircular\w*|irq_usage|deadlock|usage\w*|lock\w*|wait_context|flags|chain_key)",
@@ -76,7 +80,7 @@ const ALWAYS: &[&str] = &[
     r"reacquire_held_locks|valid_state|save_trace|debug_lockdep_\w+|trace_(?:hard|soft)irqs_\w+",
     r"hlock_class|check_critical_timing|invalid_wait\w*|percpu_rwsem_\w+|print_\w+_bug",
     // leaving interrupt-off sections, scheduling debugging
-    r"(?:arch_)?local_(?:irq|bh)_\w+|__local_bh_\w+|_local_bh_\w+|(?:arch_)?irqs?_\w+",
+    r"(?:arch_)?local_(?:irq|bh)_\w+|__local_bh_\w+|_local_bh_\w+|(?:arch_)?irqs_disabled\w*|irq_(?:enter|exit)\w*",
     r"native_(?:irq\w*|save_fl|restore_fl|safe_halt|halt)|(?:arch_)?safe_halt",
     r"_*schedule_(?:bug|debug)\w*|schedule_debug|___?might_sleep|__might_resched",
     r"check_preemption_disabled|debug_smp_processor_id|__this_cpu_preempt_check",
@@ -85,12 +89,10 @@ const ALWAYS: &[&str] = &[
     r"_*rcu_(?:read|dereference)\w*|__srcu_read_(?:lock|unlock)\w*|trace_(?:event|raw_event|call)_\w+",
     r"trace_(?:preempt|irq|lock|kmalloc|kfree|kmem)\w*|__do_trace_\w+|perf_trace_\w+|srcu_\w+",
     // library code that does what it was told: objects, files in sysfs, ids, queues, checksums, ciphers
-    r"kobject_\w+|__kobject_\w+|kset_\w+",
-    r"device_(?:del|unregister|release|destroy|add|register|initialize)|put_device|get_device",
-    r"device_release_driver\w*",
-    r"dpm_sysfs_\w+|sysfs_\w+|__?sysfs_\w+|kernfs_(?:remove|get|put|find)\w*|_*kernfs_remove\w*",
-    r"devres_\w+|ida_\w+|idr_\w+|ref_tracker_\w+|__?xa_\w+|xas_\w+",
-    r"radix_tree_(?:lookup|delete|insert)\w*",
+    r"_*kobject_\w+|kset_\w+|\w*device_(?:del|unregister|release|destroy|add|register|initialize)",
+    r"device_release_driver\w*|get_device_parent|add_uevent_var",
+    r"(?:dpm_|__?)?sysfs_\w+|_*kernfs_(?:remove|get|put|find)\w*",
+    r"\w*devres_\w+|ida_\w+|ref_tracker_\w+|__?xa_\w+|xas_\w+",
     r"_*wake_up\w*|autoremove_wake_function|default_wake_function|try_to_wake_up|finish_wait",
     r"prepare_to_wait\w*|_*add_wait_queue\w*|complete(?:_all)?|complete_with_flags|swake_up\w*",
     r"wait_for_completion\w*|do_wait_for_common",
@@ -101,18 +103,17 @@ const ALWAYS: &[&str] = &[
     r"(?:mod|add|del)_timer\w*|_*mod_timer\w*|timer_(?:delete|shutdown)\w*|del_timer_sync",
     r"try_to_del_timer\w*|hrtimer_(?:cancel|try_to_cancel|start)\w*|call_timer_fn|_*run_timers",
     r"expire_timers",
-    r"get_device_parent|add_uevent_var|drop_nlink|clear_nlink|inc_nlink|task_blocks_on_rt_mutex",
-    r"crc\w+|_*crc32\w*|hex_string|hex2bin|bin2hex|aes\w*_\w+|crypto_\w+|skcipher_\w+|(?:xts|cbc|ecb|gcm|ctr)_\w*crypt\w*|usb_submit_urb|get_taint|test_taint|cleanup_srcu_struct|_*sha\d\w*|chacha\w*",
-    r"__crypto_\w+",
-    r"unregister_netdevice\w*|unregister_netdev|(?:tty|i2c|usb|input|video|spi)_(?:unregister_device|del_adapter|deregister)|rollback_registered\w*|lock_sock\w*|release_sock",
-    r"_*lock_sock\w*|usb_start_wait_urb|usb_\w+_msg|simple_copy_to_iter|copy_to_iter",
+    r"drop_nlink|clear_nlink|inc_nlink|task_blocks_on_rt_mutex",
+    r"crc\w+|_*crc32\w*|hex_string|hex2bin|bin2hex|aes\w*_\w+|(?:xts|cbc|ecb|gcm|ctr)_\w*crypt\w*|usb_submit_urb|get_taint|test_taint|cleanup_srcu_struct|_*sha\d\w*|chacha\w*",
+    r"_*crypto_\w+|skcipher_\w+",
+    r"\w*unregister_netdev\w*|rollback_registered\w*|(?:tty|i2c|usb|input|video|spi)_(?:unregister_device|del_adapter|deregister)",
+    r"usb_start_wait_urb|usb_\w+_msg|simple_copy_to_iter|copy_to_iter",
     r"__x86_(?:indirect_thunk|return_thunk)\w*|__llvm_\w*|retpoline\w*|_stext",
-    r"lock_page|unlock_page|_*folio_(?:lock|unlock|get|put)\w*|folio_wake_bit",
-    r"page_(?:ref|count|mapcount)\w*|put_page|_*put_page|mark_buffer_dirty|iput|dput|fast_dput",
-    r"_*dput\w*|lockref_\w+|_*brelse|do_tag_check_\w+|bad_mode_\w+",
+    r"_*lock_page|unlock_page|_*folio_(?:lock|unlock)\w*|page_(?:ref|count|mapcount)\w*|mark_buffer_dirty",
+    r"\w*iput|\w*dput\w*|\w*brelse|do_tag_check_\w+|bad_mode_\w+",
     // handing out and taking back memory
-    r"_*k[mvz]*(?:alloc|calloc|realloc|zalloc)\w*|_*kmem_cache_(?:alloc|free)\w*|k[v]?free\w*",
-    r"_*kfree(?:_\w+)?|__k[v]?free\w*|slab_\w+|_*slab_\w+|___slab_alloc|allocate_slab|new_slab",
+    r"\w*[mzc]alloc\w*|k\w*realloc\w*|_*kmem_cache_(?:alloc|free)\w*",
+    r"\w*kv?free\w*|slab_\w+|_*slab_\w+|___slab_alloc|allocate_slab|new_slab",
     r"_*do_kmalloc\w*|_*cache_(?:alloc|free|flusharray|grow)\w*|__check_(?:object_size|heap_object)",
     r"check_heap_object|usercopy_\w+|quarantine_\w+|qlist_\w+|do_slab_free|_*memcg_slab\w*",
     r"vmalloc_\w*fault|_*vmalloc\w*|v[zm]alloc\w*|__vmalloc_\w+|vfree|vfree_atomic|krealloc\w*",
@@ -132,6 +133,15 @@ const ALWAYS: &[&str] = &[
     r"kernel_text_address|__kernel_text_address|is_\w+_stack|native_\w*(?:read|write)\w*msr\w*",
     r"stack_access_ok|depot_\w+|stack_depot_\w+|__stack_depot\w+|__read_once_\w+",
 ];
+
+/// Functions that take and drop references for who counts them wrongly.
+const REFERENCES: &[&str] = &[r"put_device|get_device|consume_skb|\w*fput|sock_put"];
+
+/// Functions that take a lock for who passed a broken one.
+const LOCKING: &[&str] = &[r"_*lock_sock\w*|release_sock|\w+_lock_nested"];
+
+/// Functions that start, stop, run and free tracked objects for their owners.
+const OBJECTS: &[&str] = &[r"\w*timer\w*|\w*rcu\w*|\w*debug_\w+|\w*_work(?:_on|_sync)?"];
 
 /// Functions in which tasks wait for what they were promised.
 const WAITING: &[&str] = &[
@@ -177,6 +187,9 @@ fn names(lists: &[&[&str]]) -> Regex {
 static HELPERS: LazyLock<Regex> = LazyLock::new(|| names(&[ALWAYS]));
 static WAITING_HELPERS: LazyLock<Regex> = LazyLock::new(|| names(&[ALWAYS, WAITING]));
 static ALLOCATION_HELPERS: LazyLock<Regex> = LazyLock::new(|| names(&[ALWAYS, ALLOCATION]));
+static REFERENCE_HELPERS: LazyLock<Regex> = LazyLock::new(|| names(&[ALWAYS, REFERENCES]));
+static LOCKING_HELPERS: LazyLock<Regex> = LazyLock::new(|| names(&[ALWAYS, LOCKING]));
+static OBJECT_HELPERS: LazyLock<Regex> = LazyLock::new(|| names(&[ALWAYS, OBJECTS]));
 
 /// Says whether a function never names a crash of a family that looks through `through`.
 pub(super) fn is_helper(function: &str, through: Through) -> bool {
@@ -184,5 +197,50 @@ pub(super) fn is_helper(function: &str, through: Through) -> bool {
         Through::Nothing => HELPERS.is_match(function),
         Through::Waiting => WAITING_HELPERS.is_match(function),
         Through::Allocation => ALLOCATION_HELPERS.is_match(function),
+        Through::References => REFERENCE_HELPERS.is_match(function),
+        Through::Locking => LOCKING_HELPERS.is_match(function),
+        Through::Objects => OBJECT_HELPERS.is_match(function),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_names_a_bug_and_who_does_not() {
+        let check = |names: &str, through: Through, expected: bool| {
+            for name in names.split_whitespace() {
+                assert_eq!(is_helper(name, through), expected, "{name} {through:?}");
+            }
+        };
+        check(
+            "dump_stack_lvl print_address_description kasan_report __asan_report_load8_noabort panic __warn
+             report_bug do_error_trap exc_invalid_op asm_exc_page_fault die memcpy strnlen _copy_from_user
+             bpf_prog_copy_to_user copyin vsnprintf kasprintf __list_add_valid list_del __queue_work flush_work
+             cancel_work_sync del_timer_sync refcount_inc kref_put lock_acquire mutex_lock_nested down_read
+             rt_spin_lock __kmalloc kmem_cache_alloc kvmalloc_node bpf_map_kzalloc vfree kfree_skb_list
+             kobject_put sysfs_remove_group usb_submit_urb assfail btrfs_assertfail core::option::unwrap_failed
+             _dev_warn netdev_warn __x86_indirect_thunk_rax perf_trace_lock __might_fault",
+            Through::Nothing,
+            true,
+        );
+        check(
+            "lock_sock_nested release_sock iterate_supers iterate_dir irq_bypass_register_consumer put_device
+             rb_alloc ext4_writepages request_wait_answer skb_dequeue pskb_expand_head __radix_tree_lookup
+             idr_for_each rtnl_lock synchronize_rcu do_exit sock_sendmsg hci_register_dev",
+            Through::Nothing,
+            false,
+        );
+        check(
+            "schedule io_schedule wait_on_page_bit wait_for_completion __mutex_lock",
+            Through::Waiting,
+            true,
+        );
+        check("request_wait_answer synchronize_rcu rtnl_lock p9_client_rpc", Through::Waiting, false);
+        check("sk_alloc alloc_skb new_inode kmemdup create_object", Through::Allocation, true);
+        check("put_device sock_put", Through::References, true);
+        check("lock_sock_nested", Through::Locking, true);
+        check("call_timer_fn init_timer_key", Through::Objects, true);
     }
 }

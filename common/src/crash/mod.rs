@@ -5,7 +5,9 @@
 
 mod analyse;
 mod compare;
+mod guilty;
 mod helpers;
+mod kind;
 mod line;
 mod oops;
 mod rules;
@@ -17,6 +19,8 @@ mod title;
 use serde::{Deserialize, Serialize};
 
 pub use compare::compare;
+pub use guilty::guilty_file;
+pub use kind::{Executor, kind};
 pub use stream::ConsoleParser;
 
 /// One crash that a console reports.
@@ -34,6 +38,9 @@ pub struct Crash {
     pub files: Vec<String>,
     /// The report is damaged: what should stand in it does not.
     pub corrupted: bool,
+    /// The machine or a program was at fault before the kernel was: not worth a person's time.
+    #[serde(default)]
+    pub suppressed: bool,
     /// The crash is a kernel panic, or one follows closely.
     pub panicked: bool,
     /// 0-based console lines.

@@ -47,6 +47,13 @@ static EARLY: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(rules::EARLY_CONTINUATIONS).expect("static pattern"));
 static BOOTS: LazyLock<Regex> = LazyLock::new(|| Regex::new(rules::BOOT_BANNERS).expect("static pattern"));
 
+static FIRMWARE: LazyLock<bytes::Regex> = LazyLock::new(|| {
+    let all: Vec<String> = rules::FIRMWARE_BANNERS.iter().map(|banner| regex::escape(banner)).collect();
+    bytes::Regex::new(&all.join("|")).expect("escaped literals are valid")
+});
+static SUPPRESSING: LazyLock<bytes::Regex> =
+    LazyLock::new(|| bytes::Regex::new(&rules::SUPPRESSING.join("|")).expect("static patterns"));
+
 fn compile(family: usize, rule: &'static Rule, catch_all: bool) -> Compiled {
     let pattern = |text: &str| Regex::new(text).expect("rule patterns are valid");
     let optional = |text: &str| (!text.is_empty()).then(|| pattern(text));
@@ -63,6 +70,16 @@ fn compile(family: usize, rule: &'static Rule, catch_all: bool) -> Compiled {
 /// Says, cheaply and before decoding, whether a raw line may matter while no report is open.
 pub(super) fn may_matter(raw: &[u8]) -> bool {
     NEEDLES.is_match(raw)
+}
+
+/// Says whether a raw line is the first that firmware prints.
+pub(super) fn is_firmware_banner(raw: &[u8]) -> bool {
+    FIRMWARE.is_match(raw)
+}
+
+/// Says whether crashes of a console with this line are the machine's or a program's fault.
+pub(super) fn suppresses(raw: &[u8]) -> bool {
+    SUPPRESSING.is_match(raw)
 }
 
 /// The rules that may name a crash begun by `line`, in order; empty for a line that is no oops.

@@ -2,6 +2,7 @@
 //!
 //! Decides nothing about which of them names a bug; see `helpers` and `analyse`.
 
+use std::fmt::Write;
 use std::sync::LazyLock;
 
 use regex::Regex;
@@ -80,6 +81,11 @@ pub(super) fn is_frame(text: &str) -> bool {
         && (RETURN.is_match(text) || ARM.is_match(text) || IP.is_match(text))
 }
 
+/// Says whether a line announces a stack trace.
+pub(super) fn is_heading(text: &str) -> bool {
+    HEAD.is_match(text)
+}
+
 #[derive(Default)]
 struct Reader {
     done: Vec<Section>,
@@ -141,7 +147,7 @@ impl Reader {
         self.open.end = index;
         self.open.has_trace |= !ip;
         self.open.frames.push(Frame {
-            function: plain(function).to_owned(),
+            function: plain(function),
             file: file.map(|path| path.trim_start_matches("./").to_owned()),
             ip,
             interrupted: std::mem::take(&mut self.open.irq_ended),
@@ -161,9 +167,32 @@ pattern!(
     r"(?:\.(?:isra|part|constprop|cold|llvm|lto_priv|localalias|cfi|cfi_jt|resume)(?:\.[0-9]+)*|\.[0-9]+)+$"
 );
 
-/// The function's name without the suffixes compilers give to its clones.
-pub(super) fn plain(function: &str) -> &str {
-    CLONE.find(function).map_or(function, |suffix| &function[..suffix.start()])
+/// The function's name as its source has it: without the suffixes compilers give to clones, demangled.
+pub(super) fn plain(function: &str) -> String {
+    let name = CLONE.find(function).map_or(function, |suffix| &function[..suffix.start()]);
+    if !name.starts_with("_R") && !name.starts_with("_ZN") {
+        return name.to_owned();
+    }
+    let mut short = Short(String::new());
+    match write!(short, "{:#}", rustc_demangle::demangle(name)) {
+        Ok(()) => short.0,
+        Err(_) => name.to_owned(),
+    }
+}
+
+/// Bytes of a demangled name; a few bytes of a hostile one can stand for megabytes.
+const NAME_BYTES_MAX: usize = 512;
+
+struct Short(String);
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.0.len() + text.len() > NAME_BYTES_MAX {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +226,18 @@ mod tests {
         check("pc : a+0x1/0x2\nlr : z+0x1/0x2\nCall trace:\n b+0x1/0x2", &[&["a", "b"]]);
         check(" a+0x1/0x2\n b+0x1/0x2\n\n c+0x1/0x2", &[&["a", "b"], &["c"]]);
         check("hardirqs last enabled at (1): [<ffffffff81234567>] a+0x1/0x2", &[]);
+    }
+
+    #[test]
+    fn names_as_the_source_has_them() {
+        let check = |name: &str, expected: &str| assert_eq!(plain(name), expected);
+        check("f.isra.3.cold", "f");
+        check(
+            "_RNvMs3_NtCshgDM7dBCdno_11rust_binder7processNtB5_7Process10update_ref",
+            "<rust_binder::process::Process>::update_ref",
+        );
+        check("_R", "_R");
+        check("_Relocate", "_Relocate");
     }
 
     #[test]

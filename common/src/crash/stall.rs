@@ -5,20 +5,32 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Regex, RegexSet};
 
 use super::helpers::is_helper;
 use super::rules::Through;
 use super::stack::{Frame, Section};
 
-/// Names of entry points by convention.
-const ENTRIES: &str = r"^[a-z0-9][a-z0-9_]*_(?:ioctl|write_iter|read_iter|sendmsg|recvmsg|sendpage|setsockopt|rcv|mmap|handle_frame|fault_around)$|^smp_call_function(?:_\w+)?$";
-/// Generic code that calls entry points: what it calls is one.
-const DISPATCHERS: &str = r"^(?:(?:do_)?vfs_(?:ioctl|write|read|writev|readv|fsync|open|mount|get_tree)|__vfs_(?:write|read)|do_vfs_ioctl|new_sync_(?:read|write)|do_iter_(?:read|write)\w*|process_one_work|call_timer_fn|__hrtimer_run_queues|__netif_receive_skb_(?:core|one_core)|tasklet_action\w*|sock_sendmsg\w*|sock_recvmsg\w*|__do_softirq|handle_softirqs|cpu_startup_entry|kthread|sock_release|__sock_release|__fput|task_work_run|rtnetlink_rcv_msg|netlink_dump|net_rx_action|irq_work_run\w*|__handle_irq_event_percpu)$";
-/// Code around and between entry points, the same for many of them.
-const BETWEEN: &str = r"^(?:_*sys_\w+|(?:genl|nfnetlink|rtnetlink|\w*netlink)_rcv|generic_\w+|common_interrupt\w*|get_signal|do_signal|arch_do_signal\w*|(?:syscall_)?exit_to_user\w*|irqentry_\w+|do_syscall_\w+|x64_sys_call|entry_\w+|do_fast_syscall\w*|ret_from_\w+|el0\w*|invoke_syscall|do_idle|start_secondary)$";
-/// Entry points of system calls, with the prefixes they carry.
-const SYSCALLS: &str = r"^(?:__(?:x64|ia32|arm64|riscv|se|do)_)?(?:compat_|ia32_|x32_)?(?:sys|SyS|SYSC)_";
+/// Generic code that hands work to subsystems, by what it hands on. Parts of names: variants abound.
+const DISPATCHERS: &[&str] = &[
+    // system calls into the kernel
+    r"do_syscall_|do_fast_syscall|do_int80|sysenter_|tracesys|invoke_syscall|el0_svc|ret_fast_syscall|entry_SYSCALL|entry_SYSENTER|entry_INT80|handle_syscall|do_trap_ecall|int_ret_from_sys_call|system_call|syscall_exception",
+    // files: reads, writes, control calls, mappings, opening, closing, mounting
+    r"vfs_(?:i?o?ctl|write|read|iter_read|iter_write|writev|readv|fsync|open|get_tree|kern_mount|poll|splice)|new_sync_(?:read|write)",
+    r"do_iter_(?:read|write)|call_(?:read|write)_iter|do_loop_readv|(?:k?sys|SyS|SYSC)_(?:read|write|ioctl)$|compat_(?:\w+_)?ioctl|blkdev_driver_ioctl|blkdev_ioctl",
+    r"mmap_region|call_mmap|do_dentry_open|lookup_open|path_openat|mount_fs|do_new_mount",
+    r"__fput|task_work_run",
+    // sockets and messages between user space and subsystems
+    r"sock_(?:sendmsg|recvmsg|release|do_ioctl|sendpage|write_iter|read_iter)|_*sys_(?:set|get)sockopt|do_sock_(?:set|get)sockopt",
+    r"rtnetlink_rcv_msg|nfnetlink_rcv_msg|xfrm_user_rcv_msg|netlink_dump|netlink_ack",
+    // received packets
+    r"netif_receive_skb|napi_poll|net_rx_action",
+    // soft interrupts, timers, tasklets, calls to other CPUs
+    r"do_softirq|handle_softirqs|tasklet_action|run_ksoftirqd|call_timer_fn|_run_timers|run_timer_softirq|hrtimer_run|irq_work_(?:run|single)",
+    r"smp_call_function|flush_smp_call_function|__handle_irq_event",
+    // work items, kernel threads, idle CPUs
+    r"process_one_work|process_scheduled_works|kthread|smpboot_thread_fn|ret_from_fork|cpu_startup_entry|start_secondary|do_idle",
+];
 /// What a watchdog's interrupt runs, up to the interrupt's entry.
 const INTERRUPT_ENTRIES: &str = r"^(?:(?:asm_)?(?:sysvec_|smp_)?(?:trace_|reschedule_)?(?:apic_timer_interrupt|irq_work_interrupt|call_function\w*interrupt|reschedule_interrupt|reschedule_ipi)\w*|(?:asm_)?sysvec_\w+|asm_common_interrupt|common_interrupt|ret_from_intr|el1_irq|el1h_64_irq|el1_interrupt|gic_handle_irq|__irq_svc|irq_svc|handle_arch_irq|ret_from_exception)$";
 /// Threads of the watchdog's own machinery: their stacks say nothing of the stall.
@@ -29,10 +41,8 @@ macro_rules! pattern {
         static $name: LazyLock<Regex> = LazyLock::new(|| Regex::new($text).expect("static pattern"));
     };
 }
-pattern!(ENTRY, ENTRIES);
-pattern!(DISPATCHER, DISPATCHERS);
-pattern!(SYSCALL, SYSCALLS);
-pattern!(GENERIC, BETWEEN);
+static DISPATCHER: LazyLock<RegexSet> =
+    LazyLock::new(|| RegexSet::new(DISPATCHERS).expect("static patterns"));
 pattern!(INTERRUPT, INTERRUPT_ENTRIES);
 pattern!(WATCHDOG, MACHINERY);
 
@@ -65,20 +75,19 @@ pub(super) fn interrupted(frames: &[Frame]) -> &[Frame] {
     &frames[entered + run..]
 }
 
-/// The innermost entry into a subsystem, else the innermost function worth naming.
+/// What the innermost dispatcher called: the entry into a subsystem. Without one the stack is no whole one.
 pub(super) fn entry(frames: &[Frame]) -> Option<String> {
-    let named = |f: &Frame| {
-        !is_helper(&f.function, Through::Nothing)
-            && !DISPATCHER.is_match(&f.function)
-            && (SYSCALL.is_match(&f.function) || !GENERIC.is_match(&f.function))
-    };
-    let is_entry = |index: usize| {
-        let frame = &frames[index];
-        named(frame)
-            && (ENTRY.is_match(&frame.function)
-                || SYSCALL.is_match(&frame.function)
-                || frames.get(index + 1).is_some_and(|outer| DISPATCHER.is_match(&outer.function)))
-    };
-    let index = (0..frames.len()).find(|&i| is_entry(i)).or_else(|| frames.iter().position(named))?;
-    Some(frames[index].function.clone())
+    let mut named = frames.iter().filter(|f| !is_helper(&f.function, Through::Nothing));
+    let mut entry = named.next()?;
+    for frame in std::iter::once(entry).chain(named) {
+        if frame.function.starts_with("smp_call_function") {
+            return Some(frame.function.clone());
+        }
+        if DISPATCHER.is_match(&frame.function) {
+            let leaving = entry.function.contains("exit_to_user");
+            return (!leaving).then(|| entry.function.clone());
+        }
+        entry = frame;
+    }
+    None
 }

@@ -89,6 +89,12 @@ struct Reports {
     found: usize,
     uptime_s: u64,
     stamps_seen: bool,
+    /// Anything at all was printed.
+    spoke: bool,
+    /// Firmware began anew under a machine that had been running.
+    restarted: bool,
+    /// A line was seen after which crashes are the machine's or a program's fault.
+    suppressed: bool,
 }
 
 impl Reports {
@@ -97,6 +103,13 @@ impl Reports {
             self.open.clear();
             return;
         }
+        if !self.suppressed && oops::suppresses(raw) {
+            self.suppressed = true;
+        }
+        if oops::is_firmware_banner(raw) {
+            self.restarted = self.spoke;
+        }
+        self.spoke |= !raw.trim_ascii().is_empty();
         if self.open.is_empty() && !oops::may_matter(raw) {
             if let Some(stamp_s) = line::leading_stamp_s(raw) {
                 self.stamps_seen = true;
@@ -188,7 +201,7 @@ impl Reports {
     /// No report reaches across a boot; a boot of a running kernel is a crash by itself.
     fn boot(&mut self, line: &Line) {
         self.close_all();
-        if self.uptime_s >= RUNNING_S && self.found < CRASHES_MAX {
+        if (self.restarted || self.uptime_s >= RUNNING_S) && self.found < CRASHES_MAX {
             self.found += 1;
             self.done.push(Crash {
                 title: REBOOT_TITLE.to_owned(),
@@ -197,6 +210,7 @@ impl Reports {
                 frames: Vec::new(),
                 files: Vec::new(),
                 corrupted: false,
+                suppressed: self.suppressed,
                 panicked: false,
                 first_line: line.number,
                 last_line: line.number,
@@ -204,6 +218,7 @@ impl Reports {
             });
         }
         self.uptime_s = 0;
+        self.restarted = false;
     }
 
     fn close_all(&mut self) {
@@ -225,7 +240,12 @@ impl Reports {
             return;
         }
         let lines = &open.lines[..open.certain];
-        let report = Report { lines, candidates: &open.candidates, panicked: open.panicked };
+        let report = Report {
+            lines,
+            candidates: &open.candidates,
+            suppressed: self.suppressed,
+            panicked: open.panicked,
+        };
         if let Some(crash) = analyse::crash(&report) {
             self.found += 1;
             self.done.push(crash);

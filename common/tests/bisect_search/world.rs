@@ -301,6 +301,7 @@ fn crash(title: &str) -> Crash {
         frame,
         files: vec![],
         corrupted: false,
+        suppressed: false,
         panicked: false,
         first_line: 0,
         last_line: 0,

@@ -535,6 +535,7 @@ fn target() -> SeenCrash {
         frames: vec!["planted_bug".into()],
         files: vec![],
         corrupted: false,
+        suppressed: false,
         panicked: true,
         first_line: 1,
         last_line: 2,

@@ -91,6 +91,7 @@ pub fn crash(title: &str) -> Crash {
         frames: vec![],
         files: vec![],
         corrupted: false,
+        suppressed: false,
         panicked: false,
         first_line: 0,
         last_line: 1,

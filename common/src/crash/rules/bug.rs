@@ -1,9 +1,16 @@
 //! `BUG:` and `kernel BUG at`, and memory leaks.
 
-use super::{Family, Rule, Stack, Through};
+use super::{Family, Rule, Stack, Text, Through};
 
 pub(super) const FAMILY: Family = Family {
-    needles: &["BUG", "unregister_netdevice: waiting for", "INFO: "],
+    needles: &[
+        "BUG",
+        "VFS: Busy inodes",
+        "VFS: Close: file",
+        "CFI failure",
+        "unregister_netdevice: waiting for",
+        "INFO: ",
+    ],
     benign: &[r"DEBUG", r"BIOS BUG|BIOS: BUG|Firmware Bug"],
     rules: &[
         // assertions
@@ -27,8 +34,10 @@ pub(super) const FAMILY: Family = Family {
             .then(r"^unreferenced object 0x")
             .from(&[Stack])
             .through(Through::Allocation),
-        Rule::new(r"BUG: Bad page (?P<what>state|map|cache)", "BUG: Bad page {what} in {frame}"),
+        Rule::new(r"BUG: Bad page state", "BUG: Bad page state in {frame}"),
+        Rule::bare(r"BUG: Bad page (?P<what>map|cache)", "BUG: Bad page {what}").traced(),
         Rule::bare(r"BUG: Bad rss-counter state", "BUG: Bad rss-counter state"),
+        Rule::bare(r"BUG: non-zero (?P<what>nr_\w+) on freeing mm", "BUG: non-zero {what} on freeing mm"),
         Rule::bare(
             r"BUG: non-zero pgtables_bytes on freeing mm",
             "BUG: non-zero pgtables_bytes on freeing mm: NUM",
@@ -45,6 +54,23 @@ pub(super) const FAMILY: Family = Family {
         .alts(&["BUG: Dentry still in use [{how} of {fs}]"])
         .traced()
         .absorbs(r"^WARNING:"),
+        Rule::bare(r"VFS: Busy inodes after unmount", "VFS: Busy inodes after unmount (use-after-free)"),
+        Rule::bare(
+            r"VFS: Close: file count is (?:0|zero)",
+            "VFS: Close: file count is zero (use-after-free)",
+        ),
+        // work items that leave with a lock
+        Rule::new(
+            r"BUG: workqueue leaked (?:lock or )?atomic",
+            "BUG: workqueue leaked lock or atomic in {frame}",
+        )
+        .then(r"^\s*last function: (?P<frame>\S+)")
+        .from(&[Text, Stack]),
+        // what the harness saw in user space
+        Rule::bare(r"BUG: executor-detected bug", "BUG: executor-detected bug"),
+        // calls through pointers of the wrong type
+        Rule::new(r"CFI failure at (?P<frame>\S+)", "CFI failure in {frame}").from(&[Text, Stack]),
+        Rule::new(r"CFI failure \(", "CFI failure in {frame}"),
         // the lock checker's own tables
         Rule::bare(r"BUG: (?P<what>MAX_\w+) too low!", "BUG: {what} too low!"),
         // network devices that never go away

@@ -9,7 +9,7 @@ pub(super) const FAMILY: Family = Family {
     needles: &[
         "nable to handle kernel",
         "unable to handle page fault",
-        "kernel NULL pointer dereference",
+        "ernel NULL pointer dereference",
         "nhandled fault",
         "lignment trap",
         "general protection fault",
@@ -23,6 +23,7 @@ pub(super) const FAMILY: Family = Family {
         "Internal error",
         "Bad mode in",
         "kernel stack overflow",
+        "Insufficient stack space",
         "Oops",
     ],
     benign: &[
@@ -35,17 +36,18 @@ pub(super) const FAMILY: Family = Family {
             .alts(&["stack-overflow in {frame}"])
             .from(&[Entry]),
         Rule::new(
-            r"(?:BUG: |8<--- cut here ---)?(?:[Uu]nable to handle kernel|kernel) NULL pointer dereference",
+            r"(?:BUG: |8<--- cut here ---)?(?:[Uu]nable to handle kernel|[Kk]ernel) NULL pointer dereference",
             "BUG: unable to handle kernel NULL pointer dereference in {frame}",
         )
         .alts(BAD_ACCESS),
+        // memory that is mapped, but not for this
         Rule::new(
-            r"[Uu]nable to handle kernel access to user memory",
-            "BUG: unable to handle kernel access to user memory in {frame}",
+            r"[Uu]nable to handle kernel (?P<what>access to user memory|execution of user memory|execute from non-executable memory|write to read-only memory|read from unreadable memory)",
+            "BUG: unable to handle kernel {what} in {frame}",
         )
         .alts(BAD_ACCESS),
         Rule::new(
-            r"[Uu]nable to handle (?:kernel paging request|page fault for address|kernel execution of)",
+            r"[Uu]nable to handle (?:kernel paging request|page fault for address|kernel data access|kernel instruction fetch|kernel pointer dereference)",
             "BUG: unable to handle kernel paging request in {frame}",
         )
         .alts(BAD_ACCESS)
@@ -65,6 +67,12 @@ pub(super) const FAMILY: Family = Family {
         Rule::new(r"divide[ _]error: [0-9a-f]{4} \[#", "divide error in {frame}"),
         Rule::new(r"int3: [0-9a-f]{4} \[#", "int3 in {frame}"),
         Rule::new(r"invalid opcode: [0-9a-f]{4} \[#", "invalid opcode in {frame}"),
+        Rule::new(
+            r"(?:kernel stack overflow \(|Insufficient stack space to handle exception)",
+            "kernel stack overflow in {frame}",
+        )
+        .alts(&["stack-overflow in {frame}"])
+        .from(&[Entry]),
         Rule::new(r"Bad mode in .* handler detected", "kernel panic: bad mode").from(&[]).traceless(),
         Rule::new(r"Internal error: ", "Internal error in {frame}").alts(BAD_ACCESS),
         Rule::new(r"Oops(?: - [^:]+)?: [0-9a-f]+ \[#", "Oops in {frame}").alts(BAD_ACCESS),

@@ -15,6 +15,7 @@ pub(super) const FAMILY: Family = Family {
         "bad unlock balance",
         "held lock freed",
         "lock held",
+        "has locks held",
         "ested lock was not taken",
         "nvalid wait context",
         "spinlock ",
@@ -76,7 +77,11 @@ pub(super) const FAMILY: Family = Family {
         // The lock checker itself may trip over such a lock.
         .absorbs(r"^general protection fault|^Unable to handle kernel|^BUG: "),
         Rule::new(r"BUG: Invalid wait context", "WARNING: locking bug in {frame}")
-            .from(&[Backtrace]),
+            .from(&[Backtrace])
+            .through(Through::Locking),
+        Rule::new(r"(?P<level>WARNING|BUG): .*still has locks held!", "{level}: still has locks held in {frame}")
+            .then(AT)
+            .from(&[Text, Stack]),
         // locks with debugging of their own
         Rule::new(
             r"BUG: (?P<lock>spinlock|rwlock) (?P<what>bad magic|already unlocked|lockup suspected|recursion|wrong owner|wrong CPU|cpu recursion|trylock failure on UP|lockup)",

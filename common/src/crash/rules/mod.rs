@@ -34,6 +34,12 @@ pub(super) enum Through {
     Waiting,
     /// Allocators: leaks.
     Allocation,
+    /// Whoever takes and drops references: wrong counts.
+    References,
+    /// Whoever takes locks: broken locks.
+    Locking,
+    /// Timers, work items, objects: wrong use of tracked ones.
+    Objects,
 }
 
 /// One crash format. Patterns are regular expressions; `{group}` in titles is a named group of either.
@@ -53,6 +59,8 @@ pub(super) struct Rule {
     pub needs_trace: bool,
     /// Leads of the same report: while no stack was seen, lines matching this start no crash of their own.
     pub absorbs: &'static str,
+    /// The beginning of the report must have been lost, or this would not name it.
+    pub fragment: bool,
     /// Printed about, and by, several CPUs and tasks: lines of every context belong to the report.
     pub every_context: bool,
 }
@@ -72,6 +80,7 @@ impl Rule {
             through: Through::Nothing,
             needs_trace: true,
             absorbs: "",
+            fragment: false,
             every_context: false,
         }
     }
@@ -125,6 +134,11 @@ impl Rule {
         self
     }
 
+    const fn fragment(mut self) -> Self {
+        self.fragment = true;
+        self
+    }
+
     const fn every_context(mut self) -> Self {
         self.every_context = true;
         self
@@ -158,10 +172,28 @@ pub(super) const FAMILIES: &[&Family] = &[
 /// Lines that continue the report that is open in their context, and start one only if none is.
 pub(super) const CONTINUATIONS: &str = r"^(?:Oops: (?:[0-9a-f]{4} \[#|Oops: |invalid opcode)|Oops(?: - [^:]*)? \[#|Internal error: (?:Oops|:)|invalid opcode: |Kernel panic - not syncing|kernel tried to execute)";
 /// The same, as long as no stack was printed.
-pub(super) const EARLY_CONTINUATIONS: &str = r"^(?:Internal error: |Oops)";
+pub(super) const EARLY_CONTINUATIONS: &str = r"^(?:Internal error: |Oops|kernel stack overflow \()";
 
 /// Lines that only a booting kernel prints: no report reaches across them.
 pub(super) const BOOT_BANNERS: &str =
     r"^(?:Linux version \d+\.\d|Booting the kernel|Decompressing Linux\.\.\.)";
+/// What firmware prints first: a machine that had printed anything before was running.
+pub(super) const FIRMWARE_BANNERS: &[&str] =
+    &["SeaBIOS (version", "UEFI firmware (version", "U-Boot SPL ", "OpenSBI v"];
 /// Title when a boot banner stands where a kernel had long been running.
 pub(super) const REBOOT_TITLE: &str = "unexpected kernel reboot";
+
+/// Lines that show that memory, disk or programs of the guest failed first: what follows is no finding.
+pub(super) const SUPPRESSING: &[&str] = &[
+    // programs that smashed themselves, or whose memory or file system went away
+    r"\*\*\* stack smashing detected \*\*\*",
+    r"INIT: PANIC: segmentation violation",
+    r"signal SIGBUS: bus error|SYZFAIL: SIGBUS",
+    // the Go part of the harness out of memory, or hit in its own runtime
+    r"(?:fatal error: )?runtime: (?:out of memory|cannot allocate)|fatal error: unexpected signal during runtime execution",
+    r"fatal error: runtime: (?:out of memory|cannot allocate memory)|cannot allocate memory in non-memory-cgroup",
+    r"panic: (?:failed to (?:start executor binary|create temp dir)|executor \d+: failed: pthread_create failed)",
+    // the harness and the way in killed for memory
+    r"(?:Out of memory: Kill(?:ed)? process|Memory cgroup out of memory: Kill(?:ed)? process|Killed process) \d+,? \((?:syz-(?:fuzzer|execprog|agent|manager|executor)|sshd)\)",
+    r"lowmemorykiller: Killing 'syz-(?:fuzzer|execprog|executor)",
+];

@@ -26,7 +26,13 @@ pub(super) const FAMILY: Family = Family {
             .alts(&["bad-access in {frame}"])
             .from(&[Text, Stack]),
         Rule::bare(r"BUG: (?P<what>KASAN: .+)", "{what}").traced(),
-        // KMSAN
+        // KMSAN; what a device is told without being initialised is known by who allocated it, too
+        Rule::new(
+            r"BUG: (?P<kind>KMSAN: kernel-usb-infoleak) in (?P<frame>\S+)",
+            "{kind} in {frame}",
+        )
+        .alts(&["KMSAN origin in {origin}"])
+        .from(&[Text, Stack]),
         Rule::new(r"BUG: (?P<kind>KMSAN: [a-z-]+) in (?P<frame>\S+)", "{kind} in {frame}")
             .alts(&["bad-access in {frame}"])
             .from(&[Text, Stack]),

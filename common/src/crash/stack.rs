@@ -45,7 +45,7 @@ macro_rules! pattern {
 
 pattern!(
     RETURN,
-    r"^\s*(?P<irq>(?:</?[A-Z#]{2,6}>\s*)*)(?:\[<[0-9a-fA-F]{8,16}>\]\s*)?(?P<unsure>\?\s+)?(?P<function>[A-Za-z_<$][^\s+]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?:\s+\[[^\]]+\])?(?:\s+(?P<file>[\w./+-]+):\d+)?(?:\s+\[inline\])?(?:\s+\([A-Z]+\))?\s*$"
+    r"^\s*(?P<irq>(?:</?[A-Z#]{2,6}>\s*)*)(?:\[<?[0-9a-fA-F]{8,16}>?\]\s*){0,2}(?P<unsure>\?\s+)?(?P<function>[A-Za-z_<$][^\s+]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?:\s+\[[^\]]+\])?(?:\s+(?P<file>[\w./+-]+):\d+)?(?:\s+\[inline\])?(?:\s+\([A-Za-z]+\))?\s*$"
 );
 pattern!(INLINE, r"^\s*(?P<function>[A-Za-z_][\w.]*) (?P<file>[\w./+-]+):\d+ \[inline\]\s*$");
 pattern!(

@@ -61,10 +61,10 @@ pub(super) const FAMILY: Family = Family {
         ),
         // work items that leave with a lock
         Rule::new(
-            r"BUG: workqueue leaked (?:lock or )?atomic",
+            r"BUG: workqueue leaked (?:atomic|lock)",
             "BUG: workqueue leaked lock or atomic in {frame}",
         )
-        .then(r"^\s*last function: (?P<frame>\S+)")
+        .then(r"(?:last function: |workfn=)(?P<frame>\S+)")
         .from(&[Text, Stack]),
         // what the harness saw in user space
         Rule::bare(r"BUG: executor-detected bug", "BUG: executor-detected bug"),

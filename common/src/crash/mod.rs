@@ -4,6 +4,7 @@
 //! `stack`, `helpers` and `stall` find the function to blame, `analyse` and `title` put it together.
 
 mod analyse;
+mod code;
 mod compare;
 mod guilty;
 mod helpers;
@@ -18,6 +19,7 @@ mod title;
 
 use serde::{Deserialize, Serialize};
 
+pub use code::disassembly;
 pub use compare::compare;
 pub use guilty::guilty_file;
 pub use kind::{Executor, kind};

@@ -60,7 +60,10 @@ fn stderr(output: &Output) -> String {
 fn help_is_complete_and_plain() {
     let bed = Bed::new(GOOD_JOB);
     for (words, expected) in [
-        (&["--help"][..], &["run", "bisect", "agent", "doctor", "completions", "man", "Examples:"][..]),
+        (
+            &["--help"][..],
+            &["run", "bisect", "agent", "doctor", "parse", "completions", "man", "Examples:"][..],
+        ),
         (
             &["run", "--help"],
             &[
@@ -80,6 +83,7 @@ fn help_is_complete_and_plain() {
         (&["bisect", "log", "--help"], &["--follow", "--replay", "--attempt <ID>", "KULPRIT_COORDINATOR"]),
         (&["agent", "list", "--help"], &["--coordinator <URL>", "http://127.0.0.1:7453"]),
         (&["doctor", "--help"], &["--state <DIR>", "Exit codes:"]),
+        (&["parse", "--help"], &["<FILE>...", "standard input", "--output <FORM>", "Exit codes:"]),
     ] {
         let output = bed.kulprit(words);
         let help = stdout(&output);
@@ -236,4 +240,74 @@ fn the_doctor_says_what_is_wrong() {
     assert_eq!(job["status"], "failed");
     assert!(job["detail"].to_string().contains("worse"), "{job}");
     assert!(named("state disk").is_some() && named("git").is_some() && named("kulprit-agent").is_some());
+}
+
+const CONSOLE: &str = "\
+[    1.000000] all is well
+[    2.000000][  T42] WARNING: CPU: 1 PID: 42 at fs/gamma/dir.c:212 gamma_rmdir+0x272/0x520 fs/gamma/dir.c:212
+[    2.000001][  T42] CPU: 1 PID: 42 Comm: syz.3.20 Not tainted 6.9.0 #1
+[    2.000002][  T42] RIP: 0010:gamma_rmdir+0x272/0x520 fs/gamma/dir.c:212
+[    2.000003][  T42] Code: 02 00 00 e8 de b6 c3 fe <0f> 0b 4c 89 e5
+[    2.000004][  T42] Call Trace:
+[    2.000005][  T42]  \x1b[31mvfs_rmdir+0x1/0x2\x1b[0m fs/namei.c:4000
+[    2.000006][  T42]  do_syscall_64+0x1/0x2
+";
+
+#[test]
+fn parse_tells_crashes_to_programs() {
+    let bed = Bed::new(GOOD_JOB);
+    std::fs::write(bed.path().join("console.txt"), CONSOLE).expect("written");
+    std::fs::write(bed.path().join("quiet.txt"), "hello\n").expect("written");
+    let output = bed.kulprit(&["parse", "-o", "json", "console.txt", "quiet.txt"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = stdout(&output);
+    let found: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("an object per line")).collect();
+    assert_eq!(found.len(), 2);
+    assert_eq!(found[1], serde_json::json!({"file": "quiet.txt", "crashes": [], "guilty_file": null}));
+    assert_eq!(found[0]["guilty_file"], "fs/gamma/dir.c");
+    let crash = &found[0]["crashes"][0];
+    for (key, expected) in [
+        ("title", serde_json::json!("WARNING in gamma_rmdir")),
+        ("alt_titles", serde_json::json!([])),
+        ("type", serde_json::json!("WARNING")),
+        ("frame", serde_json::json!("gamma_rmdir")),
+        ("corrupted", serde_json::json!(false)),
+        ("suppressed", serde_json::json!(false)),
+        ("panicked", serde_json::json!(false)),
+        ("executor", serde_json::json!({"proc": 3, "id": 20})),
+        ("first_line", serde_json::json!(2)),
+        ("last_line", serde_json::json!(8)),
+    ] {
+        assert_eq!(crash[key], expected, "{key}");
+    }
+    assert!(
+        crash["report"].as_str().is_some_and(|it| it.starts_with("WARNING: ") && it.contains("vfs_rmdir"))
+    );
+}
+
+#[test]
+fn parse_tells_crashes_to_people() {
+    let bed = Bed::new(GOOD_JOB);
+    let mut command = Command::cargo_bin("kulprit").expect("built");
+    let output =
+        command.current_dir(bed.path()).args(["parse", "-"]).write_stdin(CONSOLE).output().expect("run");
+    let text = stdout(&output);
+    for part in [
+        "-: 1 crash",
+        "WARNING in gamma_rmdir",
+        "guilty file: fs/gamma/dir.c",
+        "* ",
+        "ud2",
+        "<-- trapping instruction",
+    ] {
+        assert!(text.contains(part), "{part:?} is not in {text}");
+    }
+    assert!(!text.contains('\x1b'), "an escape came through: {text:?}");
+    for (file, said) in [("absent.txt", "absent.txt: cannot be read"), (".", "cannot be read")] {
+        let output = bed.kulprit(&["parse", file]);
+        assert_eq!(output.status.code(), Some(2), "{file}");
+        assert!(stderr(&output).contains(said), "{file}: {}", stderr(&output));
+    }
+    assert_eq!(bed.kulprit(&["parse"]).status.code(), Some(2));
 }

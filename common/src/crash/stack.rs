@@ -47,7 +47,10 @@ pattern!(
     RETURN,
     r"^\s*(?P<irq>(?:</?[A-Z#]{2,6}>\s*)*)(?:\[<?[0-9a-fA-F]{8,16}>?\]\s*){0,2}(?P<unsure>\?\s+)?(?P<function>[A-Za-z_<$][^\s+]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?:\s+\[[^\]]+\])?(?:\s+(?P<file>[\w./+-]+):\d+)?(?:\s+\[inline\])?(?:\s+\([A-Za-z]+\))?\s*$"
 );
-pattern!(INLINE, r"^\s*(?P<function>[A-Za-z_][\w.]*) (?P<file>[\w./+-]+):\d+ \[inline\]\s*$");
+pattern!(
+    INLINE,
+    r"^\s*(?:\[<[0-9a-fA-F]{8,16}>\]\s*)?(?P<function>[A-Za-z_][\w.]*) (?P<file>[\w./+-]+):\d+ \[inline\]\s*$"
+);
 pattern!(
     ARM,
     r"^\s*(?:\[<[0-9a-f]{8}>\] )?\(?(?P<callee>[A-Za-z_][\w.]*)(?:\+0x[0-9a-f/x]+)?\)? from (?:\[<[0-9a-f]{8}>\] )?\(?(?P<caller>[A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: (?P<file>[\w./+-]+):\d+)?\)?(?: \[[^\]]+\])?\s*$"
@@ -77,8 +80,11 @@ pub(super) fn sections<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<Section>
 
 /// Says whether a line shows a function on a stack, sure or not.
 pub(super) fn is_frame(text: &str) -> bool {
-    (text.contains("+0x") && text.contains("/0x"))
-        && (RETURN.is_match(text) || ARM.is_match(text) || IP.is_match(text))
+    let inlined = text.ends_with("[inline]") && INLINE.is_match(text);
+    inlined
+        || text.contains("+0x")
+            && text.contains("/0x")
+            && (RETURN.is_match(text) || ARM.is_match(text) || IP.is_match(text))
 }
 
 /// Says whether a line announces a stack trace.

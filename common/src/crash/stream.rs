@@ -266,7 +266,7 @@ impl Open {
     /// A symbolised oops line is printed once for every function inlined there.
     fn repeats(&self, text: &str) -> bool {
         let last = self.lines.last().map_or("", |line| line.text.as_str());
-        last.ends_with("[inline]") && last.split(' ').next() == text.split(' ').next()
+        last.contains("[inline]") && last.split(' ').next() == text.split(' ').next()
     }
 
     fn append(&mut self, line: &Line) {

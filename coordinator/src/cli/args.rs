@@ -51,6 +51,8 @@ pub enum Command {
     },
     /// Check what this machine needs to build and boot kernels, and say what to do
     Doctor(DoctorArgs),
+    /// Find the crashes in console logs: titles, functions and files to blame, reports
+    Parse(ParseArgs),
     /// Print a shell's completion script
     #[command(after_help = "Example:\n  kulprit completions bash > /etc/bash_completion.d/kulprit")]
     Completions {
@@ -254,6 +256,25 @@ pub struct DoctorArgs {
     /// Directory for what runs share [default: XDG_CACHE_HOME/kulprit or ~/.cache/kulprit]
     #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+const PARSE_EXAMPLES: &str = "\
+Examples:
+  kulprit parse console.txt
+  dmesg | kulprit parse -
+  kulprit parse -o json *.log | jq -r '.crashes[0].title'
+
+With -o json there is one object per file, each on a line of its own; docs/cli.md lists the keys.
+Exit codes: 0 whether or not there is a crash, 1 internal error, 2 a file cannot be read.";
+
+#[derive(Debug, Args)]
+#[command(after_help = PARSE_EXAMPLES)]
+pub struct ParseArgs {
+    /// Console logs, or reports taken from them; - is standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }

@@ -1,4 +1,4 @@
-//! The `kulprit` command: what people type, and what they see. It talks gRPC and nothing else.
+//! The `kulprit` command: what people type, and what they see. With a farm it talks gRPC and nothing else.
 //!
 //! `args` says what can be typed; a command's module does it; `story` and `tables` render, purely.
 
@@ -12,6 +12,7 @@ mod failure;
 mod follow;
 mod json;
 mod manual;
+mod parse;
 mod results;
 mod run;
 mod screen;
@@ -58,6 +59,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             AgentCommand::List(args) => agents::list(args).await,
         },
         Command::Doctor(args) => doctor::doctor(args).await,
+        Command::Parse(args) => parse::parse(&args),
         Command::Completions { shell } => manual::completions(shell),
         Command::Man { dir } => manual::pages(&dir),
     }

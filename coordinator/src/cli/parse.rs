@@ -1,0 +1,148 @@
+//! `kulprit parse`: the crashes in console files, as titles, facts and reports. No farm is needed.
+
+use super::args::{Format, ParseArgs};
+use super::failure::Failure;
+use kulprit_common::crash::{ConsoleParser, Crash, disassembly, guilty_file};
+use serde_json::{Value, json};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::Path;
+
+/// Bytes read at once; one crash-free GiB then costs no more memory than this.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// What is kept of an input as it came, for reports whose first line is no longer there.
+const HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// Stands for standard input where a file is asked for.
+const STDIN: &str = "-";
+
+/// What one input holds.
+struct Parsed {
+    file: String,
+    crashes: Vec<Crash>,
+    guilty_file: Option<String>,
+}
+
+pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
+    let mut out = io::stdout().lock();
+    for path in &args.files {
+        let parsed = read(path)?;
+        let text = match args.output.format {
+            Format::Json => format!("{}\n", document(&parsed)),
+            Format::Table => describe(&parsed),
+        };
+        out.write_all(text.as_bytes()).map_err(Failure::output)?;
+    }
+    out.flush().map_err(Failure::output)?;
+    Ok(0)
+}
+
+fn read(path: &Path) -> Result<Parsed, Failure> {
+    let file = path.display().to_string();
+    let unreadable = |error: io::Error| {
+        Failure::Input(format!(
+            "{file}: cannot be read: {error}; give a console log, or - for standard input"
+        ))
+    };
+    let mut input: Box<dyn Read> = if file == STDIN {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(path).map_err(unreadable)?)
+    };
+    let mut parser = ConsoleParser::new();
+    let mut crashes = Vec::new();
+    let mut head = Vec::new();
+    let mut chunk = vec![0; CHUNK_BYTES];
+    loop {
+        let length = match input.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(unreadable(error)),
+        };
+        crashes.extend(parser.feed(&chunk[..length]));
+        let room = HEAD_BYTES_MAX - head.len();
+        head.extend_from_slice(&chunk[..length.min(room)]);
+    }
+    crashes.extend(parser.finish());
+    let guilty = crashes.first().and_then(|crash| guilty_file(&crash.report));
+    let guilty_file = guilty.or_else(|| guilty_file(&String::from_utf8_lossy(&head)));
+    Ok(Parsed { file, crashes, guilty_file })
+}
+
+/// The object of `-o json`; its keys are stable, lines count from 1.
+fn document(parsed: &Parsed) -> Value {
+    let crash = |crash: &Crash| {
+        json!({
+            "title": crash.title,
+            "alt_titles": crash.alt_titles,
+            "type": crash.kind(),
+            "frame": crash.frame,
+            "corrupted": crash.corrupted,
+            "suppressed": crash.suppressed,
+            "panicked": crash.panicked,
+            "executor": crash.executor(),
+            "first_line": crash.first_line + 1,
+            "last_line": crash.last_line + 1,
+            "report": crash.report,
+        })
+    };
+    json!({
+        "file": parsed.file,
+        "crashes": parsed.crashes.iter().map(crash).collect::<Vec<_>>(),
+        "guilty_file": parsed.guilty_file,
+    })
+}
+
+/// What a person reads: every title with its facts, then the first report with its instructions.
+fn describe(parsed: &Parsed) -> String {
+    let mut text = match parsed.crashes.len() {
+        0 => format!("{}: no crash\n", parsed.file),
+        1 => format!("{}: 1 crash\n", parsed.file),
+        many => format!("{}: {many} crashes\n", parsed.file),
+    };
+    for crash in &parsed.crashes {
+        let _ = writeln!(text, "\n{}", crash.title);
+        for alt in &crash.alt_titles {
+            let _ = writeln!(text, "  also       {alt}");
+        }
+        for (name, value) in facts(crash) {
+            let _ = writeln!(text, "  {name:<10} {value}");
+        }
+    }
+    if let Some(file) = &parsed.guilty_file {
+        let _ = writeln!(text, "\nguilty file: {file}");
+    }
+    if let Some(first) = parsed.crashes.first() {
+        let _ = write!(text, "\n{}", first.report);
+        if let Some(code) = disassembly(&first.report) {
+            let _ = write!(text, "----------------\n{code}");
+        }
+    }
+    // A console may hold anything; the terminal gets only what prints.
+    text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "?")
+}
+
+fn facts(crash: &Crash) -> Vec<(&'static str, String)> {
+    let mut facts = Vec::new();
+    if !crash.kind().is_empty() {
+        facts.push(("type", crash.kind().to_owned()));
+    }
+    if let Some(frame) = &crash.frame {
+        facts.push(("frame", frame.clone()));
+    }
+    facts.push(("lines", format!("{} to {}", crash.first_line + 1, crash.last_line + 1)));
+    if let Some(executor) = crash.executor() {
+        facts.push(("executor", format!("process {}, program {}", executor.proc, executor.id)));
+    }
+    for (is, note) in [
+        (crash.corrupted, "corrupted: part of the report is missing"),
+        (crash.suppressed, "suppressed: the guest's memory or programs failed first"),
+        (crash.panicked, "the kernel panicked"),
+    ] {
+        if is {
+            facts.push(("note", note.to_owned()));
+        }
+    }
+    facts
+}

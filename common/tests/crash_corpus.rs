@@ -256,8 +256,7 @@ fn the_same_bug_by_another_title_is_related() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/crash");
     let crashes = |name: &str| parse(&read(&folder.join(name)).1);
     let ring = crashes("register-key-then-gpf.txt");
-    let Crash { title, alt_titles, frames, files, .. } = ring[1].clone();
-    let target = Target { title, alt_titles, frames, files };
+    let target = target(&ring[1]);
     assert_eq!(compare(&target, &ring[1]), Match::Same);
     assert_eq!(compare(&target, &ring[0]), Match::Related);
     assert_eq!(compare(&target, &crashes("task-hung.txt")[0]), Match::Unrelated);
@@ -268,4 +267,59 @@ fn a_flood_of_crashes_is_bounded() {
     let flood = "[    2.000000] kernel BUG at mm/slab.c:1!\n".repeat(5000);
     let crashes = parse(flood.as_bytes());
     assert_eq!(crashes.len(), 1000);
+}
+
+/// The crash at the end of a recorded bisection log, by the title that the log gives it.
+fn seed(name: &str) -> Option<(String, Vec<Crash>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/seeds").join(name);
+    let text = std::fs::read_to_string(path).ok()?;
+    let (title, report) = text.split_once("\ncrash: ")?.1.split_once('\n')?;
+    Some((title.to_owned(), parse(report.as_bytes())))
+}
+
+fn target(crash: &Crash) -> Target {
+    let Crash { title, alt_titles, frames, files, .. } = crash.clone();
+    Target { title, alt_titles, frames, files }
+}
+
+/// One rule for both: what misled one recorded bisection is no kin of its target, and what the
+/// other one met on its way is.
+#[test]
+fn recorded_bisections_are_told_apart() {
+    let names = ["000_a56d280c9f3660c7.txt", "001_c44cd56752ba921a.txt", "004_31b8e8139fc28d69.txt"];
+    let Some([frames, kvm, ring]) =
+        names.iter().map(|name| seed(name)).collect::<Option<Vec<_>>>().map(|all| {
+            let all: [_; 3] = all.try_into().expect("three seeds");
+            all
+        })
+    else {
+        eprintln!("skipped: no recorded bisections beside the repository");
+        return;
+    };
+    for (title, crashes) in [&frames, &kvm, &ring] {
+        assert!(crashes.iter().any(|crash| crash.title == *title), "{title} is not in {crashes:#?}");
+    }
+    // Blamed wrongly: every run of the blamed commit showed a stray warning of the lock code.
+    let mut pinned = target(&frames.1[0]);
+    pinned.title = "WARNING in unsafe_follow_pfn".to_owned();
+    pinned.frames.insert(0, "unsafe_follow_pfn".to_owned());
+    assert_eq!(compare(&pinned, &kvm.1[0]), Match::Unrelated);
+    // Blamed rightly: other titles on the way to the same place, the target's own fault behind them.
+    let start = Target {
+        title: "general protection fault in io_commit_cqring".to_owned(),
+        alt_titles: vec!["bad-access in io_commit_cqring".to_owned()],
+        frames: [
+            "io_commit_cqring",
+            "io_cqring_overflow_flush",
+            "io_ring_ctx_wait_and_kill",
+            "io_uring_setup",
+        ]
+        .map(str::to_owned)
+        .into(),
+        files: vec!["fs/io_uring.c".to_owned()],
+    };
+    let key = ring.1.iter().find(|crash| crash.title == ring.0).expect("checked above");
+    assert_eq!(compare(&start, key), Match::Related);
+    assert_eq!(compare(&start, &kvm.1[0]), Match::Unrelated);
+    assert_eq!(compare(&pinned, key), Match::Unrelated);
 }

@@ -75,7 +75,12 @@ fn file(line: &str) -> Option<&str> {
 }
 
 fn specific(line: &str) -> Option<&str> {
-    file(line).filter(|path| !GENERIC_SET.is_match(path))
+    file(line).filter(|path| !is_generic_file(path))
+}
+
+/// Says whether bugs of other files pass through this one.
+pub(super) fn is_generic_file(path: &str) -> bool {
+    GENERIC_SET.is_match(path)
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ mod title;
 use serde::{Deserialize, Serialize};
 
 pub use code::disassembly;
-pub use compare::compare;
+pub use compare::{Similarity, compare, leads_to, similarity, similarity_in_run};
 pub use guilty::guilty_file;
 pub use kind::{Executor, kind};
 pub use stream::ConsoleParser;

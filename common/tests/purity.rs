@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Each is a decision: none of them has a clock, IO, threads or randomness of its own.
 /// `iced-x86` decodes instructions and `rustc-demangle` names, both in memory.
 const ALLOWED: [&str; 9] =
-    ["hex", "regex", "rustc-demangle", "serde", "serde_json", "sha2", "thiserror", "toml"];
+    ["hex", "iced-x86", "regex", "rustc-demangle", "serde", "serde_json", "sha2", "thiserror", "toml"];
 
 const BANNED: [&str; 13] = [
     "std::fs",

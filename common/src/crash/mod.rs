@@ -15,6 +15,7 @@ mod rules;
 mod stack;
 mod stall;
 mod stream;
+mod symbolise;
 mod title;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub use compare::{Similarity, compare, leads_to, similarity, similarity_in_run};
 pub use guilty::guilty_file;
 pub use kind::{Executor, kind};
 pub use stream::ConsoleParser;
+pub use symbolise::{Place, Spot, Symbols, symbolise};
 
 /// One crash that a console reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

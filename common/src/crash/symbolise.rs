@@ -1,0 +1,191 @@
+//! A report's addresses as source lines: which lines are rewritten, and how. Where symbols come from
+//! is the caller's business.
+//!
+//! `f+0x1a/0x40` becomes `f+0x1a/0x40 net/a.c:12`; before it stands a line `g net/a.h:3 [inline]` for
+//! every function that was inlined at that place, as in syzbot's reports.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// A source line, innermost first where functions were inlined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub function: String,
+    /// Path relative to the source root.
+    pub file: String,
+    pub line: u32,
+}
+
+/// A place in a function of the kernel, as reports print it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub function: String,
+    pub offset: u64,
+    /// Size of the function, which tells functions of one name apart.
+    pub size: u64,
+}
+
+/// What a kernel's symbols and debug information can answer.
+pub trait Symbols {
+    /// The source lines of a spot, the outermost function last; empty if nothing is known.
+    ///
+    /// A `returning` spot is where a call comes back to: the call itself stands before it.
+    fn places(&self, spot: &Spot, returning: bool) -> Vec<Place>;
+    /// The spot at an address of the kernel as it was linked.
+    fn spot_at(&self, address: u64) -> Option<Spot>;
+}
+
+macro_rules! pattern {
+    ($name:ident, $text:expr) => {
+        static $name: LazyLock<Regex> = LazyLock::new(|| Regex::new($text).expect("static pattern"));
+    };
+}
+pattern!(
+    SPOT,
+    r"(?P<function>[A-Za-z_$][\w.$]*)\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?P<module> \[\w+\])?(?P<file> [\w./+-]+:\d+)?"
+);
+pattern!(EXACT, r"RIP: |\bIP: |WARNING: |\be?pc : |PC is at |NIP |CFI failure at ");
+pattern!(UNSURE, r"^\s*(?:\[<[0-9a-fA-F]+>\]\s*)?\? ");
+pattern!(BARE, r"^\s*(?:\[<(?P<kallsyms>[0-9a-fA-F]{8,16})>\] )?0x(?P<address>[0-9a-f]{8,16})\s*$");
+pattern!(KASLR, r"Kernel Offset: (?P<sign>-?)0x(?P<offset>[0-9a-f]{1,16}) from 0x");
+
+/// Lines that one line may become; deeper inlining than this is no kernel's.
+const INLINED_MAX: usize = 32;
+
+/// Rewrites a report with source lines. Functions that symbols do not know stay as they are, and so do
+/// those of modules. Frames the kernel itself was not sure of (`? f`) are left out.
+pub fn symbolise(report: &str, symbols: &dyn Symbols) -> String {
+    let slide = slide(report);
+    let mut text = String::with_capacity(report.len() * 2);
+    for line in report.lines() {
+        if UNSURE.is_match(line) {
+            continue;
+        }
+        match rewritten(line, slide, symbols) {
+            Some(lines) => lines.iter().for_each(|line| push(&mut text, line)),
+            None => push(&mut text, line),
+        }
+    }
+    text
+}
+
+fn push(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// How far the kernel lay from where it was linked, as a panic tells.
+fn slide(report: &str) -> u64 {
+    let Some(found) = KASLR.captures(report) else { return 0 };
+    let offset = u64::from_str_radix(&found["offset"], 16).unwrap_or(0);
+    if found["sign"].is_empty() { offset } else { offset.wrapping_neg() }
+}
+
+/// The lines that take a line's place; `None` if nothing is known of it.
+fn rewritten(line: &str, slide: u64, symbols: &dyn Symbols) -> Option<Vec<String>> {
+    if let Some(found) = BARE.captures(line) {
+        return bare(&found["address"], slide, symbols);
+    }
+    let found = SPOT.captures_iter(line).last()?;
+    if found.name("module").is_some() || found.name("file").is_some() {
+        return None;
+    }
+    let hex = |group: &str| u64::from_str_radix(&found[group], 16).ok();
+    let spot = Spot { function: found["function"].to_owned(), offset: hex("offset")?, size: hex("size")? };
+    let whole = found.get_match();
+    let (before, after) = (&line[..whole.start()], &line[whole.end()..]);
+    lines(before, whole.as_str(), after, &symbols.places(&spot, !EXACT.is_match(line)))
+}
+
+/// A kernel without a table of its functions prints addresses alone.
+fn bare(address: &str, slide: u64, symbols: &dyn Symbols) -> Option<Vec<String>> {
+    let address = u64::from_str_radix(address, 16).ok()?.wrapping_sub(slide);
+    let spot = symbols.spot_at(address)?;
+    let named = format!("{}+{:#x}/{:#x}", spot.function, spot.offset, spot.size);
+    let places = symbols.places(&spot, true);
+    Some(lines(" ", &named, "", &places).unwrap_or_else(|| vec![format!(" {named}")]))
+}
+
+fn lines(before: &str, spot: &str, after: &str, places: &[Place]) -> Option<Vec<String>> {
+    let (outermost, inlined) = places.split_last()?;
+    let inline =
+        |place: &Place| format!("{before}{} {}:{} [inline]{after}", place.function, place.file, place.line);
+    let mut lines: Vec<String> = inlined.iter().take(INLINED_MAX).map(inline).collect();
+    lines.push(format!("{before}{spot} {}:{}{after}", outermost.file, outermost.line));
+    Some(lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Knows `alpha`, into which `beta` is inlined, and an address in it.
+    struct Known;
+
+    impl Symbols for Known {
+        fn places(&self, spot: &Spot, returning: bool) -> Vec<Place> {
+            let place = |function: &str, file: &str, line| Place {
+                function: function.into(),
+                file: file.into(),
+                line,
+            };
+            if spot.function != "alpha" || spot.size != 0x40 {
+                return vec![];
+            }
+            let line = if returning { 11 } else { 12 };
+            vec![place("beta", "include/b.h", 3), place("alpha", "net/a.c", line)]
+        }
+
+        fn spot_at(&self, address: u64) -> Option<Spot> {
+            (address == 0xffffffff81000010).then(|| Spot {
+                function: "alpha".into(),
+                offset: 0x10,
+                size: 0x40,
+            })
+        }
+    }
+
+    #[test]
+    fn lines_that_name_a_spot() {
+        let check =
+            |report: &str, expected: &str| assert_eq!(symbolise(report, &Known), expected, "{report}");
+        check(" alpha+0x1a/0x40\n", " beta include/b.h:3 [inline]\n alpha+0x1a/0x40 net/a.c:11\n");
+        check(
+            "RIP: 0010:alpha+0x1a/0x40",
+            "RIP: 0010:beta include/b.h:3 [inline]\nRIP: 0010:alpha+0x1a/0x40 net/a.c:12\n",
+        );
+        check(
+            "BUG: KASAN: use-after-free in alpha+0x1a/0x40 at addr ff",
+            "BUG: KASAN: use-after-free in beta include/b.h:3 [inline] at addr ff\nBUG: KASAN: use-after-free in alpha+0x1a/0x40 net/a.c:11 at addr ff\n",
+        );
+        check(
+            "[<80000001>] (x) from [<80000002>] (alpha+0x1/0x40)",
+            "[<80000001>] (x) from [<80000002>] (beta include/b.h:3 [inline])\n[<80000001>] (x) from [<80000002>] (alpha+0x1/0x40 net/a.c:11)\n",
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_stays() {
+        for line in [
+            "text",
+            " gamma+0x1/0x2",
+            " alpha+0x1/0x44",
+            " alpha+0x1/0x40 [module]",
+            " alpha+0x1/0x40 net/a.c:1",
+            " alpha+0xfffffffffffffffff/0x40",
+            "[<ffffffff81000099>] 0xffffffff81000099",
+        ] {
+            assert_eq!(symbolise(line, &Known), format!("{line}\n"));
+        }
+        assert_eq!(symbolise(" a\n ? alpha+0x1/0x40\n b\n", &Known), " a\n b\n");
+    }
+
+    #[test]
+    fn addresses_alone_are_slid_back() {
+        let expected = " beta include/b.h:3 [inline]\n alpha+0x10/0x40 net/a.c:11\n";
+        assert_eq!(symbolise("[<ffffffff81000010>] 0xffffffff81000010\n", &Known), expected);
+        let slid = " 0xffffffff9c000010\nKernel Offset: 0x1b000000 from 0xffffffff81000000 (relocation range: 0-1)\n";
+        assert!(symbolise(slid, &Known).starts_with(expected), "{}", symbolise(slid, &Known));
+    }
+}

@@ -12,6 +12,7 @@ pub mod id;
 pub mod job;
 pub mod outcome;
 pub mod patch;
+pub mod recipients;
 pub mod report;
 pub mod signature;
 pub mod time;

@@ -12,3 +12,4 @@ pub mod logs;
 pub mod process;
 pub mod ready;
 pub mod server;
+pub mod vmlinux;

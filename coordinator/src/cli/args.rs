@@ -265,6 +265,7 @@ Examples:
   kulprit parse console.txt
   dmesg | kulprit parse -
   kulprit parse -o json *.log | jq -r '.crashes[0].title'
+  kulprit parse --vmlinux build/vmlinux --source-root /src/linux console.txt
 
 With -o json there is one object per file, each on a line of its own; docs/cli.md lists the keys.
 Exit codes: 0 whether or not there is a crash, 1 internal error, 2 a file cannot be read.";
@@ -275,6 +276,12 @@ pub struct ParseArgs {
     /// Console logs, or reports taken from them; - is standard input
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
+    /// The kernel that printed them (ELF, plain or zstd): reports get source lines
+    #[arg(long, value_name = "FILE")]
+    pub vmlinux: Option<PathBuf>,
+    /// Where that kernel's sources lay when it was built [default: taken from its debug information]
+    #[arg(long, value_name = "DIR", requires = "vmlinux")]
+    pub source_root: Option<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }

@@ -2,7 +2,8 @@
 
 use super::args::{Format, ParseArgs};
 use super::failure::Failure;
-use kulprit_common::crash::{ConsoleParser, Crash, disassembly, guilty_file};
+use crate::vmlinux::Vmlinux;
+use kulprit_common::crash::{ConsoleParser, Crash, disassembly, guilty_file, symbolise};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -24,9 +25,10 @@ struct Parsed {
 }
 
 pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
+    let vmlinux = args.vmlinux.as_deref().map(|path| open(path, args.source_root.as_deref())).transpose()?;
     let mut out = io::stdout().lock();
     for path in &args.files {
-        let parsed = read(path)?;
+        let parsed = read(path, vmlinux.as_ref())?;
         let text = match args.output.format {
             Format::Json => format!("{}\n", document(&parsed)),
             Format::Table => describe(&parsed),
@@ -37,7 +39,36 @@ pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
-fn read(path: &Path) -> Result<Parsed, Failure> {
+/// Reads the kernel that is to tell source lines, and says if it cannot.
+fn open(path: &Path, source_root: Option<&Path>) -> Result<Vmlinux, Failure> {
+    let vmlinux = Vmlinux::open(path, source_root)
+        .map_err(|error| Failure::Input(format!("--vmlinux {}: {error}", path.display())))?;
+    if !vmlinux.has_lines() {
+        eprintln!(
+            "warning: {} has no debug information, so reports get no source lines; build it with \
+             CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y",
+            path.display()
+        );
+    }
+    Ok(vmlinux)
+}
+
+/// Gives reports source lines. That nothing is known of any is most likely another kernel's console.
+fn symbolise_all(file: &str, crashes: &mut [Crash], vmlinux: &Vmlinux) {
+    let mut changed = crashes.is_empty() || !vmlinux.has_lines();
+    for crash in crashes {
+        let report = symbolise(&crash.report, vmlinux);
+        changed |= report.contains("[inline]") || report.len() > crash.report.len();
+        crash.report = report;
+    }
+    if !changed {
+        eprintln!(
+            "warning: {file}: the vmlinux knows none of its functions; is it the kernel that printed this?"
+        );
+    }
+}
+
+fn read(path: &Path, vmlinux: Option<&Vmlinux>) -> Result<Parsed, Failure> {
     let file = path.display().to_string();
     let unreadable = |error: io::Error| {
         Failure::Input(format!(
@@ -65,6 +96,9 @@ fn read(path: &Path) -> Result<Parsed, Failure> {
         head.extend_from_slice(&chunk[..length.min(room)]);
     }
     crashes.extend(parser.finish());
+    if let Some(vmlinux) = vmlinux {
+        symbolise_all(&file, &mut crashes, vmlinux);
+    }
     let guilty = crashes.first().and_then(|crash| guilty_file(&crash.report));
     let guilty_file = guilty.or_else(|| guilty_file(&String::from_utf8_lossy(&head)));
     Ok(Parsed { file, crashes, guilty_file })

@@ -1,0 +1,97 @@
+//! Source lines of a small program that the machine's compiler builds as a kernel is built.
+
+use super::*;
+use kulprit_common::crash::symbolise;
+use std::path::PathBuf;
+use std::process::Command;
+
+const SOURCE: &str = "\
+volatile int seen;
+static inline __attribute__((always_inline)) void planted(int value)
+{
+	seen = value;
+	__asm__ volatile (\"nop; nop\");
+}
+__attribute__((noinline)) int caller(int value)
+{
+	seen = 1;
+	if (value)
+		planted(value);
+	return seen;
+}
+int _start(void)
+{
+	return caller(seen) + 1;
+}
+";
+
+/// Builds `SOURCE` in `dir`; nothing where the machine has no compiler.
+fn build(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
+    std::fs::create_dir_all(dir.join("fs/gamma")).expect("made");
+    std::fs::write(dir.join("fs/gamma/planted.c"), SOURCE).expect("written");
+    let mut gcc = Command::new("gcc");
+    gcc.current_dir(dir).args(["-O2", "-ffreestanding", "-nostdlib", "-static", "-no-pie"]).args(flags);
+    let built = gcc.args(["-o", "vmlinux", "fs/gamma/planted.c"]).output().ok()?;
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(dir.join("vmlinux"))
+}
+
+/// A frame for each byte of `caller`, as a trap there would be printed.
+fn traps(vmlinux: &Vmlinux) -> Vec<String> {
+    let caller = vmlinux.functions.iter().find(|it| it.name == "caller").expect("the function is there");
+    (0..caller.size).map(|offset| format!("RIP: 0010:caller+{offset:#x}/{:#x}", caller.distance)).collect()
+}
+
+#[test]
+fn lines_and_inlined_callers() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(path) = build(dir.path(), &["-g"]) else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    let vmlinux = Vmlinux::open(&path, None).expect("read");
+    assert!(vmlinux.has_lines());
+    let all: Vec<String> = traps(&vmlinux).iter().map(|trap| symbolise(trap, &vmlinux)).collect();
+    let trap = traps(&vmlinux).into_iter().zip(&all).find(|(_, text)| text.contains("planted.c:5"));
+    let (trap, text) = trap.unwrap_or_else(|| panic!("no line of the trap in {all:?}"));
+    let expected = format!("RIP: 0010:planted fs/gamma/planted.c:5 [inline]\n{trap} fs/gamma/planted.c:11\n");
+    assert_eq!(*text, expected);
+
+    // The same from a file as the farm keeps it, with the root said.
+    let packed = dir.path().join("vmlinux.zst");
+    let bytes = zstd::encode_all(&std::fs::read(&path).expect("read")[..], 1).expect("packed");
+    std::fs::write(&packed, bytes).expect("written");
+    let vmlinux = Vmlinux::open(&packed, Some(dir.path())).expect("read");
+    assert_eq!(symbolise(&trap, &vmlinux), expected);
+
+    // A function of another size is that of another kernel.
+    let other = trap.rsplit_once('/').expect("a size").0.to_owned() + "/0xfff";
+    assert_eq!(symbolise(&other, &vmlinux), format!("{other}\n"));
+    let caller = vmlinux.functions.iter().find(|it| it.name == "caller").expect("there");
+    let spot = vmlinux.spot_at(caller.address + 1).expect("inside");
+    assert_eq!((spot.function.as_str(), spot.offset), ("caller", 1));
+    assert_eq!(vmlinux.spot_at(0), None);
+}
+
+#[test]
+fn a_kernel_without_debug_information_says_so() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(path) = build(dir.path(), &[]) else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    let vmlinux = Vmlinux::open(&path, None).expect("read");
+    assert!(!vmlinux.has_lines());
+    let trap = &traps(&vmlinux)[0];
+    assert_eq!(symbolise(trap, &vmlinux), format!("{trap}\n"));
+    let stripped = build(dir.path(), &["-s"]).expect("it was there before");
+    assert!(matches!(Vmlinux::open(&stripped, None), Err(VmlinuxError::NoSymbols)));
+}
+
+#[test]
+fn what_is_no_kernel_is_refused() {
+    assert!(matches!(Vmlinux::read(b"", None), Err(VmlinuxError::NotElf(_))));
+    assert!(matches!(Vmlinux::read(b"\x7fELF\x02\x01\x01", None), Err(VmlinuxError::NotElf(_))));
+    let absent = Vmlinux::open(Path::new("/nowhere/vmlinux"), None);
+    assert!(matches!(absent, Err(VmlinuxError::Unreadable(_))));
+}

@@ -1,13 +1,10 @@
 //! One report's lines to a crash: chooses the rule, the frame and the titles.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
-
 use super::Crash;
+use super::damage;
 use super::helpers::is_helper;
 use super::line::Line;
-use super::oops::{self, Compiled};
+use super::oops::Compiled;
 use super::rules::{Rule, Source, Through};
 use super::stack::{self, Section};
 use super::stall;
@@ -39,7 +36,7 @@ pub(super) fn crash(report: &Report) -> Option<Crash> {
     let title = titles.remove(0);
     titles.sort();
     let frameless = named.frame.is_none() && rule.title.contains("{frame}");
-    let trace_lost = rule.needs_trace && !traced(report.lines, &sections);
+    let trace_lost = rule.needs_trace && !damage::traced(report.lines, &sections);
     let last_line = report.lines.last().map_or(lead.number, |line| line.number);
     Some(Crash {
         title,
@@ -51,7 +48,7 @@ pub(super) fn crash(report: &Report) -> Option<Crash> {
             || trace_lost
             || choice.incomplete
             || rule.fragment
-            || damaged(report.lines, &sections),
+            || damage::damaged(report.lines, &sections),
         suppressed: report.suppressed,
         panicked: report.panicked,
         first_line: lead.number,
@@ -90,27 +87,6 @@ fn origin(lines: &[Line], sections: &[Section]) -> Option<String> {
     let frame = section.frames.iter().find(|frame| !is_helper(&frame.function, Through::Allocation))?;
     Some(frame.function.clone())
 }
-
-/// Says whether the report shows a stack: one before a panic that follows, for that one has its own.
-fn traced(lines: &[Line], sections: &[Section]) -> bool {
-    let panic =
-        lines[1..].iter().position(|line| oops::is_panic(&line.text)).map_or(lines.len(), |at| at + 1);
-    let headed = lines[..panic].iter().any(|line| stack::is_heading(&line.text));
-    let end = if headed { panic } else { lines.len() };
-    sections.iter().any(|section| section.has_trace && section.begin < end)
-}
-
-/// Says whether printk lost messages, or the stack is that of a failure injected into another task.
-fn damaged(lines: &[Line], sections: &[Section]) -> bool {
-    let injected = |section: &Section| {
-        section.frames.iter().take(INJECTED_FRAMES).any(|frame| frame.function.starts_with("should_fail"))
-    };
-    lines.iter().any(|line| line.text.starts_with("** ") && line.text.contains(" printk messages dropped"))
-        || sections.iter().find(|section| section.has_trace).is_some_and(injected)
-}
-
-/// An injected failure's stack begins with these many frames at most before it names itself.
-const INJECTED_FRAMES: usize = 3;
 
 /// The rule that names the crash, with what its patterns captured.
 struct Choice {
@@ -171,9 +147,9 @@ fn name(choice: &Choice, report: &Report, sections: &[Section]) -> Named {
     for source in rule.sources {
         let frame = match source {
             Source::Text => told(choice, report, sections),
-            Source::Stack if mixed(report, sections) => None,
+            Source::Stack if damage::mixed(report.lines, sections) => None,
             Source::Stack => blamed(rule, sections, 0),
-            Source::Backtrace if mixed(report, sections) => None,
+            Source::Backtrace if damage::mixed(report.lines, sections) => None,
             Source::Backtrace => {
                 let heading = report.lines.iter().position(|line| line.text.trim() == "stack backtrace:");
                 heading.and_then(|at| blamed(rule, sections, at))
@@ -190,33 +166,6 @@ fn name(choice: &Choice, report: &Report, sections: &[Section]) -> Named {
         }
     }
     named
-}
-
-/// Reports of their own that old kernels, which do not say who prints, weave into others.
-static WOVEN: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"vmalloc: allocation failure|page allocation failure|^FAULT_INJECTION: forcing")
-        .expect("static pattern")
-});
-static LEAD_PID: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^WARNING: CPU: \d+ PID: (-?\d+) ").expect("static pattern"));
-static STACK_PID: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"^CPU: \d+ (?:UID: \d+ )?PID: (-?\d+) ").expect("static pattern"));
-
-/// Says whether the first stack is not, or not only, that of the crash: no function can be blamed then.
-fn mixed(report: &Report, sections: &[Section]) -> bool {
-    let Some(section) = sections.first() else { return false };
-    let lead = &report.lines[0];
-    if lead.context.is_some() || !lead.text.starts_with("WARNING") {
-        return false;
-    }
-    let to_stack = &report.lines[..section.end];
-    let foreign = |lead_pid: &str| {
-        let headers = to_stack.iter().take(section.begin).filter_map(|line| STACK_PID.captures(&line.text));
-        let pids: Vec<String> = headers.map(|found| found[1].to_owned()).collect();
-        !pids.iter().any(|pid| pid == lead_pid)
-    };
-    to_stack.iter().any(|line| WOVEN.is_match(&line.text))
-        || LEAD_PID.captures(&lead.text).is_some_and(|found| foreign(&found[1]))
 }
 
 /// The first function worth naming that the oops line, or a follow-up line before the stack, tells.

@@ -6,6 +6,7 @@
 mod analyse;
 mod code;
 mod compare;
+mod damage;
 mod guilty;
 mod helpers;
 mod kind;

@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use memchr::{memchr, memchr_iter, memrchr};
 use regex::Regex;
 
 /// Bytes of one line that are kept; the longest oops lines seen are under 1 KiB, the rest is dropped.
@@ -46,25 +47,35 @@ pub(super) struct Splitter {
 }
 
 impl Splitter {
-    /// Calls `each` with the number and the bytes of every line that `bytes` completes.
-    pub fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(usize, &[u8])) {
-        for part in bytes.split_inclusive(|&b| b == b'\n') {
-            let Some(line) = part.strip_suffix(b"\n") else {
-                self.keep(part);
-                self.in_line = true;
-                return;
-            };
-            let number = self.next_number;
-            self.next_number += 1;
-            if self.in_line {
-                self.keep(line);
-                each(number, &self.partial);
-                self.partial.clear();
-                self.in_line = false;
-            } else {
-                each(number, &line[..line.len().min(LINE_BYTES_MAX)]);
-            }
+    /// Says whether the next byte begins a line.
+    pub fn at_line_begin(&self) -> bool {
+        !self.in_line
+    }
+
+    /// Passes over whole lines that nobody wants to see.
+    pub fn skip(&mut self, lines: &[u8]) {
+        self.next_number += memchr_iter(b'\n', lines).count();
+    }
+
+    /// Takes bytes up to the end of the line, hands the line to `each` if they complete it, and
+    /// returns the rest.
+    pub fn line<'a>(&mut self, bytes: &'a [u8], each: impl FnOnce(usize, &[u8])) -> &'a [u8] {
+        let Some(end) = memchr(b'\n', bytes) else {
+            self.keep(bytes);
+            self.in_line |= !bytes.is_empty();
+            return &[];
+        };
+        let number = self.next_number;
+        self.next_number += 1;
+        if self.in_line {
+            self.keep(&bytes[..end]);
+            each(number, &self.partial);
+            self.partial.clear();
+            self.in_line = false;
+        } else {
+            each(number, &bytes[..end.min(LINE_BYTES_MAX)]);
         }
+        &bytes[end + 1..]
     }
 
     /// Hands over the last line if no newline ended it.
@@ -98,6 +109,20 @@ pub(super) fn leading_stamp_s(raw: &[u8]) -> Option<u64> {
         return None;
     }
     std::str::from_utf8(&digits[..end]).ok()?.parse().ok()
+}
+
+/// Seconds of the last timestamp that opens one of these whole lines.
+pub(super) fn last_stamp_s(lines: &[u8]) -> Option<u64> {
+    let mut rest = lines;
+    while !rest.is_empty() {
+        rest = &rest[..rest.len() - 1];
+        let begin = memrchr(b'\n', rest).map_or(0, |newline| newline + 1);
+        if let Some(stamp_s) = leading_stamp_s(&rest[begin..]) {
+            return Some(stamp_s);
+        }
+        rest = &rest[..begin];
+    }
+    None
 }
 
 /// Takes a raw line apart: one [`Line`] for each printk message that stands in it.
@@ -158,7 +183,10 @@ mod tests {
         let mut seen = Vec::new();
         let mut splitter = Splitter::default();
         for chunk in ["a", "b\n\nc", "\n", "tail"] {
-            splitter.feed(chunk.as_bytes(), |n, l| seen.push((n, String::from_utf8_lossy(l).into_owned())));
+            let mut rest = chunk.as_bytes();
+            while !rest.is_empty() {
+                rest = splitter.line(rest, |n, l| seen.push((n, String::from_utf8_lossy(l).into_owned())));
+            }
         }
         splitter.finish(|n, l| seen.push((n, String::from_utf8_lossy(l).into_owned())));
         let expected = [(0, "ab"), (1, ""), (2, "c"), (3, "tail")].map(|(n, l)| (n, l.to_owned()));
@@ -166,8 +194,8 @@ mod tests {
 
         let mut longest = 0;
         splitter = Splitter::default();
-        splitter.feed(&vec![b'x'; 5 * LINE_BYTES_MAX], |_, l| longest = longest.max(l.len()));
-        splitter.feed(b"\n", |_, l| longest = longest.max(l.len()));
+        splitter.line(&vec![b'x'; 5 * LINE_BYTES_MAX], |_, l| longest = longest.max(l.len()));
+        splitter.line(b"\n", |_, l| longest = longest.max(l.len()));
         assert_eq!(longest, LINE_BYTES_MAX);
     }
 
@@ -176,5 +204,8 @@ mod tests {
         assert_eq!(leading_stamp_s(b"[  212.5] x"), Some(212));
         assert_eq!(leading_stamp_s(b"[ INFO: x ]"), None);
         assert_eq!(leading_stamp_s(b"text"), None);
+        assert_eq!(last_stamp_s(b"[  1.5] x\n[  2.5] y\nplain\n\n"), Some(2));
+        assert_eq!(last_stamp_s(b"plain\n\n"), None);
+        assert_eq!(last_stamp_s(b""), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use memchr::memrchr;
 use regex::{Regex, RegexSet, bytes};
 
 use super::line::Line;
@@ -33,11 +34,12 @@ static BENIGN: LazyLock<Vec<RegexSet>> = LazyLock::new(|| {
     FAMILIES.iter().map(|f| RegexSet::new(f.benign).expect("benign patterns are valid")).collect()
 });
 static NEEDLES: LazyLock<bytes::Regex> = LazyLock::new(|| {
-    let literals = FAMILIES.iter().flat_map(|f| f.needles).chain(&[
-        "Linux version",
-        "Booting the",
-        "Decompressing Linux",
-    ]);
+    let literals = FAMILIES
+        .iter()
+        .flat_map(|f| f.needles)
+        .chain(rules::BOOT_NEEDLES)
+        .chain(rules::FIRMWARE_BANNERS)
+        .chain(rules::SUPPRESSING_NEEDLES);
     let all: Vec<String> = literals.map(|literal| regex::escape(literal)).collect();
     bytes::Regex::new(&all.join("|")).expect("escaped literals are valid")
 });
@@ -65,6 +67,12 @@ fn compile(family: usize, rule: &'static Rule, catch_all: bool) -> Compiled {
         family,
         catch_all,
     }
+}
+
+/// The length of the whole lines at the beginning of `bytes` none of which may matter.
+pub(super) fn calm_bytes(bytes: &[u8]) -> usize {
+    let end = NEEDLES.find(bytes).map_or(bytes.len(), |found| found.start());
+    memrchr(b'\n', &bytes[..end]).map_or(0, |newline| newline + 1)
 }
 
 /// Says, cheaply and before decoding, whether a raw line may matter while no report is open.

@@ -45,9 +45,17 @@ impl ConsoleParser {
     }
 
     /// Takes the next bytes and returns the crashes whose reports they complete, in console order.
-    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Crash> {
+    pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Crash> {
         let Self { splitter, reports } = self;
-        splitter.feed(bytes, |number, raw| reports.raw_line(number, raw));
+        while !bytes.is_empty() {
+            if splitter.at_line_begin() && reports.open.is_empty() {
+                let (calm, rest) = bytes.split_at(oops::calm_bytes(bytes));
+                splitter.skip(calm);
+                reports.calm_lines(calm);
+                bytes = rest;
+            }
+            bytes = splitter.line(bytes, |number, raw| reports.raw_line(number, raw));
+        }
         std::mem::take(&mut reports.done)
     }
 
@@ -98,19 +106,29 @@ struct Reports {
 }
 
 impl Reports {
+    /// Takes note of whole lines, none of which may matter, while no report is open.
+    fn calm_lines(&mut self, lines: &[u8]) {
+        self.spoke = self.spoke || !lines.trim_ascii().is_empty();
+        if let Some(stamp_s) = line::last_stamp_s(lines) {
+            self.stamps_seen = true;
+            self.uptime_s = stamp_s;
+        }
+    }
+
     fn raw_line(&mut self, number: usize, raw: &[u8]) {
         if self.found == CRASHES_MAX {
             self.open.clear();
             return;
         }
-        if !self.suppressed && oops::suppresses(raw) {
-            self.suppressed = true;
+        let matters = oops::may_matter(raw);
+        if matters {
+            self.suppressed = self.suppressed || oops::suppresses(raw);
+            if oops::is_firmware_banner(raw) {
+                self.restarted = self.spoke;
+            }
         }
-        if oops::is_firmware_banner(raw) {
-            self.restarted = self.spoke;
-        }
-        self.spoke |= !raw.trim_ascii().is_empty();
-        if self.open.is_empty() && !oops::may_matter(raw) {
+        self.spoke = self.spoke || !raw.trim_ascii().is_empty();
+        if self.open.is_empty() && !matters {
             if let Some(stamp_s) = line::leading_stamp_s(raw) {
                 self.stamps_seen = true;
                 self.uptime_s = stamp_s;

@@ -5,8 +5,18 @@ use std::path::{Path, PathBuf};
 
 /// Each is a decision: none of them has a clock, IO, threads or randomness of its own.
 /// `memchr` and `regex` search bytes, `iced-x86` decodes instructions and `rustc-demangle` names, all in memory.
-const ALLOWED: [&str; 10] =
-    ["hex", "iced-x86", "memchr", "regex", "rustc-demangle", "serde", "serde_json", "sha2", "thiserror", "toml"];
+const ALLOWED: [&str; 10] = [
+    "hex",
+    "iced-x86",
+    "memchr",
+    "regex",
+    "rustc-demangle",
+    "serde",
+    "serde_json",
+    "sha2",
+    "thiserror",
+    "toml",
+];
 
 const BANNED: [&str; 13] = [
     "std::fs",

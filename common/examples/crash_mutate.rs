@@ -92,7 +92,12 @@ impl Symbols for Everything {
     }
 
     fn spot_at(&self, address: u64) -> Option<Spot> {
-        address.is_multiple_of(2).then(|| Spot { function: "f".into(), offset: address % 64, size: 64 })
+        address.is_multiple_of(2).then(|| Spot {
+            function: "f".into(),
+            offset: address % 64,
+            size: 64,
+            module: None,
+        })
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Spot {
     pub offset: u64,
     /// Size of the function, which tells functions of one name apart.
     pub size: u64,
+    /// The module it is in; `None` in the kernel itself.
+    pub module: Option<String>,
 }
 
 /// What a kernel's symbols and debug information can answer.
@@ -43,7 +45,7 @@ macro_rules! pattern {
 }
 pattern!(
     SPOT,
-    r"(?P<function>[A-Za-z_$][\w.$]*)\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?P<module> \[\w+\])?(?P<file> [\w./+-]+:\d+)?"
+    r"(?P<function>[A-Za-z_$][\w.$]*)\+0x(?P<offset>[0-9a-f]{1,16})/0x(?P<size>[0-9a-f]{1,16})(?P<module> \[(?P<name>\w+)(?: [0-9a-f]+)?\])?(?P<file> [\w./+-]+:\d+)?"
 );
 pattern!(EXACT, r"RIP: |\bIP: |WARNING: |\be?pc : |PC is at |NIP |CFI failure at ");
 pattern!(UNSURE, r"^\s*(?:\[<[0-9a-fA-F]+>\]\s*)?\? ");
@@ -53,8 +55,7 @@ pattern!(KASLR, r"Kernel Offset: (?P<sign>-?)0x(?P<offset>[0-9a-f]{1,16}) from 0
 /// Lines that one line may become; deeper inlining than this is no kernel's.
 const INLINED_MAX: usize = 32;
 
-/// Rewrites a report with source lines. Functions that symbols do not know stay as they are, and so do
-/// those of modules. Frames the kernel itself was not sure of (`? f`) are left out.
+/// Rewrites a report with source lines. Functions that symbols do not know stay as they are. Frames the kernel itself was not sure of (`? f`) are left out.
 pub fn symbolise(report: &str, symbols: &dyn Symbols) -> String {
     let slide = slide(report);
     let mut text = String::with_capacity(report.len() * 2);
@@ -88,14 +89,20 @@ fn rewritten(line: &str, slide: u64, symbols: &dyn Symbols) -> Option<Vec<String
         return bare(&found["address"], slide, symbols);
     }
     let found = SPOT.captures_iter(line).last()?;
-    if found.name("module").is_some() || found.name("file").is_some() {
+    if found.name("file").is_some() {
         return None;
     }
     let hex = |group: &str| u64::from_str_radix(&found[group], 16).ok();
-    let spot = Spot { function: found["function"].to_owned(), offset: hex("offset")?, size: hex("size")? };
+    let spot = Spot {
+        function: found["function"].to_owned(),
+        offset: hex("offset")?,
+        size: hex("size")?,
+        module: found.name("name").map(|name| name.as_str().to_owned()),
+    };
     let whole = found.get_match();
-    let (before, after) = (&line[..whole.start()], &line[whole.end()..]);
-    lines(before, whole.as_str(), after, &symbols.places(&spot, !EXACT.is_match(line)))
+    let end = found.name("module").map_or(whole.end(), |module| module.start());
+    let (before, named, after) = (&line[..whole.start()], &line[whole.start()..end], &line[end..]);
+    lines(before, named, after, &symbols.places(&spot, !EXACT.is_match(line)))
 }
 
 /// A kernel without a table of its functions prints addresses alone.
@@ -130,7 +137,7 @@ mod tests {
                 file: file.into(),
                 line,
             };
-            if spot.function != "alpha" || spot.size != 0x40 {
+            if spot.function != "alpha" || spot.size != 0x40 || spot.module.as_deref() == Some("module") {
                 return vec![];
             }
             let line = if returning { 11 } else { 12 };
@@ -138,11 +145,8 @@ mod tests {
         }
 
         fn spot_at(&self, address: u64) -> Option<Spot> {
-            (address == 0xffffffff81000010).then(|| Spot {
-                function: "alpha".into(),
-                offset: 0x10,
-                size: 0x40,
-            })
+            let spot = || Spot { function: "alpha".into(), offset: 0x10, size: 0x40, module: None };
+            (address == 0xffffffff81000010).then(spot)
         }
     }
 
@@ -163,6 +167,16 @@ mod tests {
             "[<80000001>] (x) from [<80000002>] (alpha+0x1/0x40)",
             "[<80000001>] (x) from [<80000002>] (beta include/b.h:3 [inline])\n[<80000001>] (x) from [<80000002>] (alpha+0x1/0x40 net/a.c:11)\n",
         );
+    }
+
+    #[test]
+    fn the_module_stands_behind_the_line() {
+        for name in ["[known]", "[known 0123456789abcdef]"] {
+            let found = symbolise(&format!(" alpha+0x1a/0x40 {name}\n"), &Known);
+            let expected =
+                format!(" beta include/b.h:3 [inline] {name}\n alpha+0x1a/0x40 net/a.c:11 {name}\n");
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

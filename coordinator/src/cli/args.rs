@@ -282,6 +282,9 @@ pub struct ParseArgs {
     /// Where that kernel's sources lay when it was built [default: taken from its debug information]
     #[arg(long, value_name = "DIR", requires = "vmlinux")]
     pub source_root: Option<PathBuf>,
+    /// Directory to look for that kernel's modules in [default: the one that FILE of --vmlinux is in]
+    #[arg(long, value_name = "DIR", requires = "vmlinux")]
+    pub modules: Option<PathBuf>,
     #[command(flatten)]
     pub output: Output,
 }

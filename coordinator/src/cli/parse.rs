@@ -25,7 +25,7 @@ struct Parsed {
 }
 
 pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
-    let vmlinux = args.vmlinux.as_deref().map(|path| open(path, args.source_root.as_deref())).transpose()?;
+    let vmlinux = args.vmlinux.as_deref().map(|path| open(path, args)).transpose()?;
     let mut out = io::stdout().lock();
     for path in &args.files {
         let parsed = read(path, vmlinux.as_ref())?;
@@ -40,7 +40,8 @@ pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
 }
 
 /// Reads the kernel that is to tell source lines, and says if it cannot.
-fn open(path: &Path, source_root: Option<&Path>) -> Result<Vmlinux, Failure> {
+fn open(path: &Path, args: &ParseArgs) -> Result<Vmlinux, Failure> {
+    let source_root = args.source_root.as_deref();
     let vmlinux = Vmlinux::open(path, source_root)
         .map_err(|error| Failure::Input(format!("--vmlinux {}: {error}", path.display())))?;
     if !vmlinux.has_lines() {
@@ -50,7 +51,12 @@ fn open(path: &Path, source_root: Option<&Path>) -> Result<Vmlinux, Failure> {
             path.display()
         );
     }
-    Ok(vmlinux)
+    let beside = || path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let modules = args.modules.as_deref().unwrap_or_else(beside);
+    if !modules.is_dir() {
+        return Err(Failure::Input(format!("--modules {}: is no directory", modules.display())));
+    }
+    Ok(vmlinux.with_modules(modules.to_owned(), source_root))
 }
 
 /// Gives reports source lines. That nothing is known of any is most likely another kernel's console.

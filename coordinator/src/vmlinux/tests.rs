@@ -2,7 +2,6 @@
 
 use super::*;
 use kulprit_common::crash::symbolise;
-use std::path::PathBuf;
 use std::process::Command;
 
 const SOURCE: &str = "\
@@ -38,7 +37,8 @@ fn build(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
 
 /// A frame for each byte of `caller`, as a trap there would be printed.
 fn traps(vmlinux: &Vmlinux) -> Vec<String> {
-    let caller = vmlinux.functions.iter().find(|it| it.name == "caller").expect("the function is there");
+    let caller =
+        vmlinux.image.functions.iter().find(|it| it.name == "caller").expect("the function is there");
     (0..caller.size).map(|offset| format!("RIP: 0010:caller+{offset:#x}/{:#x}", caller.distance)).collect()
 }
 
@@ -67,7 +67,7 @@ fn lines_and_inlined_callers() {
     // A function of another size is that of another kernel.
     let other = trap.rsplit_once('/').expect("a size").0.to_owned() + "/0xfff";
     assert_eq!(symbolise(&other, &vmlinux), format!("{other}\n"));
-    let caller = vmlinux.functions.iter().find(|it| it.name == "caller").expect("there");
+    let caller = vmlinux.image.functions.iter().find(|it| it.name == "caller").expect("there");
     let spot = vmlinux.spot_at(caller.address + 1).expect("inside");
     assert_eq!((spot.function.as_str(), spot.offset), ("caller", 1));
     assert_eq!(vmlinux.spot_at(0), None);
@@ -94,4 +94,59 @@ fn what_is_no_kernel_is_refused() {
     assert!(matches!(Vmlinux::read(b"\x7fELF\x02\x01\x01", None), Err(VmlinuxError::NotElf(_))));
     let absent = Vmlinux::open(Path::new("/nowhere/vmlinux"), None);
     assert!(matches!(absent, Err(VmlinuxError::Unreadable(_))));
+}
+
+/// Two functions in sections of their own, so that both begin at 0 in the file.
+const MODULE: &str = "\
+volatile int seen;
+static inline __attribute__((always_inline)) void first(void)
+{
+	seen = 4;
+}
+__attribute__((section(\".init.text\"), noinline)) int begin(void)
+{
+	return seen;
+}
+__attribute__((noinline)) int work(int value)
+{
+	seen = value;
+	first();
+	return seen;
+}
+";
+
+#[test]
+fn functions_of_modules_have_lines() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(kernel) = build(dir.path(), &["-g"]) else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    let module_dir = dir.path().join("drivers/delta");
+    std::fs::create_dir_all(&module_dir).expect("made");
+    std::fs::write(module_dir.join("my-mod.c"), MODULE).expect("written");
+    let mut gcc = Command::new("gcc");
+    gcc.current_dir(dir.path()).args(["-O2", "-g", "-ffreestanding", "-c", "-o", "drivers/delta/my-mod.ko"]);
+    let built = gcc.arg("drivers/delta/my-mod.c").output().expect("gcc runs");
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+
+    let vmlinux = Vmlinux::open(&kernel, None).expect("read").with_modules(dir.path().into(), None);
+    let file = "drivers/delta/my-mod.c";
+    let everywhere = |function: &str| -> Vec<String> {
+        let frame = |at| format!("RIP: 0010:{function}+{at:#x}/0x99 [my_mod]");
+        (0..32).map(|at| symbolise(&frame(at), &vmlinux)).collect()
+    };
+    for (function, line) in
+        [("work", format!("{file}:12 [my_mod]\n")), ("begin", format!("{file}:8 [my_mod]\n"))]
+    {
+        let all = everywhere(function);
+        assert!(all.iter().any(|text| text.ends_with(&line)), "{line} is not in {all:?}");
+        assert!(all.iter().all(|text| !text.contains("planted.c")), "{all:?}");
+    }
+    let inline = format!("RIP: 0010:first {file}:4 [inline] [my_mod]\n");
+    let all = everywhere("work");
+    assert!(all.iter().any(|text| text.starts_with(&inline)), "{all:?}");
+    for unknown in [" work+0x0/0x99 [other]", " work+0x0/0x99"] {
+        assert_eq!(symbolise(unknown, &vmlinux), format!("{unknown}\n"));
+    }
 }

@@ -1,0 +1,155 @@
+//! One ELF file of a kernel, the vmlinux or a module: its functions, and its debug information if any.
+
+use super::VmlinuxError;
+use super::relocated::Layout;
+use gimli::{Dwarf, EndianArcSlice, RunTimeEndian, SectionId};
+use kulprit_common::crash::{Place, Spot};
+use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+type Reader = EndianArcSlice<RunTimeEndian>;
+
+/// A function's begin, and the distance to the next one, which is the size that kernels print.
+#[derive(Debug)]
+pub(super) struct Function {
+    pub name: String,
+    pub address: u64,
+    /// As the symbol says; padding up to the next function is no part of it.
+    pub size: u64,
+    pub distance: u64,
+}
+
+pub(super) struct Image {
+    /// Sorted by address.
+    pub functions: Vec<Function>,
+    by_name: HashMap<String, Vec<usize>>,
+    lines: Option<addr2line::Context<Reader>>,
+    /// What stands before the paths that reports name.
+    roots: Vec<String>,
+}
+
+impl Image {
+    pub fn read(elf: &[u8], source_root: Option<&Path>) -> Result<Image, VmlinuxError> {
+        let file = object::File::parse(elf)?;
+        let layout = Layout::of(&file);
+        let functions = functions(&file, &layout);
+        if functions.is_empty() {
+            return Err(VmlinuxError::NoSymbols);
+        }
+        let mut by_name: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, function) in functions.iter().enumerate() {
+            by_name.entry(function.name.clone()).or_default().push(index);
+        }
+        let (lines, built_in) = debug_info(&file, &layout)?;
+        let given = source_root.map(|root| root.to_string_lossy().into_owned());
+        let roots = given.into_iter().chain(built_in).map(|root| root.trim_end_matches('/').to_owned());
+        Ok(Image { functions, by_name, lines, roots: roots.filter(|root| !root.is_empty()).collect() })
+    }
+
+    pub fn has_lines(&self) -> bool {
+        self.lines.is_some()
+    }
+
+    /// The source lines of a spot, the outermost function last.
+    pub fn places(&self, spot: &Spot, returning: bool) -> Vec<Place> {
+        let (Some(lines), Some(begin)) = (&self.lines, self.address(spot)) else { return Vec::new() };
+        let back = u64::from(returning && spot.offset > 0);
+        let address = begin.wrapping_add(spot.offset).wrapping_sub(back);
+        // Every section is in memory, so that there is nothing to load.
+        let Ok(mut frames) = lines.find_frames(address).skip_all_loads() else { return Vec::new() };
+        let mut places = Vec::new();
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref().and_then(|function| function.raw_name().ok());
+            let function = name.map_or_else(|| spot.function.clone(), |name| name.into_owned());
+            let location = frame.location.and_then(|at| Some((at.file?, at.line?)));
+            if let Some((file, line)) = location {
+                places.push(Place { function, file: self.relative(file), line });
+            }
+        }
+        places
+    }
+
+    pub fn spot_at(&self, address: u64) -> Option<Spot> {
+        let after = self.functions.partition_point(|function| function.address <= address);
+        let function = &self.functions[after.checked_sub(1)?];
+        let offset = address - function.address;
+        let (name, size) = (function.name.clone(), function.distance);
+        (offset < size).then_some(Spot { function: name, offset, size, module: None })
+    }
+
+    /// The address of a function by name and size. A kernel has many static functions of one name.
+    fn address(&self, spot: &Spot) -> Option<u64> {
+        let all = self.by_name.get(&spot.function)?.iter().map(|&index| &self.functions[index]);
+        let fits = |function: &&Function| function.distance == spot.size || function.size == spot.size;
+        // What follows the last function of a module is not in its file.
+        let alone = |_: &&Function| spot.module.is_some() && all.len() == 1;
+        let exact = all.clone().find(|it| it.distance == spot.size);
+        let function = exact.or_else(|| all.clone().find(|it| fits(it) || alone(it)))?;
+        Some(function.address)
+    }
+
+    fn relative(&self, path: &str) -> String {
+        let inside = |root: &String| path.strip_prefix(root.as_str())?.strip_prefix('/');
+        let path = self.roots.iter().find_map(inside).unwrap_or(path);
+        let mut parts: Vec<&str> = Vec::new();
+        for part in path.split('/') {
+            match part {
+                "." => {}
+                ".." if parts.last().is_some_and(|last| !["", ".."].contains(last)) => {
+                    parts.pop();
+                }
+                part => parts.push(part),
+            }
+        }
+        parts.join("/")
+    }
+}
+
+fn functions(file: &object::File, layout: &Layout) -> Vec<Function> {
+    let mut functions: Vec<Function> = file
+        .symbols()
+        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
+        .filter_map(|symbol| {
+            let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+            let address = layout.base(symbol.section_index()).wrapping_add(symbol.address());
+            Some(Function { name: name.to_owned(), address, size: symbol.size(), distance: symbol.size() })
+        })
+        .collect();
+    functions.sort_by_key(|function| function.address);
+    let mut next = None;
+    for index in (0..functions.len()).rev() {
+        if index + 1 < functions.len() && functions[index + 1].address > functions[index].address {
+            next = Some(functions[index + 1].address);
+        }
+        if let Some(next) = next {
+            functions[index].distance = next - functions[index].address;
+        }
+    }
+    functions
+}
+
+type Lines = (Option<addr2line::Context<Reader>>, Option<String>);
+
+/// The debug information, if there is any, and the directory that the first file was compiled in.
+fn debug_info(file: &object::File, layout: &Layout) -> Result<Lines, VmlinuxError> {
+    if file.section_by_name(".debug_info").or_else(|| file.section_by_name(".zdebug_info")).is_none() {
+        return Ok((None, None));
+    }
+    let endian = match file.endianness() {
+        Endianness::Little => RunTimeEndian::Little,
+        Endianness::Big => RunTimeEndian::Big,
+    };
+    let section = |id: SectionId| -> Result<Reader, VmlinuxError> {
+        let found = file.section_by_name(id.name()).map(|section| layout.data(file, &section)).transpose()?;
+        Ok(Reader::new(Arc::from(found.unwrap_or_default()), endian))
+    };
+    let dwarf = Dwarf::load(section)?;
+    let mut directory = None;
+    if let Some(header) = dwarf.units().next()? {
+        let unit = dwarf.unit(header)?;
+        directory = unit.comp_dir.as_ref().map(|it| String::from_utf8_lossy(it).into_owned());
+    }
+    Ok((Some(addr2line::Context::from_dwarf(dwarf)?), directory))
+}

@@ -4,10 +4,12 @@
 
 mod log;
 mod logs_say;
+mod run_logged;
 mod spec;
 
 pub use log::{Log, LogSink, NOTE_PREFIX};
 pub use logs_say::infra_in_log;
+pub use run_logged::run_logged;
 pub use spec::{Bind, Limits, RunSpec, container_user};
 
 use bollard::Docker;

@@ -1,7 +1,7 @@
 //! Compiles reproducers with the toolchain's own gcc, and asks a toolchain what it is.
 
 use crate::build::first_error;
-use crate::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, infra_in_log};
+use crate::container::{Bind, Engine, Limits, RunSpec, Unfinished, infra_in_log, run_logged};
 use bytes::Bytes;
 use kulprit_common::outcome::{InfraClass, ToolchainFacts};
 use std::fs;
@@ -103,21 +103,6 @@ pub async fn toolchain_facts(
     let (gcc, ld) = said.split_once("\n---\n").ok_or_else(|| no_toolchain("gcc or ld says nothing"))?;
     let first = |text: &str| text.lines().next().unwrap_or_default().trim().to_string();
     Ok(ToolchainFacts { image_id: image_id.into(), gcc: first(gcc), ld: first(ld) })
-}
-
-async fn run_logged(
-    engine: &Engine,
-    spec: &RunSpec<'_>,
-    log: &Path,
-    live: mpsc::Sender<Bytes>,
-    cancel: &CancellationToken,
-) -> Result<(Exit, String), Unfinished> {
-    let failed = |e: std::io::Error| Unfinished::io("write the log", &e);
-    let mut sink = LogSink::create(log, spec.limits.log_bytes_max, live).map_err(failed)?;
-    let exit = engine.run(spec, &mut sink, cancel).await;
-    let log = sink.finish().map_err(failed)?;
-    let text = fs::read(&log.path).map_err(|e| Unfinished::io("read the log", &e))?;
-    Ok((exit?, String::from_utf8_lossy(&text).into_owned()))
 }
 
 fn prepare(request: &CompileRequest<'_>) -> std::io::Result<(PathBuf, PathBuf)> {

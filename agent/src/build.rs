@@ -17,6 +17,7 @@ use kulprit_common::id::Digest;
 use kulprit_common::job::{ConfigBase, KernelBuild};
 use kulprit_common::outcome::InfraClass;
 use kulprit_common::signature::config_key;
+use kulprit_common::toolchain::SOURCE_DIR;
 use object_tree::{ObjectTree, create_for_container};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -194,7 +195,7 @@ fn spec<'a>(
         .collect(),
         workdir: "/build",
         binds: vec![
-            Bind { host: request.source_dir, container: "/src", writable: false },
+            Bind { host: request.source_dir, container: SOURCE_DIR, writable: false },
             Bind { host: tree.root(), container: "/build", writable: true },
             Bind { host: tree.inputs(), container: "/kulprit", writable: false },
             Bind { host: ccache, container: "/ccache", writable: true },

@@ -15,6 +15,7 @@ pub mod fingerprint;
 pub mod health;
 pub mod initramfs;
 pub mod live_log;
+pub mod maintainers;
 pub mod process;
 pub mod reproducer;
 pub mod store;

@@ -7,13 +7,14 @@ use crate::build::{self, BuildRequest, Built};
 use crate::checkout::{self, CheckedOut, CheckoutError, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
+use crate::maintainers::{self, Question};
 use crate::reproducer::{self, CompileRequest, Compiled};
 use crate::store::Cached;
 use bytes::Bytes;
 use kulprit_common::artifact::Artifact;
 use kulprit_common::farm::action::Assignment;
-use kulprit_common::farm::item::{BuildWork, RunWork, Work};
-use kulprit_common::id::Digest;
+use kulprit_common::farm::item::{BuildWork, MaintainersWork, RunWork, Work};
+use kulprit_common::id::{Digest, TreeId};
 use kulprit_common::job::Reproducer;
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Product, ReproducerOutcome, Run,
@@ -138,6 +139,7 @@ impl Attempt<'_> {
             Work::Reproducer { reproducer, source, image_id } => {
                 self.reproducer(reproducer, source, image_id).await
             }
+            Work::Maintainers(work) => self.maintainers(work).await,
             Work::Build(work) => self.build(work).await,
             Work::Run(work) => self.boot(work).await,
         }
@@ -195,8 +197,24 @@ impl Attempt<'_> {
         }))
     }
 
+    async fn maintainers(&self, work: &MaintainersWork) -> Result<Product, Stop> {
+        let source =
+            Source { repository: work.repository.clone(), revision: work.revision, patches: Vec::new() };
+        let source_dir = self.checkout(source, &work.tree).await?;
+        self.activity.set(format!("asking {} for maintainers", work.revision.short()));
+        let question = Question {
+            source_dir: &source_dir,
+            patch: work.patch.as_deref(),
+            file: work.file.as_deref(),
+            image_id: &work.image_id,
+            work_dir: &self.scratch,
+            attempt_label: &self.name(),
+        };
+        Ok(Product::Maintainers(maintainers::ask(&self.engine()?, question, self.cancel.clone()).await?))
+    }
+
     async fn build(&self, work: &BuildWork) -> Result<Product, Stop> {
-        let source_dir = self.checkout(work).await?;
+        let source_dir = self.checkout(source_of(work), &work.tree).await?;
         let objects_dir = self.objects_dir(work);
         let making = self.start_from_seed(work, &source_dir, &objects_dir).await?;
         self.activity.set(format!("building {}", work.revision.short()));
@@ -256,8 +274,8 @@ impl Attempt<'_> {
             Turn::First(making) => return Ok(Some(making)),
             Turn::Planted(seed) => seed,
         };
-        let at_seed = BuildWork { revision: seed.revision, patches: Vec::new(), ..work.clone() };
-        match self.checkout_any(&at_seed).await {
+        let at_seed = Source { revision: seed.revision, patches: Vec::new(), ..source_of(work) };
+        match self.checkout_any(at_seed).await {
             Ok(_) => {}
             Err(Stop::Cancelled) => return Err(Stop::Cancelled),
             // Another history under the same address: everything is compiled.
@@ -271,7 +289,7 @@ impl Attempt<'_> {
         if let Ok(Err(error)) = planted {
             tracing::warn!(%error, "the seed could not be copied");
         }
-        self.checkout(work).await?;
+        self.checkout(source_of(work), &work.tree).await?;
         Ok(None)
     }
 
@@ -292,21 +310,17 @@ impl Attempt<'_> {
         self.bench.state.join("slots").join(self.assignment.slot.to_string())
     }
 
-    async fn checkout(&self, work: &BuildWork) -> Result<PathBuf, Stop> {
-        let checked_out = self.checkout_any(work).await?;
-        if checked_out.tree != work.tree {
-            return Err(internal(format!("{} has the tree {}", work.revision, checked_out.tree)));
+    async fn checkout(&self, source: Source, tree: &TreeId) -> Result<PathBuf, Stop> {
+        let revision = source.revision;
+        let checked_out = self.checkout_any(source).await?;
+        if checked_out.tree != *tree {
+            return Err(internal(format!("{revision} has the tree {}", checked_out.tree)));
         }
         Ok(checked_out.dir)
     }
 
-    async fn checkout_any(&self, work: &BuildWork) -> Result<CheckedOut, Stop> {
-        self.activity.set(format!("checking out {}", work.revision.short()));
-        let source = Source {
-            repository: work.repository.clone(),
-            revision: work.revision,
-            patches: work.patches.clone(),
-        };
+    async fn checkout_any(&self, source: Source) -> Result<CheckedOut, Stop> {
+        self.activity.set(format!("checking out {}", source.revision.short()));
         let (cache, slot) = (self.bench.cache.join("git"), self.slot_dir());
         let (cancel, activity) = (self.cancel.clone(), self.activity.clone());
         let checked_out = tokio::task::spawn_blocking(move || {
@@ -358,6 +372,10 @@ impl Attempt<'_> {
             () = self.cancel.cancelled() => Err(Stop::Cancelled),
         }
     }
+}
+
+fn source_of(work: &BuildWork) -> Source {
+    Source { repository: work.repository.clone(), revision: work.revision, patches: work.patches.clone() }
 }
 
 fn internal(reason: String) -> Stop {

@@ -4,6 +4,7 @@
 use kulprit_agent::build::{BuildRequest, Built, build};
 use kulprit_agent::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, container_user};
 use kulprit_agent::engine_cleanup;
+use kulprit_agent::maintainers::{self, Question};
 use kulprit_agent::reproducer::{CompileRequest, Compiled, compile, toolchain_facts};
 use kulprit_common::id::{AgentId, Digest};
 use kulprit_common::job::{ConfigBase, Fragment, KernelBuild};
@@ -315,4 +316,53 @@ async fn what_the_machine_does_to_a_build_is_infra() {
     let cancel = CancellationToken::new();
     cancel.cancel();
     assert_eq!(toy.build(&engine, &image, "objects", cancel).await, Err(Unfinished::Cancelled));
+}
+
+#[tokio::test]
+async fn a_trees_own_script_names_maintainers_or_says_why_not() {
+    let Some((engine, image)) = engine("maintainers").await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ask = async |script: Option<&str>, patch: Option<&str>, file: Option<&str>| {
+        let case = tempfile::tempdir_in(dir.path()).unwrap();
+        let (source, work) = (case.path().join("tree"), case.path().join("work"));
+        fs::create_dir_all(source.join("scripts")).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        fs::write(source.join("there.c"), "").unwrap();
+        if let Some(script) = script {
+            fs::write(source.join("scripts/get_maintainer.pl"), script).unwrap();
+        }
+        let question = Question {
+            source_dir: &source,
+            patch,
+            file,
+            image_id: &image,
+            work_dir: &work,
+            attempt_label: "test",
+        };
+        maintainers::ask(&engine, question, CancellationToken::new()).await.unwrap()
+    };
+    // Says what it was asked, and complains besides.
+    let echo =
+        "warn 'noise'; my $f = pop; open(my $in, '<', $f) or die; print \"@ARGV $f: \", <$in>, \"\\n\";";
+    let said = ask(Some(echo), Some("+++ b/x.c"), Some("there.c")).await;
+    let lines: Vec<&str> = said.output.lines().filter(|line| !line.is_empty()).collect();
+    let options = "--nogit --nogit-fallback";
+    assert_eq!(
+        lines,
+        [format!("{options} /in/culprit.patch: +++ b/x.c"), format!("{options} -f there.c: ")],
+        "{said:?}"
+    );
+    assert_eq!(said.problem, None);
+    // A file that the tree does not have is not asked for.
+    assert_eq!(ask(Some(echo), None, Some("gone.c")).await.output, "");
+
+    let died = ask(Some("die 'no module'"), None, Some("there.c")).await.problem.unwrap();
+    assert!(died.contains("no module"), "{died}");
+    let lacking = ask(None, None, Some("there.c")).await.problem.unwrap();
+    assert!(lacking.contains("the tree has no such script"), "{lacking}");
+    // One that died leaves what the other said.
+    let half = "my $f = pop; die 'half' if $f =~ /patch/; print \"A <a\\@b.c> (maintainer:X)\\n\";";
+    let said = ask(Some(half), Some("+++ b/x.c"), Some("there.c")).await;
+    assert!(said.output.contains("A <a@b.c> (maintainer:X)"), "{said:?}");
+    assert!(said.problem.unwrap().contains("ended with code"));
 }

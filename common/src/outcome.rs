@@ -112,6 +112,15 @@ pub enum ReproducerOutcome {
     Failed { message: String },
 }
 
+/// What `scripts/get_maintainer.pl` of a revision printed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintainers {
+    /// Lines such as `A <a@b> (maintainer:BLOCK LAYER)`.
+    pub output: String,
+    /// Why there is less than there could be: an image without perl, a tree without the script.
+    pub problem: Option<String>,
+}
+
 /// Why an attempt says nothing about the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum InfraClass {
@@ -164,6 +173,7 @@ pub struct Infra {
 pub enum Product {
     Toolchain(ToolchainFacts),
     Reproducer(ReproducerOutcome),
+    Maintainers(Maintainers),
     Build(Build),
     Run(Run),
 }

@@ -106,13 +106,10 @@ impl Recipients {
     /// The author of a commit (`Name <a@b>`) and those of its trailers who wrote or vouched for it.
     pub fn of_commit(author: &str, message: &str) -> Recipients {
         let mut recipients = Recipients::default();
-        let people =
-            trailers(message).filter(|(key, _)| VOUCHING.contains(&key.to_ascii_lowercase().as_str()));
-        for text in std::iter::once(author).chain(people.map(|(_, value)| value)) {
-            if let Some(mailbox) = Mailbox::parse(text) {
-                recipients.add_to(mailbox);
-            }
-        }
+        let trailers = trailers(message);
+        let people = trailers.iter().filter(|(key, _)| VOUCHING.contains(&key.to_ascii_lowercase().as_str()));
+        let texts = std::iter::once(author).chain(people.map(|(_, value)| value.as_str()));
+        texts.filter_map(Mailbox::parse).for_each(|mailbox| recipients.add_to(mailbox));
         recipients
     }
 
@@ -191,12 +188,39 @@ fn maintainer(line: &str) -> Option<(Mailbox, Role)> {
 /// Keys and values of the trailers that end a commit message, last paragraph first.
 ///
 /// Kernel commits separate trailers by blank lines and remarks in brackets at times: every paragraph
-/// from the end counts as long as it has one.
-fn trailers(message: &str) -> impl Iterator<Item = (&str, &str)> {
-    let paragraphs: Vec<&str> = message.trim_end().split("\n\n").collect();
-    let own = |paragraph: &&str| paragraph.lines().any(|line| trailer(line).is_some());
-    let last: Vec<&str> = paragraphs.into_iter().rev().take_while(own).collect();
-    last.into_iter().flat_map(|paragraph| paragraph.lines().filter_map(trailer))
+/// from the end counts as long as it has one. The first paragraph is the subject, whatever it looks like.
+fn trailers(message: &str) -> Vec<(String, String)> {
+    let lines: Vec<&str> = message.lines().map(str::trim_end).collect();
+    let paragraphs: Vec<&[&str]> =
+        lines.split(|line| line.is_empty()).filter(|paragraph| !paragraph.is_empty()).skip(1).collect();
+    let own = |paragraph: &&[&str]| paragraph.iter().any(|line| trailer(line).is_some());
+    let last = paragraphs.into_iter().rev().take_while(own);
+    last.flat_map(trailers_of).collect()
+}
+
+/// The trailers of one paragraph, with the lines that go on with them folded in. Maintainers leave
+/// notes between them in brackets, which may take several lines: `[me: fixed up a conflict]`.
+fn trailers_of(paragraph: &[&str]) -> Vec<(String, String)> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    let mut in_note = false;
+    let mut continues = false;
+    for line in paragraph {
+        if in_note || line.starts_with('[') {
+            in_note = !line.ends_with(']');
+            continues = false;
+        } else if let Some((key, value)) = trailer(line) {
+            found.push((key.to_owned(), value.to_owned()));
+            continues = true;
+        } else if let Some((_, value)) =
+            found.last_mut().filter(|_| continues && line.starts_with([' ', '\t']))
+        {
+            value.push(' ');
+            value.push_str(line.trim());
+        } else {
+            continues = false;
+        }
+    }
+    found
 }
 
 fn trailer(line: &str) -> Option<(&str, &str)> {
@@ -250,6 +274,22 @@ mod tests {
         assert!(recipients.cc.is_empty() && !recipients.needs_maintainers());
         assert!(Recipients::of_commit("A <a@b>", "no trailers: here").needs_maintainers());
         assert_eq!(Recipients::of_commit("", ""), Recipients::default());
+    }
+
+    #[test]
+    fn trailers_go_on_and_prose_has_none() {
+        let check = |message: &str, expected: &str| {
+            assert_eq!(quoted(&Recipients::of_commit("", message).to), expected, "{message}");
+        };
+        check("Signed-off-by: Subject <s@x.org>\n", "[]");
+        check(
+            "s\n\nb\n\nCc: stable@x.org # 5.4\nTested-by: Tess\n <tess@x.org> # on arm\n[cat: fixed\nup: and\n more]\nSigned-off-by: Cat <cat@x.org>\n",
+            r#"["cat@x.org" "tess@x.org"]"#,
+        );
+        check(
+            "s\n\nAcked-by: Q <q@x.org>\n\nThis is prose.\n\nSigned-off-by: D <d@x.org>\n",
+            r#"["d@x.org"]"#,
+        );
     }
 
     #[test]

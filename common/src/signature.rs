@@ -62,6 +62,15 @@ pub fn reproducer_key(reproducer: &Reproducer, image_id: &str) -> Digest {
     hasher.finish()
 }
 
+/// The key of the question who answers for a revision's change and for a file.
+pub fn maintainers_key(tree: &TreeId, patch: Option<&str>, file: Option<&str>, image_id: &str) -> Digest {
+    let mut hasher = Hasher::new("kulprit maintainers 1");
+    hasher.field(tree.as_bytes()).field(image_id.as_bytes());
+    hasher.list(patch.into_iter().collect::<Vec<_>>().into_iter());
+    hasher.list(file.into_iter().collect::<Vec<_>>().into_iter());
+    hasher.finish()
+}
+
 /// The key of the runs of one kernel with one reproducer in one kind of machine.
 ///
 /// The kernel is named by its fingerprint, so that kernels that differ in line numbers alone

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
+/// Where a build finds its source in the container; debug information names files below it.
+pub const SOURCE_DIR: &str = "/src";
+
 /// A kernel release `vX.Y[.Z]`, without release candidates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

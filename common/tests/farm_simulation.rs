@@ -181,6 +181,7 @@ fn the_log_only_grows_over_restarts() {
         log = longer;
     }
     assert!(log.contains("is the first bad commit"), "{log}");
+    assert!(log.contains(farm_support::RECIPIENTS), "{log}");
 }
 
 #[test]

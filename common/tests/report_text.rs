@@ -8,8 +8,9 @@ use kulprit_common::bisect::{Certificate, CertifiedParent, Finding, Role, Suspec
 use kulprit_common::history::History;
 use kulprit_common::job::Mode;
 use kulprit_common::outcome::{Outcome, Phase};
+use kulprit_common::recipients::Recipients;
 use kulprit_common::report::{
-    Built, CommitDetails, Ends, FileStat, RunLine, ending as endings, json, replay, summary, text,
+    Built, CommitDetails, Ends, FileStat, RunLine, ShownCrash, ending as endings, json, replay, summary, text,
 };
 use kulprit_common::verdict::Verdict;
 use proptest::prelude::*;
@@ -110,12 +111,19 @@ fn culprit_ending() -> kulprit_common::report::Ending {
             FileStat { path: "include/linux/demo.h".into(), insertions: 1, deletions: 0 },
         ],
     });
-    ending.crash = Some((TITLE.into(), "------------[ cut here ]------------\nWARNING: CPU: 0 PID: 1 at drivers/demo/demo.c:12 demo_ioctl+0x1/0x2\n".into()));
-    ending.recipients = vec![
-        "Rev Iewer <rev@example.org>".into(),
-        "ann@example.org".into(),
-        "Ann Author <ann@example.org>".into(),
-    ];
+    let report = "------------[ cut here ]------------\n\
+        WARNING: CPU: 0 PID: 1 at drivers/demo/demo.c:12 demo_ioctl+0x1/0x2 drivers/demo/demo.c:12\n\
+        Code: 55 48 89 e5 <0f> 0b 5d c3\n\
+        Call Trace:\n demo_ioctl+0x1/0x2 drivers/demo/demo.c:12\n";
+    ending.crash = Some(ShownCrash::new(TITLE.into(), report.into()));
+    ending.recipients = Recipients::of_commit(
+        "Ann Author <ann@example.org>",
+        "s\n\nReviewed-by: Rev Iewer <rev@example.org>\nSigned-off-by: Ann Author <ANN@example.org>\n",
+    );
+    ending.recipients.add_maintainers(
+        "demo@lists.example.org (open list:DEMO)\nlinux-kernel@vger.kernel.org (open list)\n",
+    );
+    ending.notes = vec!["the kernel has no debug information".into()];
     ending
 }
 

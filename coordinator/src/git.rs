@@ -6,7 +6,6 @@
 mod error;
 mod mirrors;
 mod patched;
-pub mod recipients;
 mod releases;
 mod show;
 mod url;

@@ -1,22 +1,24 @@
-//! What the farm asks for that takes time: git, mostly. Each answer comes back as an event.
+//! What the farm asks for that takes time: git, symbols. Each answer comes back as an event.
 
 use crate::driver::{Handle, Reply};
-use crate::git::recipients::recipients;
 use crate::git::{Field, GitError, Mirror, Mirrors};
-use kulprit_common::farm::action::{Action, Answer};
-use kulprit_common::farm::event::{Described, Event, Trouble};
+use crate::symbols::Symbols;
+use kulprit_common::farm::action::{Action, Answer, CrashAt};
+use kulprit_common::farm::event::{Culprit, Described, Event, Trouble};
 use kulprit_common::farm::fact::Resolution;
+use kulprit_common::id::RevisionId;
 use kulprit_common::job::Mode;
 
 pub struct Hands {
     mirrors: Mirrors,
+    symbols: Symbols,
     driver: Handle,
     replies: Vec<(Reply, Option<Answer>)>,
 }
 
 impl Hands {
-    pub fn new(mirrors: Mirrors, driver: Handle) -> Self {
-        Hands { mirrors, driver, replies: Vec::new() }
+    pub fn new(mirrors: Mirrors, symbols: Symbols, driver: Handle) -> Self {
+        Hands { mirrors, symbols, driver, replies: Vec::new() }
     }
 
     /// Keeps an answer back until what it acknowledges is durable.
@@ -52,14 +54,14 @@ impl Hands {
                 },
                 move |result| Event::Identified { job, revision, result },
             ),
-            Action::Describe { job, repository, revision } => self.spawn(
-                move |mirrors| {
-                    let mirror = reopen(mirrors, &repository)?;
-                    let details = mirror.details(&revision).map_err(|error| trouble(&error, "repository"))?;
-                    Ok(Some(Described { recipients: recipients(&details), details }))
-                },
-                |result| Event::Described { job, result },
-            ),
+            Action::Describe { job, repository, culprit, crash } => {
+                let (mirrors, symbols, driver) =
+                    (self.mirrors.clone(), self.symbols.clone(), self.driver.clone());
+                tokio::spawn(async move {
+                    let described = describe(mirrors, symbols, repository, culprit, crash).await;
+                    driver.notify(Event::Described { job, described }).await;
+                });
+            }
             Action::Record(_) | Action::Answer(_) => {
                 unreachable!("the driver keeps facts and answers to itself")
             }
@@ -75,14 +77,52 @@ impl Hands {
     ) {
         let (mirrors, driver) = (self.mirrors.clone(), self.driver.clone());
         tokio::spawn(async move {
-            let done = tokio::task::spawn_blocking(move || work(&mirrors)).await;
-            let result = done.unwrap_or_else(|error| {
-                tracing::error!(%error, "a git operation did not come to an end");
-                Err(Trouble::Failed(format!("finish reading the repository: {error}")))
-            });
+            let result = with_git(mirrors, work).await;
             driver.notify(event(result)).await;
         });
     }
+}
+
+async fn with_git<T: Send + 'static>(
+    mirrors: Mirrors,
+    work: impl FnOnce(&Mirrors) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    let done = tokio::task::spawn_blocking(move || work(&mirrors)).await;
+    done.unwrap_or_else(|error| {
+        tracing::error!(%error, "a git operation did not come to an end");
+        Err(Trouble::Failed(format!("finish reading the repository: {error}")))
+    })
+}
+
+/// All that can be had for a report; what cannot leaves a note.
+async fn describe(
+    mirrors: Mirrors,
+    symbols: Symbols,
+    repository: String,
+    culprit: Option<RevisionId>,
+    crash: Option<CrashAt>,
+) -> Described {
+    let mut described = Described::default();
+    if let Some(revision) = culprit {
+        let read = move |mirrors: &Mirrors| {
+            let mirror = reopen(mirrors, &repository)?;
+            let of = |error: GitError| trouble(&error, "repository");
+            let details = mirror.details(&revision).map_err(of)?;
+            Ok(Culprit { details, patch: mirror.patch(&revision).map_err(of)? })
+        };
+        match with_git(mirrors, read).await {
+            Ok(culprit) => described.culprit = Some(culprit),
+            Err(Trouble::Invalid { message: why, .. } | Trouble::Failed(why)) => {
+                described.notes.push(format!("the commit could not be read: {why}"));
+            }
+        }
+    }
+    if let Some(CrashAt { report, vmlinux }) = crash {
+        let explained = symbols.explain(report, vmlinux).await;
+        described.report = Some(explained.report);
+        described.notes.extend(explained.note);
+    }
+    described
 }
 
 fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {

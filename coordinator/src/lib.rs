@@ -12,4 +12,5 @@ pub mod logs;
 pub mod process;
 pub mod ready;
 pub mod server;
+pub mod symbols;
 pub mod vmlinux;

@@ -12,6 +12,7 @@ use kulprit_coordinator::journal::Journal;
 use kulprit_coordinator::logs::Logs;
 use kulprit_coordinator::ready::Ready;
 use kulprit_coordinator::server::Services;
+use kulprit_coordinator::symbols::Symbols;
 use kulprit_coordinator::{artifacts, process};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -114,7 +115,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let artifacts_url = if is_local(&url) { format!("http://{http_at}/") } else { url };
     let (handle, ends) = driver::channel();
     let services = Services { driver: handle.clone(), store: store.clone(), logs, artifacts_url, lease_ms };
-    let driver = Driver::new(farm, clock, journal, Hands::new(Mirrors::new(mirrors), handle), ends);
+    let symbols = Symbols::new(store.clone(), args.state.join("symbols"));
+    let hands = Hands::new(Mirrors::new(mirrors), symbols, handle);
+    let driver = Driver::new(farm, clock, journal, hands, ends);
 
     let driving = tokio::spawn(driver.run(first, stopped.clone()));
     let serving_http = tokio::spawn(serve_http(http, store, stopped.clone()));

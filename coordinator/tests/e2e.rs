@@ -1,6 +1,7 @@
 //! Whole bisections with real containers, real QEMU, real kernel source and real processes.
 
 mod farm;
+mod report;
 
 use farm::{Farm, builds, history, kulprit, leftovers, processes, text, truth, wait_for};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ const WHOLE: Duration = Duration::from_secs(25 * 60);
 fn real_farm() {
     let Some(history) = history() else { return };
     one_command_finds_the_planted_commit(&history);
+    report::a_report_names_lines_people_and_instructions(&history);
     two_jobs_survive_kills_and_share_builds(&history);
     a_killed_run_leaves_nothing(&history);
     without_docker_or_disk_a_job_waits_and_says_for_what(&history);
@@ -188,6 +190,14 @@ impl Drop for TinyDisk {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
+}
+
+/// The crash of a kernel with debug information; the rest of `real_farm` has none.
+#[test]
+#[ignore = "part of real_farm; alone it is quicker to try"]
+fn report_alone() {
+    let Some(history) = history() else { return };
+    report::a_report_names_lines_people_and_instructions(&history);
 }
 
 #[test]

@@ -184,6 +184,27 @@ fn details_are_what_git_show_prints() {
 }
 
 #[test]
+fn patches_are_what_git_prints_until_they_are_too_long() {
+    let mut f = Fixture::new();
+    let root = f.files("root", &[], &[("a", "1\n2\n3\n"), ("gone", "x\n")]);
+    let change = f.files("change", &[root], &[("a", "1\nnew\n3\nlast"), ("dir/b", "y\n")]);
+    let long = "line\n".repeat(100_000);
+    let huge = f.files("huge", &[change], &[("a", &long), ("dir/b", "z\n")]);
+    let merge = f.files("merge", &[root, change], &[("a", "1\n")]);
+    let (_dir, mirror) = open(&f);
+    let patch = mirror.patch(&id(change)).unwrap().expect("it has one");
+    let by_git =
+        git(&["-C", f.path(), "diff-tree", "-p", "--no-renames", &root.to_string(), &change.to_string()]);
+    let lines = |text: &str| -> Vec<String> {
+        text.lines().filter(|line| !line.starts_with("index ")).map(str::to_owned).collect()
+    };
+    assert_eq!(lines(&patch), lines(&by_git));
+    let names = mirror.patch(&id(huge)).unwrap().expect("it has one");
+    assert!(names.contains("+++ b/a\n") && names.contains("+++ b/dir/b\n") && names.len() < 1000, "{names}");
+    assert_eq!(mirror.patch(&id(merge)).unwrap(), None);
+}
+
+#[test]
 fn a_local_repository_is_never_written_to() {
     let mut f = Fixture::new();
     let root = f.commit("root", &[]);

@@ -15,8 +15,8 @@ use kulprit_common::job::{
     ToolchainChoice,
 };
 use kulprit_common::outcome::{
-    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome,
-    Run, SeenCrash, ToolchainFacts,
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
+    ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
 use kulprit_common::patch::Patch;
 use kulprit_common::time::Timestamp;
@@ -109,6 +109,8 @@ fn products() -> Vec<Product> {
         }),
         Product::Reproducer(ReproducerOutcome::Ready(artifact("executable"))),
         Product::Reproducer(ReproducerOutcome::Failed { message: reason() }),
+        Product::Maintainers(Maintainers { output: "A <a@b> (maintainer:X)\n".into(), problem: None }),
+        Product::Maintainers(Maintainers { output: String::new(), problem: Some(reason()) }),
         build(BuildOutcome::Built(kernel)),
         build(BuildOutcome::Failed { message: reason() }),
         run(Outcome::Ok),
@@ -124,6 +126,7 @@ fn items() -> Vec<ItemKey> {
     vec![
         ItemKey::Toolchain("gcc".into()),
         ItemKey::Reproducer(Digest::of(b"r")),
+        ItemKey::Maintainers(Digest::of(b"m")),
         ItemKey::Run(Digest::of(b"k"), u32::MAX),
         ItemKey::Build(Digest::of(b"b")),
     ]

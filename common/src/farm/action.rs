@@ -2,6 +2,7 @@
 
 use super::fact::Fact;
 use super::item::{ItemKey, Work};
+use crate::artifact::Artifact;
 use crate::id::{Attempt, JobId, RevisionId};
 use crate::job::Mode;
 
@@ -28,13 +29,22 @@ pub enum Action {
         repository: String,
         revision: RevisionId,
     },
+    /// Say what the culprit is, and give the crash's report source lines.
     Describe {
         job: JobId,
         repository: String,
-        revision: RevisionId,
+        culprit: Option<RevisionId>,
+        crash: Option<CrashAt>,
     },
     /// The answer to the event just handled.
     Answer(Answer),
+}
+
+/// A crash's report, and the kernel that printed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrashAt {
+    pub report: String,
+    pub vmlinux: Artifact,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -36,7 +36,7 @@ pub enum Event {
     /// Answers `Action::Describe`.
     Described {
         job: JobId,
-        result: Result<Option<Described>, Trouble>,
+        described: Described,
     },
     Synced(Sync),
     Completed {
@@ -53,11 +53,22 @@ pub enum Event {
     Tick,
 }
 
+/// What the coordinator's hands add to a report: as much of it as could be had.
+#[derive(Clone, Debug, Default)]
+pub struct Described {
+    pub culprit: Option<Culprit>,
+    /// The crash's report, with source lines where they are known.
+    pub report: Option<String>,
+    /// What is missing, and why.
+    pub notes: Vec<String>,
+}
+
 /// A culprit for the report.
 #[derive(Clone, Debug)]
-pub struct Described {
+pub struct Culprit {
     pub details: CommitDetails,
-    pub recipients: Vec<String>,
+    /// Its change, as `git show` prints it; none for a merge.
+    pub patch: Option<String>,
 }
 
 /// Why the coordinator's hands could not do what the farm asked.

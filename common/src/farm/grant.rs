@@ -1,7 +1,7 @@
 //! Grants: which ready item goes to which free slot.
 
 use super::Farm;
-use super::item::{Item, ItemKey, Lease, State};
+use super::item::{Item, ItemKey, Lease, State, Work};
 use crate::id::{AgentId, Attempt, JobId};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -93,8 +93,9 @@ impl Farm {
         let kind = |key: &ItemKey| match key {
             ItemKey::Toolchain(_) => 0,
             ItemKey::Reproducer(_) => 1,
-            ItemKey::Run(..) => 2,
-            ItemKey::Build(_) => 3,
+            ItemKey::Maintainers(_) => 2,
+            ItemKey::Run(..) => 3,
+            ItemKey::Build(_) => 4,
         };
         let mut ready: Vec<_> = self
             .items
@@ -117,20 +118,22 @@ impl Farm {
         let fits = |id: &&AgentId| {
             let info = &self.agents[*id].info;
             let able = match &item.work {
-                super::item::Work::Toolchain { .. } => info.can_build,
-                super::item::Work::Reproducer { image_id, .. } => {
-                    info.can_build && info.images.contains(image_id)
-                }
-                super::item::Work::Build(work) => info.can_build && info.images.contains(&work.image_id),
-                super::item::Work::Run(work) => {
+                Work::Run(work) => {
                     info.can_boot
                         && info.slots.iter().any(|slot| slot.memory_mib >= u64::from(work.machine.memory_mib))
+                }
+                other @ (Work::Toolchain { .. }
+                | Work::Reproducer { .. }
+                | Work::Maintainers(_)
+                | Work::Build(_)) => {
+                    let has = |image: &str| info.images.iter().any(|id| id == image);
+                    info.can_build && other.image_id().is_none_or(has)
                 }
             };
             able && item.retry_at(id).is_none_or(|at| at <= now)
         };
         let has_kernel = |id: &AgentId| match (&item.work, key) {
-            (super::item::Work::Run(work), _) => self.agents[id].have.contains(&work.kernel.digest),
+            (Work::Run(work), _) => self.agents[id].have.contains(&work.kernel.digest),
             _ => false,
         };
         free.keys()

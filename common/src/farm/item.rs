@@ -15,6 +15,8 @@ pub enum ItemKey {
     /// Looks into a container image, by its name.
     Toolchain(String),
     Reproducer(Digest),
+    /// Who answers for a commit and for a file; a finding waits for it.
+    Maintainers(Digest),
     /// One run: the digest names kernel, reproducer and machine.
     Run(Digest, u32),
     Build(Digest),
@@ -25,6 +27,7 @@ impl fmt::Display for ItemKey {
         match self {
             ItemKey::Toolchain(image) => write!(f, "toolchain:{image}"),
             ItemKey::Reproducer(key) => write!(f, "reproducer:{}", key.short()),
+            ItemKey::Maintainers(key) => write!(f, "maintainers:{}", key.short()),
             ItemKey::Run(key, index) => write!(f, "run:{}:{index}", key.short()),
             ItemKey::Build(key) => write!(f, "build:{}", key.short()),
         }
@@ -38,6 +41,7 @@ impl Product {
             (self, key),
             (Product::Toolchain(_), ItemKey::Toolchain(_))
                 | (Product::Reproducer(_), ItemKey::Reproducer(_))
+                | (Product::Maintainers(_), ItemKey::Maintainers(_))
                 | (Product::Build(_), ItemKey::Build(_))
                 | (Product::Run(_), ItemKey::Run(..))
         )
@@ -49,8 +53,34 @@ impl Product {
 pub enum Work {
     Toolchain { image: String },
     Reproducer { reproducer: Reproducer, source: Artifact, image_id: String },
+    Maintainers(MaintainersWork),
     Build(BuildWork),
     Run(RunWork),
+}
+
+impl Work {
+    /// The toolchain image it runs in, where it does.
+    pub(super) fn image_id(&self) -> Option<&str> {
+        match self {
+            Work::Reproducer { image_id, .. } => Some(image_id),
+            Work::Maintainers(work) => Some(&work.image_id),
+            Work::Build(work) => Some(&work.image_id),
+            Work::Toolchain { .. } | Work::Run(_) => None,
+        }
+    }
+}
+
+/// Asks a revision's own tree who answers for what it changes, and for a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MaintainersWork {
+    pub repository: String,
+    pub revision: RevisionId,
+    pub tree: TreeId,
+    /// The revision's change as a patch, where its people are too few.
+    pub patch: Option<String>,
+    /// Relative to the tree's top.
+    pub file: Option<String>,
+    pub image_id: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

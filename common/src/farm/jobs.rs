@@ -2,10 +2,11 @@
 
 use super::Farm;
 use super::action::{Action, Answer};
-use super::event::{Described, Trouble};
+use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
 use super::pursue::{Pursuit, Wants};
+use super::reporting::{Additions, Ended, Reporting};
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision, TaggedRelease};
@@ -45,7 +46,7 @@ pub(super) enum Stage {
     Preparing,
     LoadingHistory,
     Searching { certifying: bool },
-    Describing(Box<Finding>),
+    Reporting(Box<Reporting>),
     Ended(Box<super::view::EndedJob>),
 }
 
@@ -146,7 +147,7 @@ impl Farm {
                 }));
                 self.set_resolution(id, *resolution);
             }
-            Err(trouble) => self.end(now, id, trouble.into(), None, actions),
+            Err(trouble) => self.end(now, id, (trouble.into(), Additions::default()), actions),
         }
     }
 
@@ -191,7 +192,7 @@ impl Farm {
                 state.stage = Stage::Searching { certifying: false };
                 self.dirty.insert(id.clone());
             }
-            Err(trouble) => self.end(now, id, trouble.into(), None, actions),
+            Err(trouble) => self.end(now, id, (trouble.into(), Additions::default()), actions),
         }
     }
 
@@ -209,22 +210,8 @@ impl Farm {
                 state.identified.insert(revision, Some(found));
                 self.dirty.insert(id.clone());
             }
-            Err(trouble) => self.end(now, id, trouble.into(), None, actions),
+            Err(trouble) => self.end(now, id, (trouble.into(), Additions::default()), actions),
         }
-    }
-
-    pub(super) fn described(
-        &mut self,
-        now: Timestamp,
-        id: &JobId,
-        result: Result<Option<Described>, Trouble>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(state) = self.jobs.get(id) else { return };
-        let Stage::Describing(finding) = &state.stage else { return };
-        let finding = (**finding).clone();
-        // The finding stands even where its description could not be had.
-        self.end(now, id, JobEnd::Found(finding), result.ok().flatten(), actions);
     }
 
     pub(super) fn cancel(&mut self, now: Timestamp, id: &JobId, actions: &mut Vec<Action>) {
@@ -232,7 +219,7 @@ impl Farm {
             None => Answer::UnknownJob,
             Some(false) => Answer::AlreadyEnded,
             Some(true) => {
-                self.end(now, id, JobEnd::Cancelled, None, actions);
+                self.end(now, id, (JobEnd::Cancelled, Additions::default()), actions);
                 Answer::Cancelled
             }
         };
@@ -244,22 +231,30 @@ impl Farm {
         while let Some(id) = self.dirty.pop_first() {
             let Some(mut state) = self.jobs.remove(&id) else { continue };
             let ending = match state.stage {
-                Stage::Preparing | Stage::Searching { .. } => self.advance_job(&mut state, actions),
-                Stage::Resolving | Stage::LoadingHistory | Stage::Describing(_) | Stage::Ended(_) => None,
+                Stage::Preparing | Stage::Searching { .. } | Stage::Reporting(_) => {
+                    self.advance_job(&mut state, actions)
+                }
+                Stage::Resolving | Stage::LoadingHistory | Stage::Ended(_) => None,
             };
             self.jobs.insert(id.clone(), state);
-            if let Some(end) = ending {
-                self.end(now, &id, end, None, actions);
+            if let Some(ended) = ending {
+                self.end(now, &id, ended, actions);
             }
         }
     }
 
-    /// One job, as far as it goes; an ending when it has come to one that needs no describing.
-    fn advance_job(&mut self, state: &mut JobState, actions: &mut Vec<Action>) -> Option<JobEnd> {
+    /// One job, as far as it goes; its ending when it has come to one.
+    fn advance_job(&mut self, state: &mut JobState, actions: &mut Vec<Action>) -> Option<Ended> {
         let mut wants = Wants::default();
-        let ended = self.advance_search(state, &mut wants, actions);
-        let keep = ended.is_none() && !matches!(state.stage, Stage::Describing(_));
-        self.set_wants(state, if keep { wants } else { Wants::default() });
+        let mut ended = None;
+        if !matches!(state.stage, Stage::Reporting(_)) {
+            ended = self.advance_search(state, &mut wants, actions);
+        }
+        if matches!(state.stage, Stage::Reporting(_)) {
+            wants = Wants::default();
+            ended = self.advance_report(state, &mut wants);
+        }
+        self.set_wants(state, if ended.is_none() { wants } else { Wants::default() });
         ended
     }
 
@@ -268,10 +263,11 @@ impl Farm {
         state: &mut JobState,
         wants: &mut Wants,
         actions: &mut Vec<Action>,
-    ) -> Option<JobEnd> {
+    ) -> Option<Ended> {
+        let plain = |end: JobEnd| Some((end, Additions::default()));
         let executable = match self.executable(state, wants) {
             Ok(executable) => executable,
-            Err(end) => return end,
+            Err(end) => return end.and_then(plain),
         };
         if matches!(state.stage, Stage::Preparing) {
             state.stage = Stage::Searching { certifying: false };
@@ -285,7 +281,7 @@ impl Farm {
             let candidates = match step {
                 Step::Evaluate(candidates) | Step::Certify(candidates) if candidates.is_empty() => {
                     let by = "the search asks for nothing and has not ended: a bug of kulprit".into();
-                    return Some(JobEnd::Found(Finding::Blocked { by }));
+                    return plain(JobEnd::Found(Finding::Blocked { by }));
                 }
                 Step::Evaluate(candidates) => {
                     state.stage = Stage::Searching { certifying: false };
@@ -309,7 +305,7 @@ impl Farm {
                 match self.pursue(state, candidate, &executable, wants, actions) {
                     Ok(Pursuit::Learned) => learned = true,
                     Ok(Pursuit::Waiting) => {}
-                    Err(end) => return Some(end),
+                    Err(end) => return plain(end),
                 }
             }
             state.candidates = candidates;
@@ -360,41 +356,6 @@ impl Farm {
         }
     }
 
-    fn found(&self, state: &mut JobState, finding: Finding, actions: &mut Vec<Action>) -> Option<JobEnd> {
-        if let Finding::Culprit { revision, .. } = &finding {
-            let (job, repository) = (state.id.clone(), state.job.repository.clone());
-            actions.push(Action::Describe { job, repository, revision: *revision });
-            state.stage = Stage::Describing(Box::new(finding));
-            return None;
-        }
-        Some(no_such_target(&state.job.kernel.config, &finding).unwrap_or(JobEnd::Found(finding)))
-    }
-
-    /// Ends a job: renders what people read, records it, lets its items go.
-    fn end(
-        &mut self,
-        now: Timestamp,
-        id: &JobId,
-        end: JobEnd,
-        described: Option<Described>,
-        actions: &mut Vec<Action>,
-    ) {
-        let Some(mut state) = self.jobs.remove(id) else { return };
-        let ended = self.render_end(now, &state, &end, described);
-        actions.push(Action::Record(Fact::JobEnded {
-            id: id.clone(),
-            at: now,
-            end: ended.end.clone(),
-            rendered: Box::new(ended.rendered.clone()),
-        }));
-        self.set_wants(&mut state, Wants::default());
-        state.stage = Stage::Ended(Box::new(ended));
-        state.bisection = None;
-        state.recorded.clear();
-        self.jobs.insert(id.clone(), state);
-        self.touch_open_jobs();
-    }
-
     /// Machine time of what was judged: builds, runs.
     pub(super) fn machine_time(&self, state: &JobState) -> (Duration, Duration) {
         let keys: BTreeSet<&ItemKey> =
@@ -404,7 +365,7 @@ impl Farm {
             match product {
                 Product::Build(product) => build += product.duration_ms,
                 Product::Run(product) => test += product.duration_ms,
-                Product::Toolchain(_) | Product::Reproducer(_) => {}
+                Product::Toolchain(_) | Product::Reproducer(_) | Product::Maintainers(_) => {}
             }
         }
         (Duration::from_millis(build), Duration::from_millis(test))
@@ -434,7 +395,7 @@ impl Farm {
 
 /// A bad end that does not build since its Makefile has no such configuration: that is the job
 /// file's mistake and not the kernel's.
-fn no_such_target(config: &ConfigBase, finding: &Finding) -> Option<JobEnd> {
+pub(super) fn no_such_target(config: &ConfigBase, finding: &Finding) -> Option<JobEnd> {
     let (ConfigBase::Target(targets), Finding::BadEndBroken { reason }) = (config, finding) else {
         return None;
     };

@@ -2,7 +2,7 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
-//! way of a job, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
@@ -13,6 +13,7 @@ mod grant;
 pub mod item;
 mod jobs;
 mod pursue;
+mod reporting;
 mod restore;
 pub mod view;
 
@@ -107,7 +108,7 @@ impl Farm {
             Event::Identified { job, revision, result } => {
                 self.identified(now, &job, revision, result, &mut actions);
             }
-            Event::Described { job, result } => self.described(now, &job, result, &mut actions),
+            Event::Described { job, described } => self.described(&job, described),
             Event::Synced(sync) => self.synced(now, sync, &mut actions),
             Event::Completed { agent, session, attempt, item, end } => {
                 let answer = self.completed(now, agent, session, attempt, item, *end, &mut actions);

@@ -29,7 +29,7 @@ pub(super) struct Wants {
 }
 
 impl Wants {
-    fn add(&mut self, key: ItemKey, work: Work, title: String) {
+    pub(super) fn add(&mut self, key: ItemKey, work: Work, title: String) {
         self.items.entry(key).or_insert((work, title));
     }
 }
@@ -93,7 +93,12 @@ impl Farm {
         })
     }
 
-    fn toolchain(&self, state: &JobState, wants: &mut Wants) -> Result<&ToolchainFacts, Option<JobEnd>> {
+    /// What the job's toolchain is, or what to wait for, or why the job ends.
+    pub(super) fn toolchain(
+        &self,
+        state: &JobState,
+        wants: &mut Wants,
+    ) -> Result<&ToolchainFacts, Option<JobEnd>> {
         let resolution = state.resolution.as_ref().ok_or(None)?;
         let image = self.image(resolution, &state.job)?;
         let key = ItemKey::Toolchain(image.clone());

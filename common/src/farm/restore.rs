@@ -111,7 +111,9 @@ impl Farm {
                         let super::item::ItemKey::Run(_, index) = key else { continue };
                         Evidence::Run { revision, index: *index, outcome: run.outcome.clone() }
                     }
-                    Some(Product::Toolchain(_) | Product::Reproducer(_)) | None => continue,
+                    Some(Product::Toolchain(_) | Product::Reproducer(_) | Product::Maintainers(_)) | None => {
+                        continue;
+                    }
                 };
                 recall(&mut state, revision, key, evidence);
             }

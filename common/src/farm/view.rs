@@ -1,12 +1,11 @@
 //! What people see of the farm: jobs, revisions, agents and their slots, as values.
 
 use super::Farm;
-use super::event::Described;
 use super::fact::{EndSummary, JobEnd, Judged, Rendered};
 use super::item::{ItemKey, State, Work};
 use super::jobs::{JobState, Stage, role_name};
-use crate::bisect::{Bisection, Finding, Role};
-use crate::crash::{self, Match};
+use super::reporting::Ended;
+use crate::bisect::{Bisection, Role};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
 use crate::job::Mode;
 use crate::outcome::{BuildOutcome, Product};
@@ -135,7 +134,7 @@ impl Farm {
                 Stage::LoadingHistory => "loading-history",
                 Stage::Searching { certifying: false } => "searching",
                 Stage::Searching { certifying: true } => "certifying",
-                Stage::Describing(_) => "reporting",
+                Stage::Reporting(_) => "reporting",
                 Stage::Ended(_) => "ended",
             },
             detail: self.detail(state),
@@ -183,21 +182,15 @@ impl Farm {
     /// What no agent that is there has, for work none of them can ever take.
     fn unfit(&self, work: &Work) -> Option<String> {
         let mut present = self.agents.values().filter(|agent| agent.present);
-        let image = match work {
-            Work::Run(work) => {
-                let needed = u64::from(work.machine.memory_mib);
-                let fits = present.any(|agent| agent.info.slots.iter().any(|it| it.memory_mib >= needed));
-                return (!fits).then(|| {
-                    format!(
-                        "with {needed} MiB to a slot: lower machine.memory_mib, or raise --slot-memory-mib"
-                    )
-                });
-            }
-            Work::Toolchain { .. } => return None,
-            Work::Reproducer { image_id, .. } => image_id,
-            Work::Build(work) => &work.image_id,
-        };
-        let fits = present.any(|agent| agent.info.images.contains(image));
+        if let Work::Run(work) = work {
+            let needed = u64::from(work.machine.memory_mib);
+            let fits = present.any(|agent| agent.info.slots.iter().any(|it| it.memory_mib >= needed));
+            return (!fits).then(|| {
+                format!("with {needed} MiB to a slot: lower machine.memory_mib, or raise --slot-memory-mib")
+            });
+        }
+        let image = work.image_id()?;
+        let fits = present.any(|agent| agent.info.images.iter().any(|id| id == image));
         (!fits).then(|| format!("with the toolchain image {image}"))
     }
 
@@ -317,7 +310,7 @@ impl Farm {
         let Some(revision) = Self::revision(state, &judged.judgement.revision) else { return String::new() };
         let facts = self.products.values().filter_map(|product| match product {
             Product::Toolchain(facts) => Some(facts),
-            Product::Reproducer(_) | Product::Build(_) | Product::Run(_) => None,
+            Product::Reproducer(_) | Product::Maintainers(_) | Product::Build(_) | Product::Run(_) => None,
         });
         let key_with = |image_id: &str| {
             let key = crate::signature::build_key(&revision.tree, &state.job.kernel, image_id);
@@ -330,24 +323,19 @@ impl Farm {
             .unwrap_or_default()
     }
 
-    pub(super) fn render_end(
-        &self,
-        now: Timestamp,
-        state: &JobState,
-        end: &JobEnd,
-        described: Option<Described>,
-    ) -> EndedJob {
-        let rendered = match end {
+    pub(super) fn render_end(&self, now: Timestamp, state: &JobState, (end, added): Ended) -> EndedJob {
+        let rendered = match &end {
             JobEnd::Found(finding) => {
                 let (build_time, test_time) = self.machine_time(state);
                 let ending = Ending {
                     at: now,
                     finding: finding.clone(),
-                    crash: self.crash_of(state, finding),
+                    culprit: added.culprit,
+                    crash: added.crash,
                     build_time,
                     test_time,
-                    recipients: described.as_ref().map(|it| it.recipients.clone()).unwrap_or_default(),
-                    culprit: described.map(|it| it.details),
+                    recipients: added.recipients,
+                    notes: added.notes,
                 };
                 self.render(state, Some(&ending))
             }
@@ -360,26 +348,6 @@ impl Farm {
             }
         };
         EndedJob { at: now, end: end.summary(), rendered }
-    }
-
-    /// The target crash for the report: at the culprit if there is one, else at the bad end.
-    fn crash_of(&self, state: &JobState, finding: &Finding) -> Option<(String, String)> {
-        let target = state.bisection.as_ref()?.target()?;
-        let first = match finding {
-            Finding::Culprit { revision, .. } if state.job.mode == Mode::Cause => Some(*revision),
-            _ => None,
-        };
-        let bad = state.resolution.as_ref()?.bad.id;
-        [first, Some(bad)].into_iter().flatten().find_map(|revision| {
-            let runs = state.judged.iter().filter(|judged| judged.judgement.revision == revision);
-            runs.flat_map(|judged| &judged.runs).find_map(|key| {
-                let Some(Product::Run(run)) = self.products.get(key) else { return None };
-                let seen = run.outcome.crashes().iter();
-                let hit =
-                    seen.map(|seen| &seen.crash).find(|it| crash::compare(target, it) == Match::Same)?;
-                Some((hit.title.clone(), hit.report.clone()))
-            })
-        })
     }
 
     /// Every agent that was ever heard of, by name.

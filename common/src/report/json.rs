@@ -1,9 +1,10 @@
 //! The result as JSON, for programs. The shape is documented in docs/results.md and only grows.
 
-use super::{Built, Ending, Record, RunLine, Tested, ending, recipients, revisions_tested, words};
+use super::{Built, Ending, Record, RunLine, Tested, ending, revisions_tested, words};
 use crate::bisect::{Certificate, Finding, Role, Suspect};
 use crate::history::Revision;
 use crate::outcome::{Outcome, Phase, SeenCrash};
+use crate::recipients::Mailbox;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -33,14 +34,19 @@ pub fn render(record: &Record<'_>) -> Value {
         })),
         "commits_in_range": record.history.map(|history| history.len()),
         "finding": record.ending.map(|ending| finding(record, ending)),
-        "crash": record.ending.and_then(|ending| ending.crash.as_ref())
-            .map(|(title, report)| json!({ "title": title, "report": report })),
-        "recipients": record.ending.map(recipients),
+        "crash": record.ending.and_then(|ending| ending.crash.as_ref()),
+        "recipients": record.ending.map(|ending| emails(&ending.recipients.to)),
+        "recipients_cc": record.ending.map(|ending| emails(&ending.recipients.cc)),
+        "notes": record.ending.map(|ending| &ending.notes),
         "revisions_tested": revisions_tested(record.tested),
         "runs": record.tested.iter().map(|tested| tested.runs.len()).sum::<usize>(),
         "tested": (0..record.tested.len()).map(|at| tested(record, at)).collect::<Vec<_>>(),
         "times": times(record),
     })
+}
+
+fn emails(list: &[Mailbox]) -> Vec<&str> {
+    list.iter().map(|mailbox| mailbox.email.as_str()).collect()
 }
 
 fn times(record: &Record<'_>) -> Value {

@@ -12,10 +12,12 @@ pub mod text;
 mod words;
 
 use crate::bisect::{Finding, Judgement};
+use crate::crash;
 use crate::history::{History, Revision};
 use crate::id::{Digest, JobId, RevisionId};
 use crate::job::Job;
 use crate::outcome::Outcome;
+use crate::recipients::Recipients;
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
@@ -86,13 +88,34 @@ pub struct Ending {
     pub finding: Finding,
     /// The culprit as `git show` has it.
     pub culprit: Option<CommitDetails>,
-    /// The crash at the culprit (cause) or at the bad end: title and report text.
-    pub crash: Option<(String, String)>,
+    pub crash: Option<ShownCrash>,
     /// Machine time, summed over attempts that counted.
     pub build_time: Duration,
     pub test_time: Duration,
-    /// People from the culprit's trailers and author.
-    pub recipients: Vec<String>,
+    /// Who should hear of a culprit.
+    pub recipients: Recipients,
+    /// What the report lacks, and why: fragments for people.
+    pub notes: Vec<String>,
+}
+
+/// The crash at the culprit (cause) or at the bad end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ShownCrash {
+    pub title: String,
+    /// With source lines, where they are known.
+    pub report: String,
+    /// The instructions around the trap, where the report has its `Code:` line.
+    pub disassembly: Option<String>,
+    /// The first source file of the trace that is not generic code.
+    pub guilty_file: Option<String>,
+}
+
+impl ShownCrash {
+    /// Takes from a report all that can be read of it.
+    pub fn new(title: String, report: String) -> ShownCrash {
+        let (disassembly, guilty_file) = (crash::disassembly(&report), crash::guilty_file(&report));
+        ShownCrash { title, report, disassembly, guilty_file }
+    }
 }
 
 /// A commit for people.
@@ -122,19 +145,4 @@ pub struct FileStat {
 pub fn revisions_tested(tested: &[Tested]) -> usize {
     let built = tested.iter().filter(|tested| matches!(tested.build, Built::Kernel { .. }));
     built.map(|tested| tested.judgement.revision).collect::<std::collections::BTreeSet<_>>().len()
-}
-
-/// The addresses to write to, sorted, each once.
-fn recipients(ending: &Ending) -> Vec<&str> {
-    let addresses: std::collections::BTreeSet<&str> =
-        ending.recipients.iter().map(|one| address(one)).collect();
-    addresses.into_iter().collect()
-}
-
-/// The address in `Name <address>`, or the text itself.
-fn address(person: &str) -> &str {
-    person
-        .rsplit_once('<')
-        .and_then(|(_, rest)| rest.split_once('>'))
-        .map_or(person.trim(), |(inside, _)| inside)
 }

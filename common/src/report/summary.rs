@@ -65,8 +65,9 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
         }
     }
     lines.push("why:".into());
-    if let Some((title, _)) = &ending.crash {
-        lines.push(format!("  crash: {}", one_line(title)));
+    if let Some(crash) = &ending.crash {
+        lines.push(format!("  crash: {}", one_line(&crash.title)));
+        lines.extend(crash.guilty_file.iter().map(|file| format!("  in: {}", one_line(file))));
     }
     lines.push(format!("  with the commit: {}", words::counts(proof.culprit)));
     for parent in &proof.parents {
@@ -78,6 +79,13 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
     }
     lines.push(fingerprints(proof));
     lines.push(compilers(record, revision, proof));
+    for (word, list) in [("write to", &ending.recipients.to), ("copy to", &ending.recipients.cc)] {
+        let emails: Vec<&str> = list.iter().map(|mailbox| mailbox.email.as_str()).collect();
+        if !emails.is_empty() {
+            lines.push(format!("{word}: {}", emails.join(", ")));
+        }
+    }
+    lines.extend(ending.notes.iter().map(|note| format!("note: {}", one_line(note))));
     lines
 }
 

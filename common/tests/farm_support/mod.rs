@@ -2,8 +2,8 @@
 
 use kulprit_common::artifact::Artifact;
 use kulprit_common::crash::Crash;
-use kulprit_common::farm::action::{Action, Answer, Assignment};
-use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
+use kulprit_common::farm::action::{Action, Answer, Assignment, CrashAt};
+use kulprit_common::farm::event::{AgentInfo, Culprit, Described, Event, Holding, Slot, Sync};
 use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::item::{ItemKey, Work};
 use kulprit_common::farm::view::JobView;
@@ -14,9 +14,10 @@ use kulprit_common::job::{
     ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
-    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome,
-    Run, SeenCrash, ToolchainFacts,
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
+    ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
+use kulprit_common::report::CommitDetails;
 use kulprit_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -247,8 +248,9 @@ impl World {
                     let index = u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"));
                     self.tell(Event::Identified { job, revision: id, result: Ok(revision(index)) });
                 }
-                Action::Describe { job, .. } => {
-                    self.tell(Event::Described { job, result: Ok(None) });
+                Action::Describe { job, culprit, crash, .. } => {
+                    let described = describe(culprit, crash);
+                    self.tell(Event::Described { job, described });
                 }
             }
         }
@@ -499,6 +501,27 @@ fn line(commits: u32) -> History {
     History::new((1..=commits).map(commit).collect()).expect("a line is a history")
 }
 
+/// A culprit with one person, so that an agent is asked for maintainers.
+fn describe(culprit: Option<RevisionId>, crash: Option<CrashAt>) -> Described {
+    let details = |revision| CommitDetails {
+        revision,
+        parents: vec![],
+        author: "A Person <person@x.org>".into(),
+        date: String::new(),
+        subject: "subject".into(),
+        message: "subject\n".into(),
+        files: vec![],
+    };
+    Described {
+        culprit: culprit.map(|id| Culprit { details: details(id), patch: Some("+++ b/f.c\n".into()) }),
+        report: crash.map(|crash| crash.report),
+        notes: vec![],
+    }
+}
+
+/// What stands in the log of a culprit that the maintainers were asked for.
+pub const RECIPIENTS: &str = "recipients (to): [\"maintainer@x.org\" \"person@x.org\"]\n";
+
 fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
     match &assignment.work {
         Work::Toolchain { .. } => Product::Toolchain(ToolchainFacts {
@@ -507,6 +530,10 @@ fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
             ld: "ld 2".into(),
         }),
         Work::Reproducer { .. } => Product::Reproducer(ReproducerOutcome::Ready(artifact("executable"))),
+        Work::Maintainers(_) => Product::Maintainers(Maintainers {
+            output: "M <maintainer@x.org> (maintainer:THING)\n".into(),
+            problem: None,
+        }),
         Work::Build(work) => {
             let index = index_of(&work.tree);
             let image = Artifact { digest: kernel_digest(index), size: 1 };

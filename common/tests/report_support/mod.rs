@@ -9,6 +9,7 @@ use kulprit_common::job::{
     ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{Outcome, Phase, SeenCrash};
+use kulprit_common::recipients::Recipients;
 use kulprit_common::report::{Built, Ending, Ends, Record, RunLine, Tested};
 use kulprit_common::time::Timestamp;
 use kulprit_common::verdict::Verdict;
@@ -147,7 +148,8 @@ pub fn ending(finding: Finding) -> Ending {
         crash: None,
         build_time: Duration::from_millis(301_200),
         test_time: Duration::from_millis(98_000),
-        recipients: vec![],
+        recipients: Recipients::default(),
+        notes: vec![],
     }
 }
 

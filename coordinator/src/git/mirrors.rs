@@ -143,6 +143,11 @@ impl Mirror {
     pub fn details(&self, revision: &RevisionId) -> Result<CommitDetails, GitError> {
         show::details(&self.source, oid(revision)?)
     }
+
+    /// A commit's change as a patch; `None` for a merge, which has none of its own.
+    pub fn patch(&self, revision: &RevisionId) -> Result<Option<String>, GitError> {
+        show::patch(&self.source, oid(revision)?)
+    }
 }
 
 pub(super) fn revision(

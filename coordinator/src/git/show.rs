@@ -2,11 +2,13 @@
 
 use super::GitError;
 use super::mirrors::{revision_id, subject};
-use git2::{Diff, DiffFindOptions, Oid, Patch, Repository, Time};
+use git2::{Diff, DiffFindOptions, DiffFormat, Oid, Patch, Repository, Time};
 use kulprit_common::report::{CommitDetails, FileStat};
 
 /// Renames are looked for in commits up to this many files, as in git's `diff.renameLimit`.
 const RENAME_FILES_MAX: usize = 1000;
+/// A patch of more is a rewrite: its lines say nothing about whom to ask.
+const PATCH_BYTES_MAX: usize = 256 << 10;
 
 pub(super) fn details(repository: &Repository, id: Oid) -> Result<CommitDetails, GitError> {
     let commit = repository.find_commit(id)?;
@@ -23,12 +25,49 @@ pub(super) fn details(repository: &Repository, id: Oid) -> Result<CommitDetails,
     })
 }
 
-fn diffstat(repository: &Repository, commit: &git2::Commit<'_>) -> Result<Vec<FileStat>, GitError> {
+/// The change as `git show` prints it, without the message. Where that is too long, the files' names
+/// are all that is left of it.
+pub(super) fn patch(repository: &Repository, id: Oid) -> Result<Option<String>, GitError> {
+    let commit = repository.find_commit(id)?;
+    if commit.parent_count() > 1 {
+        return Ok(None);
+    }
+    let diff = change(repository, &commit)?;
+    let whole = printed(&diff, DiffFormat::Patch)?;
+    match whole {
+        Some(patch) => Ok(Some(patch)),
+        None => printed(&diff, DiffFormat::PatchHeader),
+    }
+}
+
+/// `None` if it is longer than a patch may be.
+fn printed(diff: &Diff<'_>, format: DiffFormat) -> Result<Option<String>, GitError> {
+    let mut text = Vec::new();
+    let done = diff.print(format, |_, _, line| {
+        if ['+', '-', ' '].contains(&line.origin()) {
+            text.push(line.origin() as u8);
+        }
+        text.extend_from_slice(line.content());
+        text.len() <= PATCH_BYTES_MAX
+    });
+    if text.len() > PATCH_BYTES_MAX {
+        return Ok(None);
+    }
+    done?;
+    Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// What a commit changes, against its first parent.
+fn change<'r>(repository: &'r Repository, commit: &git2::Commit<'_>) -> Result<Diff<'r>, GitError> {
     let before = match commit.parent_ids().next() {
         Some(parent) => Some(repository.find_commit(parent)?.tree()?),
         None => None,
     };
-    let mut diff = repository.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), None)?;
+    Ok(repository.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), None)?)
+}
+
+fn diffstat(repository: &Repository, commit: &git2::Commit<'_>) -> Result<Vec<FileStat>, GitError> {
+    let mut diff = change(repository, commit)?;
     if diff.deltas().len() <= RENAME_FILES_MAX {
         diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
     }

@@ -5,7 +5,7 @@ use super::{InvalidMessage, Result, artifact, attempt, digest, need, revision, t
 use crate::v1;
 use kulprit_common::farm::action::{Assignment, CompleteAnswer, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
-use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
+use kulprit_common::farm::item::{BuildWork, ItemKey, MaintainersWork, RunWork, Work};
 use kulprit_common::id::{AgentId, Attempt, Session};
 use kulprit_common::patch::Patch;
 
@@ -140,6 +140,7 @@ impl From<ItemKey> for v1::ItemKey {
             key: Some(match key {
                 ItemKey::Toolchain(image) => Key::Toolchain(image),
                 ItemKey::Reproducer(key) => Key::Reproducer(key.as_bytes().to_vec()),
+                ItemKey::Maintainers(key) => Key::Maintainers(key.as_bytes().to_vec()),
                 ItemKey::Build(key) => Key::Build(key.as_bytes().to_vec()),
                 ItemKey::Run(runs, index) => Key::Run(v1::RunKey { runs: runs.as_bytes().to_vec(), index }),
             }),
@@ -154,6 +155,7 @@ impl TryFrom<v1::ItemKey> for ItemKey {
         Ok(match need(key.key, "item.key")? {
             Key::Toolchain(image) => ItemKey::Toolchain(image),
             Key::Reproducer(key) => ItemKey::Reproducer(digest(&key, "item.reproducer")?),
+            Key::Maintainers(key) => ItemKey::Maintainers(digest(&key, "item.maintainers")?),
             Key::Build(key) => ItemKey::Build(digest(&key, "item.build")?),
             Key::Run(run) => ItemKey::Run(digest(&run.runs, "item.run")?, run.index),
         })
@@ -170,6 +172,14 @@ impl From<Work> for v1::Work {
                     reproducer: Some(reproducer.into()),
                     source: Some(source.into()),
                     image_id,
+                }),
+                Work::Maintainers(work) => Wire::Maintainers(v1::MaintainersWork {
+                    repository: work.repository,
+                    revision: work.revision.as_bytes().to_vec(),
+                    tree: work.tree.as_bytes().to_vec(),
+                    patch: work.patch,
+                    file: work.file,
+                    image_id: work.image_id,
                 }),
                 Work::Build(work) => Wire::Build(v1::BuildWork {
                     repository: work.repository,
@@ -204,6 +214,14 @@ impl TryFrom<v1::Work> for Work {
                 source: artifact(work.source, "work.source")?,
                 image_id: work.image_id,
             },
+            Wire::Maintainers(work) => Work::Maintainers(MaintainersWork {
+                repository: work.repository,
+                revision: revision(&work.revision, "work.revision")?,
+                tree: tree(&work.tree, "work.tree")?,
+                patch: work.patch,
+                file: work.file,
+                image_id: work.image_id,
+            }),
             Wire::Build(work) => Work::Build(BuildWork {
                 repository: work.repository,
                 revision: revision(&work.revision, "work.revision")?,

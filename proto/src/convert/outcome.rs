@@ -4,8 +4,8 @@ use super::{InvalidMessage, Result, artifact, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::crash::Crash;
 use kulprit_common::outcome::{
-    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Outcome, Phase, Product, ReproducerOutcome,
-    Run, SeenCrash, ToolchainFacts,
+    AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
+    ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
 
 enum_map!(v1::Phase, Phase, phase_out, phase_in, v1::Phase::Unspecified, {
@@ -84,6 +84,9 @@ impl From<Product> for v1::Product {
                         }
                     }),
                 }),
+                Product::Maintainers(said) => {
+                    Wire::Maintainers(v1::MaintainersProduct { output: said.output, problem: said.problem })
+                }
                 Product::Build(build) => Wire::Build(build.into()),
                 Product::Run(run) => Wire::Run(v1::RunProduct {
                     outcome: Some(run.outcome.into()),
@@ -110,6 +113,9 @@ impl TryFrom<v1::Product> for Product {
                     }
                     v1::reproducer_product::Outcome::Failed(message) => ReproducerOutcome::Failed { message },
                 })
+            }
+            Wire::Maintainers(said) => {
+                Product::Maintainers(Maintainers { output: said.output, problem: said.problem })
             }
             Wire::Build(build) => Product::Build(build.try_into()?),
             Wire::Run(run) => Product::Run(Run {

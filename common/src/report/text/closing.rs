@@ -5,9 +5,10 @@ use crate::bisect::{Certificate, Finding, Role, Suspect};
 use crate::history::History;
 use crate::id::RevisionId;
 use crate::job::Mode;
+use crate::recipients::quoted;
 use crate::report::git_state::{self, Place};
 use crate::report::words::{self, one_line};
-use crate::report::{Ending, Record, recipients, revisions_tested, show};
+use crate::report::{Ending, Record, revisions_tested, show};
 use crate::time::render_duration;
 
 pub(super) fn render(log: &mut String, record: &Record<'_>, ending: &Ending) {
@@ -19,10 +20,16 @@ pub(super) fn render(log: &mut String, record: &Record<'_>, ending: &Ending) {
     }
     totals(log, record, ending);
     answer(log, record, ending);
-    if let Some((title, report)) = &ending.crash {
-        log.push_str(&format!("crash: {}\n", one_line(title)));
-        log.push_str(report.trim_end_matches('\n'));
+    for note in &ending.notes {
+        log.push_str(&format!("# {}\n", one_line(note)));
+    }
+    if let Some(crash) = &ending.crash {
+        log.push_str(&format!("crash: {}\n", one_line(&crash.title)));
+        log.push_str(crash.report.trim_end_matches('\n'));
         log.push('\n');
+        if let Some(code) = &crash.disassembly {
+            log.push_str(&format!("----------------\n{}\n", code.trim_end_matches('\n')));
+        }
     }
 }
 
@@ -118,8 +125,8 @@ fn first_commit(log: &mut String, record: &Record<'_>, ending: &Ending, revision
     let known = ending.culprit.as_ref().map(|details| details.subject.as_str());
     let subject = known.unwrap_or_else(|| subject(record.history, revision));
     log.push_str(&format!("first {word} commit: {revision} {}\n", one_line(subject)));
-    let to: Vec<String> = recipients(ending).into_iter().map(|address| format!("{address:?}")).collect();
-    log.push_str(&format!("recipients (to): [{}]\nrecipients (cc): []\n", to.join(" ")));
+    log.push_str(&format!("recipients (to): {}\n", quoted(&ending.recipients.to)));
+    log.push_str(&format!("recipients (cc): {}\n", quoted(&ending.recipients.cc)));
 }
 
 fn inconclusive(log: &mut String, history: Option<&History>, suspects: &[Suspect], reason: &str) {

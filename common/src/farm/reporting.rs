@@ -1,0 +1,182 @@
+//! From a finding to the report: what was committed, where in the source, who should hear of it.
+
+use super::Farm;
+use super::action::{Action, CrashAt};
+use super::event::Described;
+use super::fact::JobEnd;
+use super::item::{ItemKey, MaintainersWork, State, Work};
+use super::jobs::{JobState, Stage, no_such_target};
+use super::pursue::Wants;
+use crate::bisect::Finding;
+use crate::crash::{self, Match};
+use crate::id::JobId;
+use crate::job::Mode;
+use crate::outcome::{BuildOutcome, Maintainers, Product};
+use crate::recipients::Recipients;
+use crate::report::{CommitDetails, ShownCrash};
+use crate::signature;
+use crate::time::Timestamp;
+
+/// A finding on its way to the report.
+pub(super) struct Reporting {
+    pub finding: Finding,
+    /// Title of the crash that the report shows.
+    pub title: Option<String>,
+    /// Absent until the coordinator's hands have answered.
+    pub described: Option<Described>,
+}
+
+/// What the report adds to a finding.
+#[derive(Default)]
+pub(super) struct Additions {
+    pub culprit: Option<CommitDetails>,
+    pub crash: Option<ShownCrash>,
+    pub recipients: Recipients,
+    pub notes: Vec<String>,
+}
+
+/// An ending, with what its report adds.
+pub(super) type Ended = (JobEnd, Additions);
+
+impl Farm {
+    /// Asks for what the report is to say; an ending where there is nothing to ask for.
+    pub(super) fn found(
+        &self,
+        state: &mut JobState,
+        finding: Finding,
+        actions: &mut Vec<Action>,
+    ) -> Option<Ended> {
+        if let Some(end) = no_such_target(&state.job.kernel.config, &finding) {
+            return Some((end, Additions::default()));
+        }
+        let culprit = match &finding {
+            Finding::Culprit { revision, .. } => Some(*revision),
+            _ => None,
+        };
+        let (title, crash) = self.crash_of(state, &finding).unzip();
+        if culprit.is_none() && crash.is_none() {
+            return Some((JobEnd::Found(finding), Additions::default()));
+        }
+        let (job, repository) = (state.id.clone(), state.job.repository.clone());
+        actions.push(Action::Describe { job, repository, culprit, crash });
+        state.stage = Stage::Reporting(Box::new(Reporting { finding, title, described: None }));
+        None
+    }
+
+    pub(super) fn described(&mut self, id: &JobId, described: Described) {
+        if let Some(JobState { stage: Stage::Reporting(reporting), .. }) = self.jobs.get_mut(id) {
+            reporting.described = Some(described);
+            self.dirty.insert(id.clone());
+        }
+    }
+
+    /// The ending, once all is there that the report is to say. What cannot be had leaves a note:
+    /// the finding stands without it.
+    pub(super) fn advance_report(&mut self, state: &mut JobState, wants: &mut Wants) -> Option<Ended> {
+        let Stage::Reporting(reporting) = &state.stage else { return None };
+        let described = reporting.described.clone()?;
+        let finding = reporting.finding.clone();
+        let mut added = Additions { notes: described.notes, ..Additions::default() };
+        let shown = reporting.title.clone().zip(described.report);
+        added.crash = shown.map(|(title, report)| ShownCrash::new(title, report));
+        if let Some(culprit) = described.culprit {
+            added.recipients = Recipients::of_commit(&culprit.details.author, &culprit.details.message);
+            let patch = culprit.patch.filter(|_| added.recipients.needs_maintainers());
+            let file = added.crash.as_ref().and_then(|crash| crash.guilty_file.clone());
+            let maintainers = self.maintainers(state, &culprit.details, patch, file, wants)?;
+            added.recipients.add_maintainers(&maintainers.output);
+            added.notes.extend(maintainers.problem);
+            added.culprit = Some(culprit.details);
+        }
+        Some((JobEnd::Found(finding), added))
+    }
+
+    /// What the culprit's own tree says of who answers for it; `None` while an agent is asked.
+    fn maintainers(
+        &self,
+        state: &JobState,
+        culprit: &CommitDetails,
+        patch: Option<String>,
+        file: Option<String>,
+        wants: &mut Wants,
+    ) -> Option<Maintainers> {
+        let unknown = |problem: Option<String>| Some(Maintainers { output: String::new(), problem });
+        if patch.is_none() && file.is_none() {
+            return unknown(None);
+        }
+        let because = |reason: &str| Some(format!("maintainers were not asked for: {reason}"));
+        let Some(revision) = Self::revision(state, &culprit.revision) else {
+            return unknown(because("the culprit's tree is not known"));
+        };
+        let image_id = match self.toolchain(state, wants) {
+            Ok(facts) => facts.image_id.clone(),
+            Err(None) => return None,
+            Err(Some(_)) => return unknown(because("the toolchain is gone")),
+        };
+        let digest = signature::maintainers_key(&revision.tree, patch.as_deref(), file.as_deref(), &image_id);
+        let key = ItemKey::Maintainers(digest);
+        if let Some(Product::Maintainers(said)) = self.products.get(&key) {
+            return Some(said.clone());
+        }
+        if let Some(State::Quarantined(reason)) = self.items.get(&key).map(|item| &item.state) {
+            return unknown(because(reason));
+        }
+        let work = MaintainersWork {
+            repository: state.job.repository.clone(),
+            revision: revision.id,
+            tree: revision.tree,
+            patch,
+            file,
+            image_id,
+        };
+        wants.add(key, Work::Maintainers(work), format!("job {} maintainers", state.id));
+        None
+    }
+
+    /// Ends a job: renders what people read, records it, lets its items go.
+    pub(super) fn end(&mut self, now: Timestamp, id: &JobId, ended: Ended, actions: &mut Vec<Action>) {
+        let Some(mut state) = self.jobs.remove(id) else { return };
+        let ended = self.render_end(now, &state, ended);
+        actions.push(Action::Record(super::fact::Fact::JobEnded {
+            id: id.clone(),
+            at: now,
+            end: ended.end.clone(),
+            rendered: Box::new(ended.rendered.clone()),
+        }));
+        self.set_wants(&mut state, Wants::default());
+        state.stage = Stage::Ended(Box::new(ended));
+        state.bisection = None;
+        state.recorded.clear();
+        self.jobs.insert(id.clone(), state);
+        self.touch_open_jobs();
+    }
+
+    /// The target crash for the report, and the kernel that showed it: at the culprit if there is
+    /// one, else at the bad end.
+    fn crash_of(&self, state: &JobState, finding: &Finding) -> Option<(String, CrashAt)> {
+        let target = state.bisection.as_ref()?.target()?;
+        let first = match finding {
+            Finding::Culprit { revision, .. } if state.job.mode == Mode::Cause => Some(*revision),
+            _ => None,
+        };
+        let bad = state.resolution.as_ref()?.bad.id;
+        [first, Some(bad)].into_iter().flatten().find_map(|revision| {
+            let of_revision = state.judged.iter().filter(|judged| judged.judgement.revision == revision);
+            of_revision.into_iter().find_map(|judged| {
+                let crash = judged.runs.iter().find_map(|key| {
+                    let Some(Product::Run(run)) = self.products.get(key) else { return None };
+                    let mut seen = run.outcome.crashes().iter().map(|seen| &seen.crash);
+                    seen.find(|it| crash::compare(target, it) == Match::Same)
+                })?;
+                let vmlinux = match self.products.get(judged.build.as_ref()?) {
+                    Some(Product::Build(build)) => match &build.outcome {
+                        BuildOutcome::Built(kernel) => kernel.vmlinux,
+                        BuildOutcome::Failed { .. } => return None,
+                    },
+                    Some(_) | None => return None,
+                };
+                Some((crash.title.clone(), CrashAt { report: crash.report.clone(), vmlinux }))
+            })
+        })
+    }
+}

@@ -49,8 +49,8 @@ impl Vmlinux {
     }
 
     /// Has modules looked for below a directory, once a report names one.
-    pub fn with_modules(self, dir: PathBuf, source_root: Option<&Path>) -> Vmlinux {
-        Vmlinux { modules: Some(Modules::below(dir, source_root)), ..self }
+    pub fn with_modules(self, dir: PathBuf) -> Vmlinux {
+        Vmlinux { modules: Some(Modules::below(dir, self.image.roots.clone())), ..self }
     }
 
     /// Says whether there is debug information: without it functions are known, and no source lines.

@@ -41,8 +41,7 @@ pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
 
 /// Reads the kernel that is to tell source lines, and says if it cannot.
 fn open(path: &Path, args: &ParseArgs) -> Result<Vmlinux, Failure> {
-    let source_root = args.source_root.as_deref();
-    let vmlinux = Vmlinux::open(path, source_root)
+    let vmlinux = Vmlinux::open(path, args.source_root.as_deref())
         .map_err(|error| Failure::Input(format!("--vmlinux {}: {error}", path.display())))?;
     if !vmlinux.has_lines() {
         eprintln!(
@@ -56,7 +55,7 @@ fn open(path: &Path, args: &ParseArgs) -> Result<Vmlinux, Failure> {
     if !modules.is_dir() {
         return Err(Failure::Input(format!("--modules {}: is no directory", modules.display())));
     }
-    Ok(vmlinux.with_modules(modules.to_owned(), source_root))
+    Ok(vmlinux.with_modules(modules.to_owned()))
 }
 
 /// Gives reports source lines. That nothing is known of any is most likely another kernel's console.

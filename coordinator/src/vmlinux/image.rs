@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 type Reader = EndianArcSlice<RunTimeEndian>;
 
+/// A file that every kernel is made of.
+const KNOWN_FILE: &str = "/init/main.c";
+
 /// A function's begin, and the distance to the next one, which is the size that kernels print.
 #[derive(Debug)]
 pub(super) struct Function {
@@ -27,7 +30,7 @@ pub(super) struct Image {
     by_name: HashMap<String, Vec<usize>>,
     lines: Option<addr2line::Context<Reader>>,
     /// What stands before the paths that reports name.
-    roots: Vec<String>,
+    pub roots: Vec<String>,
 }
 
 impl Image {
@@ -130,12 +133,12 @@ fn functions(file: &object::File, layout: &Layout) -> Vec<Function> {
     functions
 }
 
-type Lines = (Option<addr2line::Context<Reader>>, Option<String>);
+type Lines = (Option<addr2line::Context<Reader>>, Vec<String>);
 
-/// The debug information, if there is any, and the directory that the first file was compiled in.
+/// The debug information, if there is any, and what it says of where the sources lay.
 fn debug_info(file: &object::File, layout: &Layout) -> Result<Lines, VmlinuxError> {
     if file.section_by_name(".debug_info").or_else(|| file.section_by_name(".zdebug_info")).is_none() {
-        return Ok((None, None));
+        return Ok((None, Vec::new()));
     }
     let endian = match file.endianness() {
         Endianness::Little => RunTimeEndian::Little,
@@ -146,10 +149,26 @@ fn debug_info(file: &object::File, layout: &Layout) -> Result<Lines, VmlinuxErro
         Ok(Reader::new(Arc::from(found.unwrap_or_default()), endian))
     };
     let dwarf = Dwarf::load(section)?;
-    let mut directory = None;
-    if let Some(header) = dwarf.units().next()? {
+    let roots = roots(&dwarf)?;
+    Ok((Some(addr2line::Context::from_dwarf(dwarf)?), roots))
+}
+
+/// Where the sources lay, as far as the debug information tells: the place of a file that every kernel
+/// has, and the directory that the first file was compiled in. They differ for builds outside the tree.
+fn roots(dwarf: &Dwarf<Reader>) -> Result<Vec<String>, VmlinuxError> {
+    let mut units = dwarf.units();
+    let mut compiled_in = None;
+    let mut known = None;
+    while let Some(header) = units.next()? {
         let unit = dwarf.unit(header)?;
-        directory = unit.comp_dir.as_ref().map(|it| String::from_utf8_lossy(it).into_owned());
+        let text = |it: &Reader| String::from_utf8_lossy(it).into_owned();
+        compiled_in = compiled_in.or_else(|| unit.comp_dir.as_ref().map(text));
+        let place =
+            unit.name.as_ref().and_then(|name| text(name).strip_suffix(KNOWN_FILE).map(str::to_owned));
+        if place.is_some() {
+            known = place;
+            break;
+        }
     }
-    Ok((Some(addr2line::Context::from_dwarf(dwarf)?), directory))
+    Ok(known.into_iter().chain(compiled_in).collect())
 }

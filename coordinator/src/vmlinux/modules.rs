@@ -13,16 +13,16 @@ const DIRECTORIES_MAX: usize = 100_000;
 /// Modules below a directory.
 pub(super) struct Modules {
     dir: PathBuf,
-    source_root: Option<PathBuf>,
+    /// Of the kernel itself: modules are compiled beside it.
+    roots: Vec<String>,
     /// Files by module name; found when the first module is asked for.
     files: RefCell<Option<HashMap<String, PathBuf>>>,
     read: RefCell<HashMap<String, Option<Image>>>,
 }
 
 impl Modules {
-    pub fn below(dir: PathBuf, source_root: Option<&Path>) -> Modules {
-        let source_root = source_root.map(Path::to_owned);
-        Modules { dir, source_root, files: RefCell::default(), read: RefCell::default() }
+    pub fn below(dir: PathBuf, roots: Vec<String>) -> Modules {
+        Modules { dir, roots, files: RefCell::default(), read: RefCell::default() }
     }
 
     /// The source lines of a spot in a module; none where there is no such module, or none that can
@@ -36,7 +36,9 @@ impl Modules {
     fn read(&self, module: &str) -> Option<Image> {
         let mut files = self.files.borrow_mut();
         let path = files.get_or_insert_with(|| find(&self.dir)).get(module)?;
-        Image::read(&read_file(path).ok()?, self.source_root.as_deref()).ok()
+        let mut image = Image::read(&read_file(path).ok()?, None).ok()?;
+        image.roots.splice(0..0, self.roots.iter().cloned());
+        Some(image)
     }
 }
 

@@ -74,6 +74,28 @@ fn lines_and_inlined_callers() {
 }
 
 #[test]
+fn paths_are_relative_to_where_a_kernel_built_elsewhere_had_its_sources() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (source, objects) = (dir.path().join("source"), dir.path().join("objects"));
+    for place in [&source.join("init"), &source.join("fs"), &objects] {
+        std::fs::create_dir_all(place).expect("made");
+    }
+    std::fs::write(source.join("init/main.c"), SOURCE).expect("written");
+    std::fs::write(source.join("fs/first.c"), "int first(void) { return 1; }\n").expect("written");
+    let mut gcc = Command::new("gcc");
+    gcc.current_dir(&objects).args(["-O2", "-g", "-ffreestanding", "-nostdlib", "-static", "-no-pie"]);
+    gcc.args(["-o", "vmlinux"]).args([source.join("fs/first.c"), source.join("init/main.c")]);
+    let Ok(built) = gcc.output() else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let vmlinux = Vmlinux::open(&objects.join("vmlinux"), None).expect("read");
+    let all: String = traps(&vmlinux).iter().map(|trap| symbolise(trap, &vmlinux)).collect();
+    assert!(all.contains(" init/main.c:11\n") && !all.contains("source/"), "{all}");
+}
+
+#[test]
 fn a_kernel_without_debug_information_says_so() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let Some(path) = build(dir.path(), &[]) else {
@@ -130,7 +152,7 @@ fn functions_of_modules_have_lines() {
     let built = gcc.arg("drivers/delta/my-mod.c").output().expect("gcc runs");
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
 
-    let vmlinux = Vmlinux::open(&kernel, None).expect("read").with_modules(dir.path().into(), None);
+    let vmlinux = Vmlinux::open(&kernel, None).expect("read").with_modules(dir.path().into());
     let file = "drivers/delta/my-mod.c";
     let everywhere = |function: &str| -> Vec<String> {
         let frame = |at| format!("RIP: 0010:{function}+{at:#x}/0x99 [my_mod]");

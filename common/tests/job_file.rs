@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use kulprit_common::id::Digest;
-use kulprit_common::job::file::{Input, JobFile, JobFileError, KEYS, Place, Takes};
+use kulprit_common::job::file::{self, Input, JobFile, JobFileError, KEYS, Place, Takes};
 use kulprit_common::job::{ConfigBase, Job, Mode, ReproducerKind, ToolchainChoice};
 
 const PLACE: Place<'static> = Place { dir: "/home/me/jobs", stem: "demo-1" };
@@ -131,6 +131,36 @@ fn every_key_arrives() {
     assert_eq!((job.timeouts.build_s, job.timeouts.settle_ms, job.timeouts.boot_s), (100, 0, 300));
     assert_eq!((job.machine.memory_mib, job.machine.cpus), (256, 2));
     assert_eq!(job.machine.cmdline, "slub_debug=FZ");
+}
+
+/// What a program may send that never read the job file's rules.
+#[test]
+fn a_job_from_the_wire_is_held_to_the_same_rules() {
+    let sound = resolve(&apply("config.fragments = [\"tiny.config\"]")).expect("it is sound");
+    file::check(&sound).expect("what a file says may be sent");
+    type Change = fn(&mut Job);
+    let cases: [(&str, Change); 14] = [
+        ("name", |job| job.name = "n".repeat(101)),
+        ("repository", |job| job.repository = "--upload-pack=x".into()),
+        ("bad", |job| job.bad = String::new()),
+        ("good", |job| job.good = Some("-x".into())),
+        ("toolchain", |job| job.toolchain = ToolchainChoice::Image("../image".into())),
+        ("target.title", |job| job.target = Some("a\nb".into())),
+        ("config.arch", |job| job.kernel.arch = "arm64; true".into()),
+        ("config.make_target", |job| job.kernel.config = ConfigBase::Target("menuconfig".into())),
+        ("config.make_args[0]", |job| job.kernel.make_args = vec!["CC=evil".into()]),
+        ("config.fragments[0]", |job| job.kernel.fragments[0].text = "rm -rf /\n".into()),
+        ("reproducer.args", |job| job.reproducer.args = vec![String::new(); 65]),
+        ("runs.max", |job| job.runs.max = u32::MAX),
+        ("timeouts.first_byte_s", |job| job.timeouts.first_byte_s = job.timeouts.boot_s + 1),
+        ("machine.cpus", |job| job.machine.cpus = 0),
+    ];
+    for (field, change) in cases {
+        let mut job = sound.clone();
+        change(&mut job);
+        let error = file::check(&job).expect_err(field).to_string();
+        assert!(error.starts_with(field), "{field}: {error}");
+    }
 }
 
 #[test]

@@ -7,9 +7,11 @@ mod checks;
 mod error;
 mod kconfig;
 mod keys;
+mod wire;
 
 pub use error::JobFileError;
 pub use keys::{KEYS, Key, Takes};
+pub use wire::check;
 
 use super::{
     ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts,

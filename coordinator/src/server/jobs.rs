@@ -6,7 +6,7 @@ use futures::StreamExt as _;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
 use kulprit_common::id::{Attempt, Digest, JobId};
-use kulprit_common::job::Job;
+use kulprit_common::job::{Job, file};
 use kulprit_proto::v1;
 use kulprit_proto::v1::jobs_server::Jobs;
 use std::pin::Pin;
@@ -31,6 +31,7 @@ impl Jobs for Services {
             return Err(Status::invalid_argument("request: must be 1 to 128 bytes"));
         }
         let job: Job = v1_job(request.job)?;
+        file::check(&job).map_err(|error| Status::invalid_argument(format!("job.{error}")))?;
         if Digest::of(&request.reproducer) != job.reproducer.digest {
             return Err(Status::invalid_argument("reproducer: its bytes do not match job.reproducer.digest"));
         }

@@ -56,7 +56,10 @@ async fn a_container_is_confined() {
     let script = "echo $GREETING; id -u; ls /sys/class/net; touch /x; touch /in/x; touch /tmp/x && echo tmp;
         grep -E 'NoNewPrivs|CapEff|CapBnd' /proc/self/status; ulimit -c; exit 7";
     let mut spec = shell(&image, script);
-    spec.binds.push(Bind { host: dir.path(), container: "/in", writable: false });
+    // A colon would end the path where it is said in Docker's short form.
+    let odd = dir.path().join("a:b");
+    fs::create_dir(&odd).unwrap();
+    spec.binds.push(Bind { host: &odd, container: "/in", writable: false });
     let log = dir.path().join("log");
     let mut out = sink(&log);
     let exit = engine.run(&spec, &mut out, &CancellationToken::new()).await.unwrap();

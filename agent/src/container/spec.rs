@@ -1,6 +1,8 @@
 //! What is run and how it is confined, turned into the engine's words.
 
-use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, ResourcesUlimits,
+};
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
@@ -103,7 +105,7 @@ impl RunSpec<'_> {
             // When the host runs short, a build goes before the agent.
             oom_score_adj: Some(500),
             ulimits: Some(vec![no_core]),
-            binds: Some(self.binds.iter().map(Bind::text).collect()),
+            mounts: Some(self.binds.iter().map(Bind::mount).collect()),
             // We keep the output ourselves; an engine's copy would only fill the disk.
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
             userns_mode: rootless_podman.then(|| "keep-id".into()),
@@ -113,7 +115,14 @@ impl RunSpec<'_> {
 }
 
 impl Bind<'_> {
-    fn text(&self) -> String {
-        format!("{}:{}:{}", self.host.display(), self.container, if self.writable { "rw" } else { "ro" })
+    /// Said as a mount rather than as `host:container:ro`, which a path with a colon would break.
+    fn mount(&self) -> Mount {
+        Mount {
+            typ: Some(MountType::BIND),
+            source: Some(self.host.display().to_string()),
+            target: Some(self.container.into()),
+            read_only: Some(!self.writable),
+            ..Default::default()
+        }
     }
 }

@@ -203,6 +203,12 @@ fn rules(path: Option<&Path>) -> anyhow::Result<Rules> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let file: RulesFile =
         toml::from_str(&text).with_context(|| format!("read the rules in {}", path.display()))?;
+    if file.toolchain.is_empty() {
+        bail!("read the rules in {}: there is no [[toolchain]]", path.display());
+    }
+    if let Some(rule) = file.toolchain.iter().position(|rule| rule.image.trim().is_empty()) {
+        bail!("read the rules in {}: toolchain[{rule}].image is empty; name an image", path.display());
+    }
     Ok(Rules::new(file.toolchain))
 }
 
@@ -237,4 +243,25 @@ async fn serve_grpc(
         .serve_with_incoming_shutdown(incoming, stopped)
         .await
         .context("serve gRPC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_that_choose_nothing_are_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        for (text, problem) in [
+            ("toolchain = []", "there is no [[toolchain]]"),
+            ("[[toolchain]]\nimage = \"a\"\n[[toolchain]]\nimage = \" \"", "toolchain[1].image is empty"),
+            ("[[toolchain]]\nimage = \"a\"\nsinse = \"v6.1\"", "read the rules in"),
+        ] {
+            std::fs::write(file.path(), text).expect("it is written");
+            let error = rules(Some(file.path())).err().map(|error| format!("{error:#}")).unwrap_or_default();
+            assert!(error.contains(problem), "{text}: {error}");
+        }
+        std::fs::write(file.path(), "[[toolchain]]\nsince = \"v6.1\"\nimage = \"a\"").expect("it is written");
+        assert!(rules(Some(file.path())).is_ok());
+    }
 }

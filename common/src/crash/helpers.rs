@@ -26,7 +26,7 @@ const ALWAYS: &[&str] = &[
     r"do_general_protection|general_protection|do_page_fault|page_fault|__do_page_fault",
     r"do_user_addr_fault|do_kern_addr_fault|no_context|__do_kernel_fault",
     r"do_translation_fault|do_mem_abort|do_DataAbort|do_PrefetchAbort|do_undefinstr|do_bad_area",
-    r"page_fault_oops",
+    r"page_fault_oops|kernelmode_fixup_or_oops|handle_page_fault|do_sea|do_sp_pc_abort",
     r"el[01]h?_\w*(?:sync|abort|dbg|undef|da|brk|bti|irq)\w*|el1t?_64_\w+|do_el0_\w+|brk_handler",
     r"bug_handler|bug_brk_handler|call_break_hook|do_debug_exception|kasan_(?:brk|handler)\w*",
     r"__und_svc\w*|__und_fault|handle_exception|do_trap_break|vectors",
@@ -50,6 +50,7 @@ const ALWAYS: &[&str] = &[
     r"_*might_fault|_*might_sleep\w*|_*might_resched\w*|__cant_\w+",
     r"v?s[cn]*printf|string|string_nocheck|pointer|number|format_decode|hex_dump_to_buffer|vsnprintf",
     r"kvasprintf\w*|kasprintf|__get_user_\w+|__put_user_\w+|get_unaligned\w*|put_unaligned\w*",
+    r"memset\d+|memzero_explicit|__pi_(?:mem|str)\w+|__arch_(?:copy|clear)_\w*user\w*",
     // single words of memory
     r"_*(?:arch_|raw_|instrumented_)?(?:test_(?:and_\w+)?bit\w*|set_bit\w*|clear_bit\w*|change_bit\w*|constant_test_bit|variable_test_bit|find_(?:first|next|last)\w*_bit\w*)",
     r"_+(?:read|write)_once\w*|read_word_at_a_time|get_bit",

@@ -97,6 +97,13 @@ static PREFIX: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?:<\d{1,3}>)?\[ {0,11}(\d{1,9})\.\d{6}\](?: ?\[ {0,8}([TC])(\d{1,9})\])? ?")
         .expect("static pattern")
 });
+/// What a log daemon puts before the kernel's own prefix, and a level that no time follows.
+static HEADER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(
+        r"^(?:(?:[A-Z][a-z]{2} [ 0-9][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2}|[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+(?:Z|[+-][0-9:]+)) \S+ kernel: )?(?:<[0-9]{1,3}>)?",
+    )
+    .expect("static pattern")
+});
 /// Terminal escapes: CSI sequences, then two-byte ones.
 static ESCAPES: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b[@-_]").expect("static pattern"));
@@ -135,10 +142,11 @@ pub(super) fn read(number: usize, raw: &[u8]) -> Vec<Line> {
     } else {
         lossy.into_owned()
     };
+    let clean = HEADER.find(&clean).map_or(&clean[..], |header| &clean[header.end()..]);
     let mut lines = Vec::new();
     let mut plain = Line { number, text: String::new(), context: None, stamp_s: None };
     let mut from = 0;
-    for found in PREFIX.captures_iter(&clean).take(PIECES_MAX) {
+    for found in PREFIX.captures_iter(clean).take(PIECES_MAX) {
         let whole = found.get_match();
         plain.text = clean[from..whole.start()].trim_end().to_owned();
         if from > 0 || !plain.text.trim().is_empty() {
@@ -176,6 +184,13 @@ mod tests {
         check("login: [    1.000000] a", &[("login:", None, None), ("a", None, Some(1))]);
         check("[    1.000000] a[    1.000001] b", &[("a", None, Some(1)), ("b", None, Some(1))]);
         check("\x1b[31mred\x1b[0m", &[("red", None, None)]);
+        check("<4>no time", &[("no time", None, None)]);
+        check("<stdin>: x", &[("<stdin>: x", None, None)]);
+        for header in ["Nov 21 03:13:00 host kernel: ", "2026-11-21T03:13:00.123456+00:00 host kernel: "] {
+            check(&format!("{header}BUG: x"), &[("BUG: x", None, None)]);
+            check(&format!("{header}[   12.345678] BUG: x"), &[("BUG: x", None, Some(12))]);
+        }
+        check("Nov 21 03:13:00 host sshd: x", &[("Nov 21 03:13:00 host sshd: x", None, None)]);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) const FAMILY: Family = Family {
             "BUG: non-zero pgtables_bytes on freeing mm: NUM",
         ),
         Rule::new(
-            r"BUG (?P<cache>[\w-]+) \(.*\): (?P<what>[A-Z][^0-9]+?)(?:\. 0x.*)?$",
+            r"BUG (?P<cache>\S+) \(.*\): (?P<what>[A-Z][^0-9]+?)(?:\. 0x.*)?$",
             "BUG: {what} in {frame}",
         ),
         // file systems

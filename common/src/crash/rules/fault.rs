@@ -35,6 +35,12 @@ pub(super) const FAMILY: Family = Family {
         Rule::new(r"BUG: (?:\w+ )?stack guard page was hit", "BUG: stack guard page was hit in {frame}")
             .alts(&["stack-overflow in {frame}"])
             .from(&[Entry]),
+        // before bad addresses: newer kernels guess at one in the same line
+        Rule::new(
+            r"general protection fault(?:: |, (?:maybe|probably) |, kernel NULL pointer dereference|$)",
+            "general protection fault in {frame}",
+        )
+        .alts(BAD_ACCESS),
         Rule::new(
             r"(?:BUG: |8<--- cut here ---)?(?:[Uu]nable to handle kernel|[Kk]ernel) NULL pointer dereference",
             "BUG: unable to handle kernel NULL pointer dereference in {frame}",
@@ -58,11 +64,6 @@ pub(super) const FAMILY: Family = Family {
         Rule::new(r"Unhandled fault:", "Unhandled fault in {frame}").alts(BAD_ACCESS),
         Rule::new(r"(?:PANIC: double fault|kernel panic: double fault)", "PANIC: double fault in {frame}"),
         Rule::new(r"Oops: double fault|double fault: [0-9a-f]{4} \[#", "PANIC: double fault in {frame}"),
-        Rule::new(
-            r"general protection fault(?:: |, (?:maybe|probably) for|$)",
-            "general protection fault in {frame}",
-        )
-        .alts(BAD_ACCESS),
         Rule::new(r"stack segment: [0-9a-f]{4} \[#", "stack segment fault in {frame}"),
         Rule::new(r"divide[ _]error: [0-9a-f]{4} \[#", "divide error in {frame}"),
         Rule::new(r"int3: [0-9a-f]{4} \[#", "int3 in {frame}"),

@@ -11,7 +11,11 @@ pub(super) const FAMILY: Family = Family {
         "workqueue lockup",
         "blocked for more than",
     ],
-    benign: &["Stall ended before state dump start"],
+    benign: &[
+        "Stall ended before state dump start",
+        // what Linux 6.16 and later add to a hung task's report: who has the lock
+        r"blocked on an? .* likely owned by",
+    ],
     rules: &[
         Rule::new(
             r"INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stalls? on",

@@ -42,6 +42,11 @@ pub(super) const FAMILY: Family = Family {
         ),
         Rule::new(at!(r"mm/usercopy\.c"), "WARNING: bad usercopy in {frame}"),
         Rule::new(at!(r"mm/(?:slab_common|util)\.c"), "WARNING: kmalloc bug in {frame}"),
+        // newer kernels check sizes where they allocate
+        Rule::new(
+            r"WARNING: (?:\[.*\] )?(?:CPU: \d+ )?(?:PID: -?\d+ )?(?:at )?\S*mm/sl[aou]b\.c:\d+ (?:at )?_*kv?[mzc]alloc",
+            "WARNING: kmalloc bug in {frame}",
+        ),
         Rule::new(at!(r"mm/vmalloc\.c"), "WARNING: zero-size vmalloc in {frame}"),
         Rule::new(at!(r"fs/proc/generic\.c"), "WARNING: proc registration bug in {frame}"),
         Rule::new(at!(r"[\w./-]+\.[chS]"), "WARNING in {frame}"),

@@ -1,6 +1,7 @@
 //! What must hold of consoles of any size: nothing lost, nothing kept that is not needed.
 
-use kulprit_common::crash::ConsoleParser;
+use kulprit_common::crash::{ConsoleParser, Crash, parse};
+use proptest::prelude::*;
 
 const CRASH: &[u8] = b"\n[    2.000000] kernel BUG at mm/slab.c:1!\n";
 
@@ -50,5 +51,52 @@ fn chunks_that_end_within_a_calm_line_change_nothing() {
         let mut crashes: Vec<_> = console.chunks(length).flat_map(|chunk| parser.feed(chunk)).collect();
         crashes.extend(parser.finish());
         assert_eq!(crashes, expected, "chunks of {length}");
+    }
+}
+
+fn in_chunks(console: &[u8], length: usize) -> Vec<Crash> {
+    let mut parser = ConsoleParser::new();
+    let mut crashes: Vec<_> = console.chunks(length).flat_map(|chunk| parser.feed(chunk)).collect();
+    crashes.extend(parser.finish());
+    crashes
+}
+
+/// Lines of which consoles are made here: calm ones, ones that nearly matter, and ones that do.
+const LINES: &[&str] = &[
+    "",
+    "[    1.500000] usb 1-1: new device",
+    "[   20.000000][  T7] calm",
+    "[   20.000000][  T8]  alpha+0x1/0x20",
+    "Call Trace:",
+    "BUG",
+    "a BUGBUG: x",
+    "[   20.100000][  T7] BUG: x",
+    "[   20.100000][  T8] BUG: KASAN: wild-access in f+0x1/0x20",
+    "WARNING: something",
+    "Linux version 6.1.0",
+    "SeaBIOS (version 1)",
+    "*** stack smashing detected ***",
+    "[   20.200000][  T7] Kernel panic - not syncing: x",
+    "\u{1b}[31mBUG: y\r",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Fed byte by byte, no line is ever passed over unread: this is the parser without its shortcut.
+    #[test]
+    fn passing_over_calm_lines_changes_nothing(
+        lines in prop::collection::vec((prop::sample::select(LINES), 1..4usize), 0..40),
+        calm in 0..3000usize,
+        at in 0..40usize,
+        chunk in 1..500usize,
+    ) {
+        // More calm lines than are looked at together, somewhere.
+        let mut text: Vec<String> = lines.iter().map(|(line, times)| format!("{line}\n").repeat(*times)).collect();
+        text.insert(at.min(text.len()), "[   19.000000] all is well\n".repeat(calm));
+        let console = text.concat();
+        let unskipped = in_chunks(console.as_bytes(), 1);
+        prop_assert_eq!(&parse(console.as_bytes()), &unskipped);
+        prop_assert_eq!(&in_chunks(console.as_bytes(), chunk), &unskipped);
     }
 }

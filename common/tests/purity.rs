@@ -4,12 +4,13 @@
 use std::path::{Path, PathBuf};
 
 /// Each is a decision: none of them has a clock, IO, threads or randomness of its own.
-/// `memchr` and `regex` search bytes, `iced-x86` decodes instructions and `rustc-demangle` names, all in memory.
-const ALLOWED: [&str; 10] = [
+/// `memchr` and `regex` search bytes, `regex-syntax` reads patterns, `iced-x86` decodes instructions and `rustc-demangle` names, all in memory.
+const ALLOWED: [&str; 11] = [
     "hex",
     "iced-x86",
     "memchr",
     "regex",
+    "regex-syntax",
     "rustc-demangle",
     "serde",
     "serde_json",

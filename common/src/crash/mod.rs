@@ -12,6 +12,7 @@ mod helpers;
 mod kind;
 mod line;
 mod oops;
+mod prefilter;
 mod rules;
 mod stack;
 mod stall;

@@ -2,10 +2,10 @@
 
 use std::sync::LazyLock;
 
-use memchr::memrchr;
 use regex::{Regex, RegexSet, bytes};
 
 use super::line::Line;
+use super::prefilter::may_matter;
 use super::rules::{self, FAMILIES, Rule};
 
 /// A rule with its patterns compiled.
@@ -28,20 +28,13 @@ static TABLE: LazyLock<Vec<Compiled>> = LazyLock::new(|| {
         .flat_map(|(family, rules, last)| rules.iter().map(move |r| compile(family, r, last)))
         .collect()
 });
-static LEADS: LazyLock<RegexSet> =
-    LazyLock::new(|| RegexSet::new(TABLE.iter().map(|c| c.lead.as_str())).expect("leads compile together"));
+/// Which leads are worth a closer look. Without Unicode classes all of them fit into one small automaton.
+static LEADS: LazyLock<bytes::RegexSet> = LazyLock::new(|| {
+    let leads = TABLE.iter().map(|c| c.lead.as_str());
+    bytes::RegexSetBuilder::new(leads).unicode(false).build().expect("leads compile together")
+});
 static BENIGN: LazyLock<Vec<RegexSet>> = LazyLock::new(|| {
     FAMILIES.iter().map(|f| RegexSet::new(f.benign).expect("benign patterns are valid")).collect()
-});
-static NEEDLES: LazyLock<bytes::Regex> = LazyLock::new(|| {
-    let literals = FAMILIES
-        .iter()
-        .flat_map(|f| f.needles)
-        .chain(rules::BOOT_NEEDLES)
-        .chain(rules::FIRMWARE_BANNERS)
-        .chain(rules::SUPPRESSING_NEEDLES);
-    let all: Vec<String> = literals.map(|literal| regex::escape(literal)).collect();
-    bytes::Regex::new(&all.join("|")).expect("escaped literals are valid")
 });
 static CONTINUES: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(rules::CONTINUATIONS).expect("static pattern"));
@@ -69,17 +62,6 @@ fn compile(family: usize, rule: &'static Rule, catch_all: bool) -> Compiled {
     }
 }
 
-/// The length of the whole lines at the beginning of `bytes` none of which may matter.
-pub(super) fn calm_bytes(bytes: &[u8]) -> usize {
-    let end = NEEDLES.find(bytes).map_or(bytes.len(), |found| found.start());
-    memrchr(b'\n', &bytes[..end]).map_or(0, |newline| newline + 1)
-}
-
-/// Says, cheaply and before decoding, whether a raw line may matter while no report is open.
-pub(super) fn may_matter(raw: &[u8]) -> bool {
-    NEEDLES.is_match(raw)
-}
-
 /// Says whether a raw line is the first that firmware prints.
 pub(super) fn is_firmware_banner(raw: &[u8]) -> bool {
     FIRMWARE.is_match(raw)
@@ -98,10 +80,11 @@ pub(super) fn candidates(line: &Line, kernel_only: bool) -> Vec<&'static Compile
     if !may_matter(line.text.as_bytes()) {
         return Vec::new();
     }
-    let matched = LEADS.matches(&line.text);
+    let matched = LEADS.matches(line.text.as_bytes());
     matched
         .iter()
         .map(|index| &TABLE[index])
+        .filter(|c| c.lead.is_match(&line.text))
         .filter(|c| !(c.catch_all && kernel_only && line.stamp_s.is_none()))
         .filter(|c| !BENIGN[c.family].is_match(&line.text))
         .collect()

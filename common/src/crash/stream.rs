@@ -6,6 +6,7 @@ use super::Crash;
 use super::analyse::{self, Report};
 use super::line::{self, Context, Line, Splitter};
 use super::oops::{self, Compiled};
+use super::prefilter;
 use super::rules::REBOOT_TITLE;
 use super::stack;
 
@@ -47,12 +48,15 @@ impl ConsoleParser {
     /// Takes the next bytes and returns the crashes whose reports they complete, in console order.
     pub fn feed(&mut self, mut bytes: &[u8]) -> Vec<Crash> {
         let Self { splitter, reports } = self;
-        while !bytes.is_empty() {
+        while !bytes.is_empty() && !reports.is_full() {
             if splitter.at_line_begin() && reports.open.is_empty() {
-                let (calm, rest) = bytes.split_at(oops::calm_bytes(bytes));
-                splitter.skip(calm);
-                reports.calm_lines(calm);
-                bytes = rest;
+                let calm = prefilter::calm_lines(bytes);
+                if !calm.is_empty() {
+                    splitter.skip(calm);
+                    reports.calm_lines(calm);
+                    bytes = &bytes[calm.len()..];
+                    continue;
+                }
             }
             bytes = splitter.line(bytes, |number, raw| reports.raw_line(number, raw));
         }
@@ -61,7 +65,12 @@ impl ConsoleParser {
 
     /// Says whether an oops line has been seen whose report may still be arriving.
     pub fn crash_started(&self) -> bool {
-        !self.reports.open.is_empty()
+        !self.is_full() && !self.reports.open.is_empty()
+    }
+
+    /// Says whether as many crashes were found as are kept of one console; what follows is not read.
+    pub fn is_full(&self) -> bool {
+        self.reports.is_full()
     }
 
     /// Returns the crashes whose reports the end of the console completes.
@@ -106,6 +115,10 @@ struct Reports {
 }
 
 impl Reports {
+    fn is_full(&self) -> bool {
+        self.found == CRASHES_MAX
+    }
+
     /// Takes note of whole lines, none of which may matter, while no report is open.
     fn calm_lines(&mut self, lines: &[u8]) {
         self.spoke = self.spoke || !lines.trim_ascii().is_empty();
@@ -116,11 +129,10 @@ impl Reports {
     }
 
     fn raw_line(&mut self, number: usize, raw: &[u8]) {
-        if self.found == CRASHES_MAX {
-            self.open.clear();
+        if self.is_full() {
             return;
         }
-        let matters = oops::may_matter(raw);
+        let matters = prefilter::may_matter(raw);
         if matters {
             self.suppressed = self.suppressed || oops::suppresses(raw);
             if oops::is_firmware_banner(raw) {
@@ -219,7 +231,7 @@ impl Reports {
     /// No report reaches across a boot; a boot of a running kernel is a crash by itself.
     fn boot(&mut self, line: &Line) {
         self.close_all();
-        if (self.restarted || self.uptime_s >= RUNNING_S) && self.found < CRASHES_MAX {
+        if (self.restarted || self.uptime_s >= RUNNING_S) && !self.is_full() {
             self.found += 1;
             self.done.push(Crash {
                 title: REBOOT_TITLE.to_owned(),
@@ -254,7 +266,7 @@ impl Reports {
     }
 
     fn hand_out(&mut self, open: &Open) {
-        if self.found == CRASHES_MAX {
+        if self.is_full() {
             return;
         }
         let lines = &open.lines[..open.certain];

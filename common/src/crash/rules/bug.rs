@@ -3,14 +3,6 @@
 use super::{Family, Rule, Stack, Text, Through};
 
 pub(super) const FAMILY: Family = Family {
-    needles: &[
-        "BUG",
-        "VFS: Busy inodes",
-        "VFS: Close: file",
-        "CFI failure",
-        "unregister_netdevice: waiting for",
-        "INFO: ",
-    ],
     benign: &[r"DEBUG", r"BIOS BUG|BIOS: BUG|Firmware Bug"],
     rules: &[
         // assertions

@@ -6,26 +6,6 @@ use super::{Entry, Family, Rule};
 const BAD_ACCESS: &[&str] = &["bad-access in {frame}"];
 
 pub(super) const FAMILY: Family = Family {
-    needles: &[
-        "nable to handle kernel",
-        "unable to handle page fault",
-        "ernel NULL pointer dereference",
-        "nhandled fault",
-        "lignment trap",
-        "general protection fault",
-        "divide error",
-        "divide_error",
-        "double fault",
-        "invalid opcode",
-        "int3",
-        "stack segment",
-        "stack guard page was hit",
-        "Internal error",
-        "Bad mode in",
-        "kernel stack overflow",
-        "Insufficient stack space",
-        "Oops",
-    ],
     benign: &[
         // a process killed by its own fault
         r"traps: .*\bip:[0-9a-f]+ sp:",

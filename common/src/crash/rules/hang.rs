@@ -3,14 +3,6 @@
 use super::{Family, Interrupted, Rule, Through};
 
 pub(super) const FAMILY: Family = Family {
-    needles: &[
-        "stall",
-        "soft lockup",
-        "hard LOCKUP",
-        "INFO: task ",
-        "workqueue lockup",
-        "blocked for more than",
-    ],
     benign: &[
         "Stall ended before state dump start",
         // what Linux 6.16 and later add to a hung task's report: who has the lock

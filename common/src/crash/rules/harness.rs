@@ -3,14 +3,6 @@
 use super::{Family, Rule};
 
 pub(super) const FAMILY: Family = Family {
-    needles: &[
-        "SYZFATAL",
-        "SYZFAIL",
-        "trusty: panic",
-        "fatal error: ",
-        "panic: runtime error",
-        "panicked at",
-    ],
     benign: &[r"\S fatal error: "],
     rules: &[
         Rule::bare(r"SYZFATAL: (?P<what>.*)", "SYZFATAL: {what}").alts(&["SYZFATAL"]),

@@ -6,22 +6,6 @@ use super::{Backtrace, Family, Rule, Stack, Text, Through};
 const AT: &str = r"\bat: (?:\[<[0-9a-f]+>\] )?(?P<frame>[A-Za-z_]\S*)\+0x";
 
 pub(super) const FAMILY: Family = Family {
-    needles: &[
-        "possible ",
-        "lock order detected",
-        "inconsistent lock state",
-        "uspicious RCU usage",
-        "non-static key",
-        "bad unlock balance",
-        "held lock freed",
-        "lock held",
-        "has locks held",
-        "ested lock was not taken",
-        "nvalid wait context",
-        "spinlock ",
-        "rwlock ",
-        "mutex ",
-    ],
     benign: &[],
     rules: &[
         // a lock order that can deadlock

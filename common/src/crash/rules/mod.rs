@@ -148,8 +148,6 @@ impl Rule {
 /// Rules of one kind of oops line.
 #[derive(Debug)]
 pub(super) struct Family {
-    /// Literal one of which stands in every oops line of the family; keeps other lines cheap.
-    pub needles: &'static [&'static str],
     /// Lines that look like an oops of this family and are none.
     pub benign: &'static [&'static str],
     pub rules: &'static [Rule],
@@ -177,8 +175,6 @@ pub(super) const EARLY_CONTINUATIONS: &str = r"^(?:Internal error: |Oops|kernel 
 /// Lines that only a booting kernel prints: no report reaches across them.
 pub(super) const BOOT_BANNERS: &str =
     r"^(?:Linux version \d+\.\d|Booting the kernel|Decompressing Linux\.\.\.)";
-/// One of these stands in every boot banner.
-pub(super) const BOOT_NEEDLES: &[&str] = &["Linux version", "Booting the", "Decompressing Linux"];
 /// What firmware prints first: a machine that had printed anything before was running.
 pub(super) const FIRMWARE_BANNERS: &[&str] =
     &["SeaBIOS (version", "UEFI firmware (version", "U-Boot SPL ", "OpenSBI v"];
@@ -198,17 +194,4 @@ pub(super) const SUPPRESSING: &[&str] = &[
     // the harness and the way in killed for memory
     r"(?:Out of memory: Kill(?:ed)? process|Memory cgroup out of memory: Kill(?:ed)? process|Killed process) \d+,? \((?:syz-(?:fuzzer|execprog|agent|manager|executor)|sshd)\)",
     r"lowmemorykiller: Killing 'syz-(?:fuzzer|execprog|executor)",
-];
-/// One of these stands in every line that suppresses.
-pub(super) const SUPPRESSING_NEEDLES: &[&str] = &[
-    "stack smashing detected",
-    "INIT: PANIC",
-    "SIGBUS",
-    "runtime: ",
-    "unexpected signal during",
-    "cannot allocate memory",
-    "panic: ",
-    "ill process ",
-    "illed process ",
-    "lowmemorykiller",
 ];

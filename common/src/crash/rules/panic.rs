@@ -3,7 +3,6 @@
 use super::{Entry, Family, Rule, Stack, Text};
 
 pub(super) const FAMILY: Family = Family {
-    needles: &["Kernel panic - not syncing"],
     benign: &[],
     rules: &[
         Rule::new(

@@ -3,7 +3,6 @@
 use super::{Family, Rule, Stack, Text};
 
 pub(super) const FAMILY: Family = Family {
-    needles: &["KASAN: ", "KMSAN: ", "KCSAN: ", "KFENCE: ", "UBSAN: "],
     benign: &[],
     rules: &[
         // KASAN, addresses without a function

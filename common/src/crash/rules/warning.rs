@@ -10,7 +10,6 @@ macro_rules! at {
 }
 
 pub(super) const FAMILY: Family = Family {
-    needles: &["WARNING"],
     benign: &[
         // told by programs, or by boot about the machine, not about a bug
         r"WARNING: /etc/ssh/",

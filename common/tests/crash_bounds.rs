@@ -100,3 +100,26 @@ proptest! {
         prop_assert_eq!(&in_chunks(console.as_bytes(), chunk), &unskipped);
     }
 }
+
+#[test]
+fn what_was_cut_is_said() {
+    let long = format!("BUG: KASAN: wild-access in f\nCall Trace:\n{}", " alpha+0x1/0x20\n".repeat(3000));
+    let crash = &parse(long.as_bytes())[0];
+    assert!(
+        crash.report.ends_with(" alpha+0x1/0x20\n[the report goes on and was cut here]\n"),
+        "{}",
+        crash.report
+    );
+    let wide =
+        format!("BUG: KASAN: wild-access in f\n{}", format!(" alpha+0x1/0x20{:>900}\n", "").repeat(100));
+    assert!(!parse(wide.as_bytes())[0].report.contains("cut here"), "trailing spaces are not kept");
+    let wide = format!("BUG: KASAN: wild-access in f\n{}", format!("{:x>900}\n", "").repeat(100));
+    let report = &parse(wide.as_bytes())[0].report;
+    assert!(report.ends_with("cut here]\n") && report.len() <= 64 * 1024, "{}", report.len());
+
+    let mut parser = ConsoleParser::new();
+    parser.feed(&b"[    3.000000] BUG: x\n".repeat(999));
+    assert!(!parser.is_full());
+    parser.feed(&b"[    3.000000] BUG: x\n".repeat(5000));
+    assert!(parser.is_full() && !parser.crash_started());
+}

@@ -15,6 +15,8 @@ const FRAMES_MAX: usize = 32;
 const FILES_MAX: usize = 32;
 /// Report text that a crash carries.
 const REPORT_BYTES_MAX: usize = 64 * 1024;
+/// Ends the text of a report that had more lines than are kept.
+const CUT: &str = "[the report goes on and was cut here]\n";
 
 /// A report as the console gave it; the first line is the oops line.
 pub(super) struct Report<'a> {
@@ -22,6 +24,8 @@ pub(super) struct Report<'a> {
     pub candidates: &'a [&'static Compiled],
     pub suppressed: bool,
     pub panicked: bool,
+    /// There were more lines than are kept.
+    pub cut: bool,
 }
 
 /// Names and describes the crash; `None` if the lines after the lead show that it was none.
@@ -53,7 +57,7 @@ pub(super) fn crash(report: &Report) -> Option<Crash> {
         panicked: report.panicked,
         first_line: lead.number,
         last_line,
-        report: text(report.lines),
+        report: text(report.lines, report.cut),
     })
 }
 
@@ -230,14 +234,14 @@ fn files(lead: &Line, sections: &[Section]) -> Vec<String> {
     files
 }
 
-fn text(lines: &[Line]) -> String {
+fn text(lines: &[Line], cut: bool) -> String {
     let mut report = String::new();
     for line in lines {
-        if report.len() + line.text.len() + 1 > REPORT_BYTES_MAX {
-            break;
+        if report.len() + line.text.len() + 1 + CUT.len() > REPORT_BYTES_MAX {
+            return report + CUT;
         }
         report.push_str(&line.text);
         report.push('\n');
     }
-    report
+    if cut { report + CUT } else { report }
 }

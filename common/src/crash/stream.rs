@@ -94,6 +94,8 @@ struct Open {
     last_number: usize,
     stack_seen: bool,
     panicked: bool,
+    /// Parts of a stack came after as many lines as are kept.
+    cut: bool,
     /// Console line at which the report was over.
     closed_at: Option<usize>,
 }
@@ -214,6 +216,7 @@ impl Reports {
             last_number: line.number,
             stack_seen: false,
             panicked: oops::is_panic(&line.text),
+            cut: false,
             closed_at: None,
             candidates,
             lines: vec![line],
@@ -275,6 +278,7 @@ impl Reports {
             candidates: &open.candidates,
             suppressed: self.suppressed,
             panicked: open.panicked,
+            cut: open.cut,
         };
         if let Some(crash) = analyse::crash(&report) {
             self.found += 1;
@@ -314,6 +318,8 @@ impl Open {
             {
                 self.certain = self.lines.len();
             }
+        } else {
+            self.cut |= stack;
         }
         if stack {
             self.stack_seen = true;

@@ -100,7 +100,14 @@ fn read(path: &Path, vmlinux: Option<&Vmlinux>) -> Result<Parsed, Failure> {
         let room = HEAD_BYTES_MAX - head.len();
         head.extend_from_slice(&chunk[..length.min(room)]);
     }
+    let cut = parser.is_full();
     crashes.extend(parser.finish());
+    if cut {
+        eprintln!(
+            "warning: {file}: only the first {} crashes are kept; what follows was not read",
+            crashes.len()
+        );
+    }
     if let Some(vmlinux) = vmlinux {
         symbolise_all(&file, &mut crashes, vmlinux);
     }

@@ -26,6 +26,8 @@ pub enum VmlinuxError {
     NotElf(#[from] object::Error),
     #[error("has no table of symbols; give the vmlinux that the build left, not a stripped one")]
     NoSymbols,
+    #[error("has a section {0} that says it unpacks to {1} bytes, which its data cannot hold")]
+    Oversized(String, u64),
     #[error("has debug information that cannot be read: {0}")]
     BadDebugInfo(#[from] gimli::Error),
 }

@@ -1,12 +1,16 @@
 //! Sections of a file that is not linked yet, as a module is: laid out one behind the other, and
 //! their debug information filled in accordingly.
 
+use super::VmlinuxError;
 use object::{
     Object as _, ObjectKind, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget,
     SectionFlags, SectionIndex,
 };
 use std::borrow::Cow;
 use std::collections::HashMap;
+
+/// How much larger than its data a compressed section may say that it is: deflate can do no better.
+const COMPRESSION_MAX: u64 = 1032;
 
 /// Where the sections of a file lie. All of a linked file lie at 0: its addresses are absolute.
 pub(super) struct Layout {
@@ -38,8 +42,14 @@ impl Layout {
         &self,
         file: &object::File<'data>,
         section: &object::Section<'data, '_>,
-    ) -> object::Result<Cow<'data, [u8]>> {
-        let data = section.uncompressed_data()?;
+    ) -> Result<Cow<'data, [u8]>, VmlinuxError> {
+        let packed = section.compressed_data()?;
+        // Memory is set aside for what is said, before a byte is unpacked.
+        if packed.uncompressed_size > (packed.data.len() as u64).saturating_mul(COMPRESSION_MAX) {
+            let name = section.name().unwrap_or_default().to_owned();
+            return Err(VmlinuxError::Oversized(name, packed.uncompressed_size));
+        }
+        let data = packed.decompress()?;
         if !self.relocatable {
             return Ok(data);
         }

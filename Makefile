@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test bench check setup
+.PHONY: demo test bench bench-crash check setup
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7
 SEED ?= 1
@@ -11,6 +11,10 @@ test:
 
 bench:
 	scripts/bench
+
+# The quick half of bench: how fast consoles are read.
+bench-crash:
+	scripts/bench-crash
 
 setup:
 	scripts/setup

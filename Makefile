@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test bench bench-crash check setup
+.PHONY: demo test bench bench-crash fuzz check setup
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7
 SEED ?= 1
@@ -16,9 +16,14 @@ bench:
 bench-crash:
 	scripts/bench-crash
 
+# Half an hour a target; shorter: make fuzz FUZZ_SECONDS=60
+fuzz:
+	scripts/fuzz
+
 setup:
 	scripts/setup
 
 check:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings

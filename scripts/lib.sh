@@ -12,6 +12,8 @@
 #     demo/history-SEED.git     the demo's history for one seed
 #     demo/history-SEED/        its truth.toml and job.toml
 #     bench/                    work trees of the baseline; emptied by each run
+#     tools/                    cargo-fuzz
+#     fuzz/TARGET/              what a fuzz target found: corpus/, failures/, log
 #     target/                   what cargo builds, shared by all clones
 #     test/                     objects and compiler cache of the tests
 #     git/ ccache/ seeds/       the same for `kulprit run`

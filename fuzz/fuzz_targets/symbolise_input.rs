@@ -63,6 +63,6 @@ impl Symbols for Anything {
 
     fn spot_at(&self, address: u64) -> Option<Spot> {
         let known = self.0.borrow_mut().below(2) == 0;
-        known.then(|| Spot { function: self.text(), offset: address, size: !address })
+        known.then(|| Spot { function: self.text(), offset: address, size: !address, module: None })
     }
 }

@@ -1,7 +1,7 @@
 //! The reader of symbols and debug information: arbitrary bytes, and a real ELF file with damage.
 #![no_main]
 
-#[path = "../../coordinator/src/vmlinux.rs"]
+#[path = "../../coordinator/src/vmlinux/mod.rs"]
 #[allow(dead_code, reason = "only reading from memory is tried")]
 mod vmlinux;
 
@@ -16,9 +16,10 @@ use vmlinux::Vmlinux;
 const SOURCE: &str = "static inline __attribute__((always_inline)) int beta(int *p) { return *p + 1; }\n\
     int alpha(int *p) { return beta(p) * 2; }\nint main(void) { int x = 3; return alpha(&x); }\n";
 
-/// The same program with plain and with compressed debug information, old and new.
+/// The same program with plain and with compressed debug information, old and new, and unlinked as a
+/// module is.
 static REAL: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let flags: [&[&str]; 3] = [&["-gdwarf-5"], &["-gdwarf-4"], &["-gdwarf-5", "-gz"]];
+    let flags: [&[&str]; 4] = [&["-gdwarf-5"], &["-gdwarf-4"], &["-gdwarf-5", "-gz"], &["-gdwarf-5", "-c"]];
     flags.iter().map(|flags| compiled(flags)).collect()
 });
 
@@ -64,7 +65,8 @@ fn asked(elf: &[u8]) {
     for name in ["alpha", "main", ""] {
         for offset in [0, 3, 7, u64::MAX] {
             for size in [0, 7, 16] {
-                vmlinux.places(&Spot { function: name.into(), offset, size }, offset & 1 == 1);
+                let spot = Spot { function: name.into(), offset, size, module: None };
+                vmlinux.places(&spot, offset & 1 == 1);
             }
         }
     }

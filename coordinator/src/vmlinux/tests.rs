@@ -2,6 +2,7 @@
 
 use super::*;
 use kulprit_common::crash::symbolise;
+use object::{Object as _, ObjectSection as _};
 use std::process::Command;
 
 const SOURCE: &str = "\
@@ -171,4 +172,26 @@ fn functions_of_modules_have_lines() {
     for unknown in [" work+0x0/0x99 [other]", " work+0x0/0x99"] {
         assert_eq!(symbolise(unknown, &vmlinux), format!("{unknown}\n"));
     }
+}
+
+/// Fuzzing damaged the header of a compressed section: gigabytes were set aside for nothing.
+#[test]
+fn a_section_that_says_more_than_it_can_hold_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(path) = build(dir.path(), &["-g", "-gz"]) else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    let mut elf = std::fs::read(&path).expect("read");
+    let packed = |section: &object::Section| {
+        let range = section.compressed_file_range().ok()?;
+        (range.format != object::CompressionFormat::None).then_some(range.offset as usize)
+    };
+    let file = object::File::parse(&elf[..]).expect("an ELF file");
+    let data = file.sections().find_map(|it| packed(&it)).expect("a section is compressed");
+    // Before the data stand its unpacked size and its alignment, eight bytes each.
+    let size = 1u64 << 40;
+    elf[data - 16..data - 8].copy_from_slice(&size.to_le_bytes());
+    let refused = Vmlinux::read(&elf, None).err();
+    assert!(matches!(refused, Some(VmlinuxError::Oversized(_, said)) if said == size), "{refused:?}");
 }

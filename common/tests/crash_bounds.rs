@@ -81,7 +81,7 @@ const LINES: &[&str] = &[
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// Fed byte by byte, no line is ever passed over unread: this is the parser without its shortcut.
     #[test]

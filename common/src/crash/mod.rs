@@ -1,7 +1,8 @@
 //! Console text to crashes: titles, frames and stacks, and how alike two crashes are.
 //!
-//! `line` reads lines, `stream` gathers them into reports, `oops` and `rules` say what a report is,
-//! `stack`, `helpers` and `stall` find the function to blame, `analyse` and `title` put it together.
+//! `prefilter` passes over lines that cannot matter, `line` reads the others, `stream` gathers them into
+//! reports (`open`), `oops` and `rules` say what a report is, `stack`, `helpers` and `stall` find the
+//! function to blame, `analyse` and `title` put it together.
 
 mod analyse;
 mod code;
@@ -12,6 +13,7 @@ mod helpers;
 mod kind;
 mod line;
 mod oops;
+mod open;
 mod prefilter;
 mod rules;
 mod stack;

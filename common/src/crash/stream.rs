@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use super::Crash;
 use super::analyse::{self, Report};
-use super::line::{self, Context, Line, Splitter};
+use super::line::{self, Line, Splitter};
 use super::oops::{self, Compiled};
+use super::open::Open;
 use super::prefilter;
 use super::rules::REBOOT_TITLE;
 use super::stack;
@@ -18,9 +19,6 @@ const HELD_MAX: usize = 32;
 const LINGER_LINES: usize = 1000;
 /// Console lines since a stack within which a panic is taken for its consequence, whoever printed it.
 const PANIC_LINES: usize = 100;
-/// Lines and bytes kept of one report. The longest real ones, lists of all locks, have about 1500 lines.
-const REPORT_LINES_MAX: usize = 2000;
-const REPORT_BYTES_MAX: usize = 256 * 1024;
 /// Console lines without any part of a stack after which a report is over.
 const QUIET_LINES_MAX: usize = 400;
 /// Uptime from which a boot banner is no part of the console's own boot.
@@ -80,24 +78,6 @@ impl ConsoleParser {
         reports.close_all();
         std::mem::take(&mut reports.done)
     }
-}
-
-/// A report in progress.
-struct Open {
-    lines: Vec<Line>,
-    bytes: usize,
-    candidates: Vec<&'static Compiled>,
-    context: Option<Context>,
-    /// Length of `lines` up to the last one that is certainly the report's.
-    certain: usize,
-    /// Console line of that one.
-    last_number: usize,
-    stack_seen: bool,
-    panicked: bool,
-    /// Parts of a stack came after as many lines as are kept.
-    cut: bool,
-    /// Console line at which the report was over.
-    closed_at: Option<usize>,
 }
 
 #[derive(Default)]
@@ -209,24 +189,18 @@ impl Reports {
         {
             self.hand_out(&oldest);
         }
-        self.open.push_back(Open {
-            bytes: line.text.len(),
-            context: line.context,
-            certain: 1,
-            last_number: line.number,
-            stack_seen: false,
-            panicked: oops::is_panic(&line.text),
-            cut: false,
-            closed_at: None,
-            candidates,
-            lines: vec![line],
-        });
+        self.open.push_back(Open::new(line, candidates));
     }
 
     fn append(&mut self, line: &Line) {
+        if self.open.iter().all(|open| open.closed_at.is_some()) {
+            return;
+        }
+        // Asked once: as many reports as are held may get the line.
+        let frame = stack::is_frame(&line.text);
         for open in self.open.iter_mut().filter(|open| open.closed_at.is_none()) {
             if line.belongs_to(open.context) || open.every_context() {
-                open.append(line);
+                open.append(line, frame);
             }
         }
     }
@@ -272,9 +246,8 @@ impl Reports {
         if self.is_full() {
             return;
         }
-        let lines = &open.lines[..open.certain];
         let report = Report {
-            lines,
+            lines: open.report(),
             candidates: &open.candidates,
             suppressed: self.suppressed,
             panicked: open.panicked,
@@ -286,47 +259,3 @@ impl Reports {
         }
     }
 }
-
-impl Open {
-    fn every_context(&self) -> bool {
-        self.candidates.first().is_some_and(|c| c.rule.every_context)
-    }
-
-    fn absorbs(&self, text: &str) -> bool {
-        !self.stack_seen
-            && self.candidates.iter().any(|c| c.absorbs.as_ref().is_some_and(|p| p.is_match(text)))
-    }
-
-    /// A symbolised oops line is printed once for every function inlined there.
-    fn repeats(&self, text: &str) -> bool {
-        let last = self.lines.last().map_or("", |line| line.text.as_str());
-        last.contains("[inline]") && last.split(' ').next() == text.split(' ').next()
-    }
-
-    fn append(&mut self, line: &Line) {
-        let text = line.text.as_str();
-        let stack = stack::is_frame(text);
-        if self.lines.len() < REPORT_LINES_MAX && self.bytes + text.len() < REPORT_BYTES_MAX {
-            self.bytes += text.len();
-            self.lines.push(line.clone());
-            let near = self.lines.len() - self.certain < CERTAIN_LINES;
-            if stack
-                || oops::is_panic(text)
-                || text.starts_with("---[ end ")
-                || text.starts_with("====")
-                || near && !self.stack_seen
-            {
-                self.certain = self.lines.len();
-            }
-        } else {
-            self.cut |= stack;
-        }
-        if stack {
-            self.stack_seen = true;
-            self.last_number = line.number;
-        }
-    }
-}
-
-/// Lines after an oops line that are taken for its report before any stack shows.
-const CERTAIN_LINES: usize = 100;

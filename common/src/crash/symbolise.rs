@@ -72,7 +72,8 @@ pub fn symbolise(report: &str, symbols: &dyn Symbols) -> String {
 }
 
 fn push(text: &mut String, line: &str) {
-    text.push_str(line);
+    // A carriage return left at the end would be a line's end to the next reader, and part of it to this one.
+    text.push_str(line.trim_end_matches('\r'));
     text.push('\n');
 }
 
@@ -192,6 +193,7 @@ mod tests {
         ] {
             assert_eq!(symbolise(line, &Known), format!("{line}\n"));
         }
+        assert_eq!(symbolise("a\r\r\nb\r", &Known), "a\nb\n");
         assert_eq!(symbolise(" a\n ? alpha+0x1/0x40\n b\n", &Known), " a\n b\n");
     }
 

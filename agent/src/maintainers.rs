@@ -1,8 +1,8 @@
 //! Asks a kernel tree's own `scripts/get_maintainer.pl` who answers for a change and for a file,
 //! in the toolchain's container: the script is the tree's, and no more to be trusted than its Makefiles.
 
-use crate::container::{Bind, Engine, Limits, RunSpec, Unfinished, infra_in_log, run_logged};
-use kulprit_common::outcome::Maintainers;
+use crate::container::{Bind, Engine, Limits, NOTE_PREFIX, RunSpec, Unfinished, run_logged};
+use kulprit_common::outcome::{InfraClass, Maintainers};
 use kulprit_common::toolchain::SOURCE_DIR;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -52,16 +52,31 @@ pub async fn ask(
     };
     let (unheard, _) = mpsc::channel(1);
     let log = question.work_dir.join("maintainers.log");
-    let (exit, output) = run_logged(engine, &spec, &log, unheard, &cancel).await?;
-    if exit.code == 0 {
-        return Ok(Maintainers { output, problem: None });
-    }
-    if let Some(infra) = infra_in_log(&output).or_else(|| exit.killed()) {
-        return Err(Unfinished::Infra(infra));
-    }
+    let (exit, output) = match run_logged(engine, &spec, &log, unheard, &cancel).await {
+        Ok(ended) => ended,
+        Err(Unfinished::Infra(infra)) if infra.class == InfraClass::Timeout => {
+            let problem = format!("scripts/get_maintainer.pl took longer than {} s", LIMIT.as_secs());
+            return Ok(Maintainers { output: String::new(), problem: Some(problem) });
+        }
+        Err(other) => return Err(other),
+    };
+    let output = whole_lines(&output);
+    // Whatever it did is the script's doing: it must not make agents look unfit, one after the other.
     let last = output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    let problem = Some(format!("scripts/get_maintainer.pl ended with code {}: {}", exit.code, last.trim()));
+    let problem = match (exit.code, exit.killed()) {
+        (0, _) => None,
+        (_, Some(killed)) => Some(format!("scripts/get_maintainer.pl was stopped: {}", killed.reason)),
+        (code, None) => Some(format!("scripts/get_maintainer.pl ended with code {code}: {}", last.trim())),
+    };
     Ok(Maintainers { output, problem })
+}
+
+/// The output without what a cut in its middle left of two lines: half an address is another one.
+fn whole_lines(output: &str) -> String {
+    let lines: Vec<&str> = output.lines().collect();
+    let is_note = |at: usize| lines.get(at).is_some_and(|line| line.starts_with(NOTE_PREFIX));
+    let is_whole = |at: &usize| !is_note(*at) && !is_note(at + 1) && !at.checked_sub(1).is_some_and(is_note);
+    (0..lines.len()).filter(is_whole).map(|at| format!("{}\n", lines[at])).collect()
 }
 
 fn prepare(inputs: &Path, question: &Question<'_>) -> std::io::Result<()> {
@@ -75,4 +90,16 @@ fn prepare(inputs: &Path, question: &Question<'_>) -> std::io::Result<()> {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_beside_a_cut_are_left_out() {
+        let cut = format!("a\nhal\n{NOTE_PREFIX}left out\nf@b (maintainer:X)\nb\n");
+        assert_eq!(whole_lines(&cut), "a\nb\n");
+        assert_eq!(whole_lines("a\nb"), "a\nb\n");
+    }
 }

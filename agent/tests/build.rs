@@ -363,6 +363,9 @@ async fn a_trees_own_script_names_maintainers_or_says_why_not() {
     assert!(died.contains("no module"), "{died}");
     let lacking = ask(None, None, Some("there.c")).await.problem.unwrap();
     assert!(lacking.contains("the tree has no such script"), "{lacking}");
+    // What it says of disks is no fault of the agent's.
+    let sly = ask(Some("print 'No space left on device'; exit 5"), None, Some("there.c")).await;
+    assert!(sly.problem.unwrap().contains("ended with code 5"));
     // One that died leaves what the other said.
     let half = "my $f = pop; die 'half' if $f =~ /patch/; print \"A <a\\@b.c> (maintainer:X)\\n\";";
     let said = ask(Some(half), Some("+++ b/x.c"), Some("there.c")).await;

@@ -122,9 +122,9 @@ impl Recipients {
     /// the list for everything to Cc where another list stands in To.
     pub fn add_maintainers(&mut self, output: &str) {
         let named: Vec<(Mailbox, Role)> = output.lines().filter_map(maintainer).collect();
-        let other_list = named.iter().any(|(it, role)| *role == Role::List && it.email != EVERYTHING_LIST);
+        let other_list = named.iter().any(|(it, role)| *role == Role::List && !is_everything(it));
         for (mailbox, role) in named {
-            let everything = mailbox.email == EVERYTHING_LIST && other_list;
+            let everything = is_everything(&mailbox) && other_list;
             match role {
                 Role::Answering | Role::List if !everything => self.add_to(mailbox),
                 Role::Answering | Role::List | Role::Reading => self.add_cc(mailbox),
@@ -161,6 +161,10 @@ fn insert(list: &mut Vec<Mailbox>, mailbox: Mailbox) {
     }
 }
 
+fn is_everything(mailbox: &Mailbox) -> bool {
+    mailbox.email.eq_ignore_ascii_case(EVERYTHING_LIST)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Answering,
@@ -170,7 +174,13 @@ enum Role {
 
 /// A line such as `A <a@b> (maintainer:BLOCK LAYER,commit_signer:1/2=50%)`.
 fn maintainer(line: &str) -> Option<(Mailbox, Role)> {
-    let (who, roles) = line.trim().strip_suffix(')')?.split_once(" (")?;
+    let line = line.trim().strip_suffix(')')?;
+    // A name may have parentheses of its own; roles stand behind the address.
+    let behind_address = split_name(line).and_then(|(name, rest)| Some(name.len() + 1 + rest.find('>')? + 1));
+    let (who, roles) = match behind_address {
+        Some(end) => (&line[..end], line[end..].strip_prefix(" (")?),
+        None => line.split_once(" (")?,
+    };
     let has =
         |wanted: &[&str]| roles.split(',').any(|role| wanted.iter().any(|it| role.trim().starts_with(it)));
     let role = if roles.contains("list") && has(ANSWERING) {
@@ -187,47 +197,41 @@ fn maintainer(line: &str) -> Option<(Mailbox, Role)> {
 
 /// Keys and values of the trailers that end a commit message, last paragraph first.
 ///
-/// Kernel commits separate trailers by blank lines and remarks in brackets at times: every paragraph
-/// from the end counts as long as it has one. The first paragraph is the subject, whatever it looks like.
+/// Kernel commits often have a blank line between two blocks of them, so every paragraph from the end
+/// counts that holds nothing else. The first is the subject, whatever it looks like.
 fn trailers(message: &str) -> Vec<(String, String)> {
+    let message = message.split("\n---\n").next().unwrap_or_default();
     let lines: Vec<&str> = message.lines().map(str::trim_end).collect();
     let paragraphs: Vec<&[&str]> =
         lines.split(|line| line.is_empty()).filter(|paragraph| !paragraph.is_empty()).skip(1).collect();
-    let own = |paragraph: &&[&str]| paragraph.iter().any(|line| trailer(line).is_some());
-    let last = paragraphs.into_iter().rev().take_while(own);
-    last.flat_map(trailers_of).collect()
+    paragraphs.into_iter().rev().map_while(trailers_of).flatten().collect()
 }
 
-/// The trailers of one paragraph, with the lines that go on with them folded in. Maintainers leave
-/// notes between them in brackets, which may take several lines: `[me: fixed up a conflict]`.
-fn trailers_of(paragraph: &[&str]) -> Vec<(String, String)> {
+/// The trailers of one paragraph, with the lines that go on with them folded in; `None` if it is prose.
+/// Maintainers leave notes between them in brackets, which may take several lines:
+/// `[me: fixed up a conflict]`.
+fn trailers_of(paragraph: &[&str]) -> Option<Vec<(String, String)>> {
     let mut found: Vec<(String, String)> = Vec::new();
     let mut in_note = false;
-    let mut continues = false;
     for line in paragraph {
         if in_note || line.starts_with('[') {
             in_note = !line.ends_with(']');
-            continues = false;
-        } else if let Some((key, value)) = trailer(line) {
-            found.push((key.to_owned(), value.to_owned()));
-            continues = true;
-        } else if let Some((_, value)) =
-            found.last_mut().filter(|_| continues && line.starts_with([' ', '\t']))
-        {
+        } else if line.starts_with("(cherry picked from") {
+            // git's own mark, which names no person.
+        } else if line.starts_with([' ', '\t']) {
+            let (_, value) = found.last_mut()?;
             value.push(' ');
             value.push_str(line.trim());
         } else {
-            continues = false;
+            let (key, value) = line.split_once(':')?;
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            if key.is_empty() || !key.chars().all(plain) {
+                return None;
+            }
+            found.push((key.to_owned(), value.trim().to_owned()));
         }
     }
-    found
-}
-
-fn trailer(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.split_once(':')?;
-    let word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-    let known = key.to_ascii_lowercase().ends_with("-by") || ["Cc", "CC", "Fixes", "Link"].contains(&key);
-    (word && known).then(|| (key, value.trim()))
+    Some(found)
 }
 
 #[cfg(test)]
@@ -299,17 +303,18 @@ Jens Axboe <axboe@kernel.dk> (maintainer:BLOCK LAYER,commit_signer:1/2=50%)
 \"Last, First\" <last@x.org> (supporter:THING)
 Rev Iewer <rev@x.org> (reviewer:THING)
 Once <once@x.org> (commit_signer:1/2=50%)
+\"Par Enthesis (Firm)\" <par@x.org> (maintainer:NETWORKING [MPTCP] (old))
 linux-block@vger.kernel.org (open list:BLOCK LAYER)
-linux-kernel@vger.kernel.org (open list)
+Linux-Kernel@vger.kernel.org (open list)
 nonsense
 ";
         let mut recipients = Recipients::of_commit("Rev <REV@x.org>", "");
         recipients.add_maintainers(output);
         assert_eq!(
             quoted(&recipients.to),
-            r#"["REV@x.org" "axboe@kernel.dk" "last@x.org" "linux-block@vger.kernel.org"]"#
+            r#"["REV@x.org" "axboe@kernel.dk" "last@x.org" "linux-block@vger.kernel.org" "par@x.org"]"#
         );
-        assert_eq!(quoted(&recipients.cc), r#"["linux-kernel@vger.kernel.org"]"#);
+        assert_eq!(quoted(&recipients.cc), r#"["Linux-Kernel@vger.kernel.org"]"#);
         let mut alone = Recipients::default();
         alone.add_maintainers("linux-kernel@vger.kernel.org (open list)\nR <r@x.org> (reviewer:THING)\n");
         assert_eq!(quoted(&alone.to), r#"["linux-kernel@vger.kernel.org"]"#);

@@ -7,7 +7,7 @@ use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::TaggedRelease;
-use kulprit_common::id::{AgentId, Session};
+use kulprit_common::id::{AgentId, JobId, Session};
 use kulprit_common::job::{Job, Machine, ToolchainChoice};
 use kulprit_common::outcome::{AttemptEnd, Product, ReproducerOutcome};
 use std::time::Duration;
@@ -182,6 +182,40 @@ fn the_log_only_grows_over_restarts() {
     }
     assert!(log.contains("is the first bad commit"), "{log}");
     assert!(log.contains(farm_support::RECIPIENTS), "{log}");
+}
+
+/// A world whose one job has its finding and waits for what the report is to say.
+fn reporting(seed: u64) -> (World, JobId) {
+    let mut world = World::new(seed, 40, 2, Faults::default());
+    let job = world.submit("request");
+    while world.job(&job).stage != "reporting" {
+        world.run(Duration::from_millis(250));
+        assert!(world.job(&job).ended.is_none(), "it was never seen reporting");
+    }
+    (world, job)
+}
+
+#[test]
+fn a_finding_does_not_wait_for_agents_that_are_gone() {
+    let (mut world, job) = reporting(5);
+    world.lose_agents();
+    world.run(Duration::from_secs(14 * 60));
+    assert!(world.job(&job).ended.is_none(), "they may come back");
+    world.run(Duration::from_secs(2 * 60));
+    let (_, end) = world.job(&job).ended.expect("it ends");
+    assert_eq!(end.culprit, Some(commit_id(world.culprit)));
+    let log = world.farm.log(&job).expect("known");
+    assert!(log.contains("# maintainers were not asked for: no agent took it"), "{log}");
+    assert!(log.contains("recipients (to): [\"person@x.org\"]"), "{log}");
+}
+
+#[test]
+fn cancelling_a_report_keeps_its_finding() {
+    let (mut world, job) = reporting(6);
+    world.tell(Event::CancelRequested { job: job.clone() });
+    let (_, end) = world.job(&job).ended.expect("it ends");
+    assert_eq!(end.culprit, Some(commit_id(world.culprit)));
+    assert!(world.farm.log(&job).expect("known").contains("is the first bad commit"));
 }
 
 #[test]

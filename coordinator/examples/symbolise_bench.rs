@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     );
     println!(
         "{frames} frames became {} lines: {cold:.1} ms the first time, {warm:.1} ms the second = {:.2} and {:.2} times reading",
-        first.lines().count() - 1,
+        first.report.lines().count() - 1,
         cold / reading,
         warm / reading
     );

@@ -5,15 +5,19 @@ use crate::vmlinux::Vmlinux;
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use kulprit_common::artifact::Artifact;
-use kulprit_common::crash::symbolise;
+use kulprit_common::crash::{Symbolised, symbolise};
 use kulprit_common::id::Digest;
 use kulprit_common::toolchain::SOURCE_DIR;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 
 /// Kernels held at once: one with all debug information takes a GiB.
 const KERNELS_MAX: usize = 2;
+
+/// A store that does not answer must not keep a finding back.
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// A report as far as source lines are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,31 +52,42 @@ impl Symbols {
 
     /// Gives the report source lines. Whatever goes wrong, there is the report.
     pub async fn explain(&self, report: String, vmlinux: Artifact) -> Explained {
-        let symbols = match self.symbols(&vmlinux).await {
-            Ok(symbols) => symbols,
-            Err(error) => {
-                let note = format!("the report has no source lines: failed to {error:#}");
-                return Explained { report, note: Some(note) };
-            }
+        let lacking = |why: String| Explained {
+            report: report.clone(),
+            note: Some(format!("the report has no source lines: {why}")),
         };
-        if !lock(&symbols).has_lines() {
-            let note = "the report has no source lines, as the kernel has no debug information: \
-                        set CONFIG_DEBUG_INFO_DWARF4=y, or CONFIG_DEBUG_INFO=y before v5.18";
-            return Explained { report, note: Some(note.into()) };
-        }
-        let text = report.clone();
-        match tokio::task::spawn_blocking(move || symbolise(&text, &*lock(&symbols))).await {
-            Ok(report) => Explained { report, note: None },
-            Err(error) => {
-                tracing::error!(%error, "symbolising did not come to an end");
-                let note = Some("the report has no source lines: a bug of kulprit".into());
-                Explained { report, note }
+        let explaining = tokio::time::timeout(LIMIT, self.lines(report.clone(), &vmlinux));
+        match explaining.await {
+            Ok(Ok(Some(it))) if it.known == 0 && it.unknown > 0 => {
+                lacking("the kernel knows none of its functions".into())
             }
+            Ok(Ok(Some(it))) => Explained { report: it.report, note: None },
+            Ok(Ok(None)) => lacking(
+                "the kernel has no debug information; set CONFIG_DEBUG_INFO_DWARF4=y, or \
+                 CONFIG_DEBUG_INFO=y before v5.18"
+                    .into(),
+            ),
+            Ok(Err(error)) => lacking(format!("failed to {error:#}")),
+            Err(_) => lacking(format!("it took longer than {} s", LIMIT.as_secs())),
         }
     }
 
+    /// The report with lines; `None` where the kernel has no debug information.
+    async fn lines(&self, report: String, vmlinux: &Artifact) -> anyhow::Result<Option<Symbolised>> {
+        let symbols = self.symbols(vmlinux).await?;
+        let explain = move || {
+            let symbols = lock(&symbols);
+            symbols.has_lines().then(|| symbolise(&report, &*symbols))
+        };
+        tokio::task::spawn_blocking(explain).await.context("explain the report")
+    }
+
     async fn symbols(&self, vmlinux: &Artifact) -> anyhow::Result<Shared> {
+        if let Some(known) = self.known(&vmlinux.digest) {
+            return Ok(known);
+        }
         let _alone = self.loading.lock().await;
+        // Whoever was waited for may have loaded it.
         if let Some(known) = self.known(&vmlinux.digest) {
             return Ok(known);
         }
@@ -91,6 +106,7 @@ impl Symbols {
 
     async fn fetch(&self, vmlinux: &Artifact, to: &Path) -> anyhow::Result<()> {
         let mut reading = self.store.get(&vmlinux.digest).await?;
+        anyhow::ensure!(reading.artifact.size == vmlinux.size, "read the vmlinux: it has another size");
         let mut file = tokio::fs::File::create(to).await.context("write the vmlinux")?;
         while let Some(chunk) = reading.bytes.try_next().await? {
             file.write_all(&chunk).await.context("write the vmlinux")?;

@@ -286,6 +286,28 @@ fn parse_tells_crashes_to_programs() {
     );
 }
 
+/// What a program that starts a machine prints has nothing to do with a crash.
+#[test]
+fn parse_blames_no_file_of_other_programs_and_reads_on_behind_what_it_cannot() {
+    let bed = Bed::new(GOOD_JOB);
+    let chatter = "[    1.000000] systemd[1]: src/core/mount.c:12: hello\n";
+    std::fs::write(bed.path().join("quiet.txt"), chatter).expect("written");
+    std::fs::write(bed.path().join("crash.txt"), format!("{chatter}{CONSOLE}")).expect("written");
+    std::fs::write(bed.path().join("report.txt"), " alpha+0x1/0x2 drivers/alpha.c:3\n").expect("written");
+    let args = ["parse", "-o", "json", "quiet.txt", "absent.txt", "crash.txt", "report.txt"];
+    let output = bed.kulprit(&args);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("absent.txt: cannot be read"));
+    let objects: Vec<serde_json::Value> = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("an object a line"))
+        .collect();
+    let guilty: Vec<&serde_json::Value> = objects.iter().map(|object| &object["guilty_file"]).collect();
+    assert_eq!(guilty.len(), 3, "{objects:?}");
+    assert!(guilty[0].is_null() && guilty[1] != "src/core/mount.c", "{objects:?}");
+    assert_eq!(guilty[2], "drivers/alpha.c");
+}
+
 #[test]
 fn parse_tells_crashes_to_people() {
     let bed = Bed::new(GOOD_JOB);

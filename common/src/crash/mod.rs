@@ -29,7 +29,7 @@ pub use compare::{Similarity, compare, leads_to, similarity, similarity_in_run};
 pub use guilty::guilty_file;
 pub use kind::{Executor, kind};
 pub use stream::ConsoleParser;
-pub use symbolise::{Place, Spot, Symbols, symbolise};
+pub use symbolise::{Place, Spot, Symbolised, Symbols, symbolise};
 
 /// One crash that a console reports.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

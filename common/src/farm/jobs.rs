@@ -219,7 +219,8 @@ impl Farm {
             None => Answer::UnknownJob,
             Some(false) => Answer::AlreadyEnded,
             Some(true) => {
-                self.end(now, id, (JobEnd::Cancelled, Additions::default()), actions);
+                let ended = Self::cancelled(&self.jobs[id]);
+                self.end(now, id, ended, actions);
                 Answer::Cancelled
             }
         };
@@ -232,7 +233,7 @@ impl Farm {
             let Some(mut state) = self.jobs.remove(&id) else { continue };
             let ending = match state.stage {
                 Stage::Preparing | Stage::Searching { .. } | Stage::Reporting(_) => {
-                    self.advance_job(&mut state, actions)
+                    self.advance_job(now, &mut state, actions)
                 }
                 Stage::Resolving | Stage::LoadingHistory | Stage::Ended(_) => None,
             };
@@ -244,15 +245,20 @@ impl Farm {
     }
 
     /// One job, as far as it goes; its ending when it has come to one.
-    fn advance_job(&mut self, state: &mut JobState, actions: &mut Vec<Action>) -> Option<Ended> {
+    fn advance_job(
+        &mut self,
+        now: Timestamp,
+        state: &mut JobState,
+        actions: &mut Vec<Action>,
+    ) -> Option<Ended> {
         let mut wants = Wants::default();
         let mut ended = None;
         if !matches!(state.stage, Stage::Reporting(_)) {
-            ended = self.advance_search(state, &mut wants, actions);
+            ended = self.advance_search(now, state, &mut wants, actions);
         }
         if matches!(state.stage, Stage::Reporting(_)) {
             wants = Wants::default();
-            ended = self.advance_report(state, &mut wants);
+            ended = self.advance_report(now, state, &mut wants);
         }
         self.set_wants(state, if ended.is_none() { wants } else { Wants::default() });
         ended
@@ -260,6 +266,7 @@ impl Farm {
 
     fn advance_search(
         &mut self,
+        now: Timestamp,
         state: &mut JobState,
         wants: &mut Wants,
         actions: &mut Vec<Action>,
@@ -297,7 +304,7 @@ impl Farm {
                     actions.push(Action::LoadHistory { job: state.id.clone(), repository, good, bad });
                     return None;
                 }
-                Step::Done(finding) => return self.found(state, finding, actions),
+                Step::Done(finding) => return self.found(now, state, finding, actions),
             };
             wants.items.clear();
             let mut learned = false;

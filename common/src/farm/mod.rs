@@ -119,6 +119,7 @@ impl Farm {
         }
         self.handled = now;
         self.expire(now, &mut actions);
+        self.expire_reports(now);
         self.advance(now, &mut actions);
         self.grant(now);
         actions
@@ -155,6 +156,9 @@ impl Farm {
         let claims = self.claims.values().map(|lease| lease.until);
         let agents = self.agents.values().filter_map(|agent| agent.deadline(&self.config));
         let retries = self.items.values().filter_map(|item| item.next_retry(self.handled));
-        leases.chain(claims).chain(agents).chain(retries).chain(self.grace_until).min()
+        // One that has passed waits for an agent that is at it.
+        let reports = self.jobs.values().filter_map(jobs::JobState::report_until);
+        let reports = reports.filter(|until| *until > self.handled);
+        leases.chain(claims).chain(agents).chain(retries).chain(reports).chain(self.grace_until).min()
     }
 }

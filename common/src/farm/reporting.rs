@@ -16,10 +16,18 @@ use crate::recipients::Recipients;
 use crate::report::{CommitDetails, ShownCrash};
 use crate::signature;
 use crate::time::Timestamp;
+use std::time::Duration;
+
+const TOO_LONG: &str = "it took too long";
+
+/// How long a finding waits for what its report is to say. Whoever does the work by then may end it.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
 /// A finding on its way to the report.
 pub(super) struct Reporting {
     pub finding: Finding,
+    /// When to go on without what is not there.
+    pub until: Timestamp,
     /// Title of the crash that the report shows.
     pub title: Option<String>,
     /// Absent until the coordinator's hands have answered.
@@ -38,10 +46,21 @@ pub(super) struct Additions {
 /// An ending, with what its report adds.
 pub(super) type Ended = (JobEnd, Additions);
 
+impl JobState {
+    /// When to go on with a report whatever is missing.
+    pub(super) fn report_until(&self) -> Option<Timestamp> {
+        match &self.stage {
+            Stage::Reporting(reporting) => Some(reporting.until),
+            _ => None,
+        }
+    }
+}
+
 impl Farm {
     /// Asks for what the report is to say; an ending where there is nothing to ask for.
     pub(super) fn found(
         &self,
+        now: Timestamp,
         state: &mut JobState,
         finding: Finding,
         actions: &mut Vec<Action>,
@@ -59,7 +78,8 @@ impl Farm {
         }
         let (job, repository) = (state.id.clone(), state.job.repository.clone());
         actions.push(Action::Describe { job, repository, culprit, crash });
-        state.stage = Stage::Reporting(Box::new(Reporting { finding, title, described: None }));
+        state.stage =
+            Stage::Reporting(Box::new(Reporting { finding, until: now + PATIENCE, title, described: None }));
         None
     }
 
@@ -70,12 +90,29 @@ impl Farm {
         }
     }
 
+    /// Has jobs looked at again that have waited long enough for their report.
+    pub(super) fn expire_reports(&mut self, now: Timestamp) {
+        let late = self.jobs.values().filter(|job| job.report_until().is_some_and(|until| until <= now));
+        let late: Vec<JobId> = late.map(|job| job.id.clone()).collect();
+        self.dirty.extend(late);
+    }
+
     /// The ending, once all is there that the report is to say. What cannot be had leaves a note:
     /// the finding stands without it.
-    pub(super) fn advance_report(&mut self, state: &mut JobState, wants: &mut Wants) -> Option<Ended> {
+    pub(super) fn advance_report(
+        &mut self,
+        now: Timestamp,
+        state: &mut JobState,
+        wants: &mut Wants,
+    ) -> Option<Ended> {
         let Stage::Reporting(reporting) = &state.stage else { return None };
-        let described = reporting.described.clone()?;
+        let late = reporting.until <= now;
         let finding = reporting.finding.clone();
+        let described = match &reporting.described {
+            Some(described) => described.clone(),
+            None if late => Described { notes: vec![TOO_LONG.into()], ..Described::default() },
+            None => return None,
+        };
         let mut added = Additions { notes: described.notes, ..Additions::default() };
         let shown = reporting.title.clone().zip(described.report);
         added.crash = shown.map(|(title, report)| ShownCrash::new(title, report));
@@ -83,12 +120,30 @@ impl Farm {
             added.recipients = Recipients::of_commit(&culprit.details.author, &culprit.details.message);
             let patch = culprit.patch.filter(|_| added.recipients.needs_maintainers());
             let file = added.crash.as_ref().and_then(|crash| crash.guilty_file.clone());
-            let maintainers = self.maintainers(state, &culprit.details, patch, file, wants)?;
-            added.recipients.add_maintainers(&maintainers.output);
-            added.notes.extend(maintainers.problem);
+            let said = self.maintainers(state, &culprit.details, patch, file, late, wants)?;
+            added.recipients.add_maintainers(&said.output);
+            added.notes.extend(said.problem);
             added.culprit = Some(culprit.details);
         }
         Some((JobEnd::Found(finding), added))
+    }
+
+    /// What an operator's cancelling ends: a search has no result, a finding keeps its own.
+    pub(super) fn cancelled(state: &JobState) -> Ended {
+        match &state.stage {
+            Stage::Reporting(reporting) => {
+                let notes = vec!["cancelled by an operator while the report was written".into()];
+                let described = reporting.described.clone().unwrap_or_default();
+                let shown = reporting.title.clone().zip(described.report);
+                let crash = shown.map(|(title, report)| ShownCrash::new(title, report));
+                let culprit = described.culprit.map(|culprit| culprit.details);
+                let people = |it: &CommitDetails| Recipients::of_commit(&it.author, &it.message);
+                let recipients = culprit.as_ref().map(people).unwrap_or_default();
+                let added = Additions { culprit, crash, recipients, notes };
+                (JobEnd::Found(reporting.finding.clone()), added)
+            }
+            _ => (JobEnd::Cancelled, Additions::default()),
+        }
     }
 
     /// What the culprit's own tree says of who answers for it; `None` while an agent is asked.
@@ -98,6 +153,7 @@ impl Farm {
         culprit: &CommitDetails,
         patch: Option<String>,
         file: Option<String>,
+        late: bool,
         wants: &mut Wants,
     ) -> Option<Maintainers> {
         let unknown = |problem: Option<String>| Some(Maintainers { output: String::new(), problem });
@@ -110,6 +166,7 @@ impl Farm {
         };
         let image_id = match self.toolchain(state, wants) {
             Ok(facts) => facts.image_id.clone(),
+            Err(None) if late => return unknown(because(TOO_LONG)),
             Err(None) => return None,
             Err(Some(_)) => return unknown(because("the toolchain is gone")),
         };
@@ -118,8 +175,10 @@ impl Farm {
         if let Some(Product::Maintainers(said)) = self.products.get(&key) {
             return Some(said.clone());
         }
-        if let Some(State::Quarantined(reason)) = self.items.get(&key).map(|item| &item.state) {
-            return unknown(because(reason));
+        match self.items.get(&key).map(|item| &item.state) {
+            Some(State::Quarantined(reason)) => return unknown(because(reason)),
+            Some(State::Ready) | None if late => return unknown(because("no agent took it")),
+            Some(State::Ready | State::Leased(_)) | None => {}
         }
         let work = MaintainersWork {
             repository: state.job.repository.clone(),

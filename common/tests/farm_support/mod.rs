@@ -296,6 +296,12 @@ impl World {
         agent.next_sync = self.now + Duration::from_secs(1);
     }
 
+    /// Every agent dies and none comes back.
+    pub fn lose_agents(&mut self) {
+        self.agents.clear();
+        self.wire.clear();
+    }
+
     /// The coordinator dies with all it knew but its facts, and what was on the wire to it.
     pub fn restart(&mut self) {
         self.wire.retain(|(_, message)| matches!(message, Message::Agent(..)));

@@ -14,6 +14,8 @@ use std::path::Path;
 const CHUNK_BYTES: usize = 256 * 1024;
 /// What is kept of an input as it came, for reports whose first line is no longer there.
 const HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// How terminals of Windows begin what they save.
+const UTF16_MARKS: [&[u8]; 2] = [b"\xff\xfe", b"\xfe\xff"];
 /// Stands for standard input where a file is asked for.
 const STDIN: &str = "-";
 
@@ -27,8 +29,16 @@ struct Parsed {
 pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
     let vmlinux = args.vmlinux.as_deref().map(|path| open(path, args)).transpose()?;
     let mut out = io::stdout().lock();
+    let mut unreadable = Vec::new();
     for path in &args.files {
-        let parsed = read(path, vmlinux.as_ref())?;
+        let parsed = match read(path, vmlinux.as_ref()) {
+            Ok(parsed) => parsed,
+            // The other files are read all the same.
+            Err(why) => {
+                unreadable.push(why);
+                continue;
+            }
+        };
         let text = match args.output.format {
             Format::Json => format!("{}\n", document(&parsed)),
             Format::Table => describe(&parsed),
@@ -36,51 +46,51 @@ pub fn parse(args: &ParseArgs) -> Result<u8, Failure> {
         out.write_all(text.as_bytes()).map_err(Failure::output)?;
     }
     out.flush().map_err(Failure::output)?;
-    Ok(0)
+    if unreadable.is_empty() { Ok(0) } else { Err(Failure::Input(unreadable.join("\n"))) }
 }
 
 /// Reads the kernel that is to tell source lines, and says if it cannot.
 fn open(path: &Path, args: &ParseArgs) -> Result<Vmlinux, Failure> {
     let vmlinux = Vmlinux::open(path, args.source_root.as_deref())
-        .map_err(|error| Failure::Input(format!("--vmlinux {}: {error}", path.display())))?;
+        .map_err(|error| Failure::Input(format!("--vmlinux {}: {error}", shown(path))))?;
     if !vmlinux.has_lines() {
         eprintln!(
             "warning: {} has no debug information, so reports get no source lines; build it with \
              CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y",
-            path.display()
+            shown(path)
         );
     }
     let beside = || path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let modules = args.modules.as_deref().unwrap_or_else(beside);
     if !modules.is_dir() {
-        return Err(Failure::Input(format!("--modules {}: is no directory", modules.display())));
+        return Err(Failure::Input(format!("--modules {}: is no directory", shown(modules))));
     }
     Ok(vmlinux.with_modules(modules.to_owned()))
 }
 
-/// Gives reports source lines. That nothing is known of any is most likely another kernel's console.
+/// Gives reports source lines. Functions that are not known are most likely another kernel's.
 fn symbolise_all(file: &str, crashes: &mut [Crash], vmlinux: &Vmlinux) {
-    let mut changed = crashes.is_empty() || !vmlinux.has_lines();
+    let (mut known, mut unknown) = (0, 0);
     for crash in crashes {
-        let report = symbolise(&crash.report, vmlinux);
-        changed |= report.contains("[inline]") || report.len() > crash.report.len();
-        crash.report = report;
+        let symbolised = symbolise(&crash.report, vmlinux);
+        known += symbolised.known;
+        unknown += symbolised.unknown;
+        crash.report = symbolised.report;
     }
-    if !changed {
+    if unknown > 0 && vmlinux.has_lines() {
+        let all = known + unknown;
         eprintln!(
-            "warning: {file}: the vmlinux knows none of its functions; is it the kernel that printed this?"
+            "warning: {file}: the vmlinux does not know {unknown} of {all} frames; is it of the kernel that printed this?"
         );
     }
 }
 
-fn read(path: &Path, vmlinux: Option<&Vmlinux>) -> Result<Parsed, Failure> {
-    let file = path.display().to_string();
+fn read(path: &Path, vmlinux: Option<&Vmlinux>) -> Result<Parsed, String> {
+    let file = shown(path);
     let unreadable = |error: io::Error| {
-        Failure::Input(format!(
-            "{file}: cannot be read: {error}; give a console log, or - for standard input"
-        ))
+        format!("{file}: cannot be read: {error}; give a console log, or - for standard input")
     };
-    let mut input: Box<dyn Read> = if file == STDIN {
+    let mut input: Box<dyn Read> = if path == Path::new(STDIN) {
         Box::new(io::stdin().lock())
     } else {
         Box::new(File::open(path).map_err(unreadable)?)
@@ -111,9 +121,32 @@ fn read(path: &Path, vmlinux: Option<&Vmlinux>) -> Result<Parsed, Failure> {
     if let Some(vmlinux) = vmlinux {
         symbolise_all(&file, &mut crashes, vmlinux);
     }
+    if UTF16_MARKS.iter().any(|mark| head.starts_with(mark)) {
+        eprintln!("warning: {file}: is UTF-16, which no kernel writes; convert it: iconv -f UTF-16 -t UTF-8");
+    }
     let guilty = crashes.first().and_then(|crash| guilty_file(&crash.report));
-    let guilty_file = guilty.or_else(|| guilty_file(&String::from_utf8_lossy(&head)));
-    Ok(Parsed { file, crashes, guilty_file })
+    let guilty_file = guilty.or_else(|| {
+        let head = String::from_utf8_lossy(&head);
+        head.lines().any(is_symbolised).then(|| guilty_file(&head)).flatten()
+    });
+    Ok(Parsed { file: path.display().to_string(), crashes, guilty_file })
+}
+
+/// Says whether a line is a frame of a report that was given source lines, not one of a console.
+fn is_symbolised(line: &str) -> bool {
+    if line.starts_with('[') && !line.starts_with("[<") {
+        return false;
+    }
+    let place = |after: &str| {
+        after.split_whitespace().nth(1).is_some_and(|place| place.contains(".") && place.contains(':'))
+    };
+    line.ends_with("[inline]")
+        || line.split_once("/0x").is_some_and(|(before, after)| before.contains("+0x") && place(after))
+}
+
+/// A path for messages; a file's name may hold anything, and terminals obey some of it.
+fn shown(path: &Path) -> String {
+    path.display().to_string().replace(char::is_control, "?")
 }
 
 /// The object of `-o json`; its keys are stable, lines count from 1.

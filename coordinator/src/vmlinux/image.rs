@@ -4,13 +4,20 @@ use super::VmlinuxError;
 use super::relocated::Layout;
 use gimli::{Dwarf, EndianArcSlice, RunTimeEndian, SectionId};
 use kulprit_common::crash::{Place, Spot};
-use object::{Endianness, Object as _, ObjectSymbol as _, SymbolKind};
-use std::collections::HashMap;
+use object::{
+    Endianness, Object as _, ObjectSection as _, ObjectSymbol as _, SectionIndex, SectionKind, SymbolKind,
+};
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 type Reader = EndianArcSlice<RunTimeEndian>;
 
+/// Levels that inlined functions and blocks are nested in; no compiler comes near.
+const NESTED_MAX: isize = 512;
+/// Functions of one name and size that are looked at.
+const SAME_MAX: usize = 64;
 /// A file that every kernel is made of.
 const KNOWN_FILE: &str = "/init/main.c";
 
@@ -31,6 +38,8 @@ pub(super) struct Image {
     lines: Option<addr2line::Context<Reader>>,
     /// What stands before the paths that reports name.
     pub roots: Vec<String>,
+    /// Units of the debug information that were looked at, by offset: whether they can be read.
+    shallow: RefCell<HashMap<usize, bool>>,
 }
 
 impl Image {
@@ -48,18 +57,30 @@ impl Image {
         let (lines, built_in) = debug_info(&file, &layout)?;
         let given = source_root.map(|root| root.to_string_lossy().into_owned());
         let roots = given.into_iter().chain(built_in).map(|root| root.trim_end_matches('/').to_owned());
-        Ok(Image { functions, by_name, lines, roots: roots.filter(|root| !root.is_empty()).collect() })
+        let roots = roots.filter(|root| !root.is_empty()).collect();
+        Ok(Image { functions, by_name, lines, roots, shallow: RefCell::default() })
     }
 
     pub fn has_lines(&self) -> bool {
         self.lines.is_some()
     }
 
-    /// The source lines of a spot, the outermost function last.
+    /// The source lines of a spot, the outermost function last. Where several functions of one name and
+    /// size would give different ones, there are none: a wrong file is worse.
     pub fn places(&self, spot: &Spot, returning: bool) -> Vec<Place> {
-        let (Some(lines), Some(begin)) = (&self.lines, self.address(spot)) else { return Vec::new() };
         let back = u64::from(returning && spot.offset > 0);
-        let address = begin.wrapping_add(spot.offset).wrapping_sub(back);
+        let mut all = self
+            .addresses(spot)
+            .into_iter()
+            .map(|begin| self.places_at(spot, begin.wrapping_add(spot.offset).wrapping_sub(back)));
+        let Some(first) = all.next() else { return Vec::new() };
+        if all.all(|places| places == first) { first } else { Vec::new() }
+    }
+
+    fn places_at(&self, spot: &Spot, address: u64) -> Vec<Place> {
+        let Some(lines) = self.lines.as_ref().filter(|lines| self.is_shallow(lines, address)) else {
+            return Vec::new();
+        };
         // Every section is in memory, so that there is nothing to load.
         let Ok(mut frames) = lines.find_frames(address).skip_all_loads() else { return Vec::new() };
         let mut places = Vec::new();
@@ -82,15 +103,33 @@ impl Image {
         (offset < size).then_some(Spot { function: name, offset, size, module: None })
     }
 
-    /// The address of a function by name and size. A kernel has many static functions of one name.
-    fn address(&self, spot: &Spot) -> Option<u64> {
-        let all = self.by_name.get(&spot.function)?.iter().map(|&index| &self.functions[index]);
-        let fits = |function: &&Function| function.distance == spot.size || function.size == spot.size;
+    /// Where functions of this name and size begin: a kernel has many static functions of one name.
+    fn addresses(&self, spot: &Spot) -> Vec<u64> {
+        let Some(named) = self.by_name.get(&spot.function) else { return Vec::new() };
+        let all: Vec<&Function> = named.iter().map(|&index| &self.functions[index]).collect();
+        let of = |fits: &dyn Fn(&Function) -> bool| -> Vec<u64> {
+            all.iter().filter(|it| fits(it)).map(|it| it.address).take(SAME_MAX).collect()
+        };
+        let exact = of(&|it| it.distance == spot.size);
+        let near = if exact.is_empty() { of(&|it| it.size == spot.size) } else { exact };
         // What follows the last function of a module is not in its file.
-        let alone = |_: &&Function| spot.module.is_some() && all.len() == 1;
-        let exact = all.clone().find(|it| it.distance == spot.size);
-        let function = exact.or_else(|| all.clone().find(|it| fits(it) || alone(it)))?;
-        Some(function.address)
+        if near.is_empty() && spot.module.is_some() && all.len() == 1 {
+            return vec![all[0].address];
+        }
+        near
+    }
+
+    /// Whether the debug information around an address can be read: addr2line calls itself for every
+    /// level of nesting, and a hostile file has as many as it likes.
+    fn is_shallow(&self, lines: &addr2line::Context<Reader>, address: u64) -> bool {
+        let Some(unit) = lines.find_dwarf_and_unit(address).skip_all_loads() else { return true };
+        let key = unit.unit.header.offset().0;
+        if let Some(known) = self.shallow.borrow().get(&key) {
+            return *known;
+        }
+        let shallow = depth_is_bounded(unit.unit).unwrap_or(false);
+        self.shallow.borrow_mut().insert(key, shallow);
+        shallow
     }
 
     fn relative(&self, path: &str) -> String {
@@ -110,12 +149,37 @@ impl Image {
     }
 }
 
+/// Whether no entry of a unit is nested deeper than any compiler nests.
+fn depth_is_bounded(unit: &gimli::Unit<Reader>) -> gimli::Result<bool> {
+    let mut entries = unit.entries_raw(None)?;
+    while !entries.is_empty() {
+        if entries.next_depth() > NESTED_MAX {
+            return Ok(false);
+        }
+        if let Some(abbreviation) = entries.read_abbreviation()? {
+            entries.skip_attributes(abbreviation.attributes())?;
+        }
+    }
+    Ok(true)
+}
+
+/// Everything in executable sections that the kernel's own table of symbols has: what is written in
+/// assembler has no type. Padding before functions is left out there too.
 fn functions(file: &object::File, layout: &Layout) -> Vec<Function> {
+    let code: HashSet<SectionIndex> =
+        file.sections().filter(|section| section.kind() == SectionKind::Text).map(|it| it.index()).collect();
+    let is_code = |symbol: &object::Symbol| {
+        symbol.kind() == SymbolKind::Text
+            || matches!(symbol.kind(), SymbolKind::Unknown | SymbolKind::Label)
+                && symbol.section_index().is_some_and(|section| code.contains(&section))
+    };
+    let is_name =
+        |name: &str| !name.is_empty() && !name.starts_with(['.', '$']) && !name.starts_with("__pfx_");
     let mut functions: Vec<Function> = file
         .symbols()
-        .filter(|symbol| symbol.kind() == SymbolKind::Text && symbol.is_definition())
+        .filter(|symbol| symbol.is_definition() && is_code(symbol))
         .filter_map(|symbol| {
-            let name = symbol.name().ok().filter(|name| !name.is_empty())?;
+            let name = symbol.name().ok().filter(|name| is_name(name))?;
             let address = layout.base(symbol.section_index()).wrapping_add(symbol.address());
             Some(Function { name: name.to_owned(), address, size: symbol.size(), distance: symbol.size() })
         })

@@ -9,13 +9,16 @@ mod tests;
 use image::Image;
 use kulprit_common::crash::{Place, Spot, Symbols};
 use modules::Modules;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// How a file compressed with zstd begins; artifacts are.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// The largest kernels with debug information have less than 2 GiB.
 const VMLINUX_BYTES_MAX: u64 = 4 << 30;
+
+/// How much larger than its file a compressed one may be: kernels become five times smaller.
+const UNPACKED_MAX: u64 = 100;
 
 /// Why a file tells nothing of a kernel.
 #[derive(Debug, thiserror::Error)]
@@ -73,21 +76,25 @@ impl Symbols for Vmlinux {
     }
 }
 
-/// Reads a file, unpacking it where it is compressed with zstd.
+/// Reads a file, unpacking it where it is compressed with zstd. Devices and pipes have no end.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let too_large = || io::Error::new(io::ErrorKind::FileTooLarge, "larger than any kernel");
-    if std::fs::metadata(path)?.len() > VMLINUX_BYTES_MAX {
-        return Err(too_large());
+    let file = std::fs::File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no file"));
     }
-    let bytes = std::fs::read(path)?;
+    let bytes = bounded(file, VMLINUX_BYTES_MAX)?;
     if !bytes.starts_with(&ZSTD_MAGIC) {
         return Ok(bytes);
     }
-    let mut plain = Vec::new();
-    let mut unpacked = io::Read::take(zstd::Decoder::new(&bytes[..])?, VMLINUX_BYTES_MAX + 1);
-    io::copy(&mut unpacked, &mut plain)?;
-    if plain.len() as u64 > VMLINUX_BYTES_MAX {
-        return Err(too_large());
+    let most = VMLINUX_BYTES_MAX.min(bytes.len() as u64 * UNPACKED_MAX);
+    bounded(zstd::Decoder::new(&bytes[..])?, most)
+}
+
+fn bounded(from: impl io::Read, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::Read::take(from, most + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than any kernel"));
     }
-    Ok(plain)
+    Ok(bytes)
 }

@@ -58,7 +58,9 @@ fn find(dir: &Path) -> HashMap<String, PathBuf> {
                 && seen + directories.len() < DIRECTORIES_MAX
             {
                 directories.push(path);
-            } else if let Some(name) = file_name.to_str().and_then(module_name) {
+            } else if kind.is_ok_and(|kind| kind.is_file())
+                && let Some(name) = file_name.to_str().and_then(module_name)
+            {
                 let known = found.entry(name).or_insert_with(|| path.clone());
                 if path < *known {
                     *known = path;

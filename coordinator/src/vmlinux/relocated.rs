@@ -9,8 +9,9 @@ use object::{
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-/// How much larger than its data a compressed section may say that it is: deflate can do no better.
-const COMPRESSION_MAX: u64 = 1032;
+/// How much larger than its data a compressed section may say that it is: debug information has a tenth
+/// of its size packed.
+const COMPRESSION_MAX: u64 = 64;
 
 /// Where the sections of a file lie. All of a linked file lie at 0: its addresses are absolute.
 pub(super) struct Layout {

@@ -1,7 +1,6 @@
 //! Source lines of a small program that the machine's compiler builds as a kernel is built.
 
 use super::*;
-use kulprit_common::crash::symbolise;
 use object::{Object as _, ObjectSection as _};
 use std::process::Command;
 
@@ -24,6 +23,10 @@ int _start(void)
 	return caller(seen) + 1;
 }
 ";
+
+fn symbolise(report: &str, symbols: &Vmlinux) -> String {
+    kulprit_common::crash::symbolise(report, symbols).report
+}
 
 /// Builds `SOURCE` in `dir`; nothing where the machine has no compiler.
 fn build(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
@@ -194,4 +197,68 @@ fn a_section_that_says_more_than_it_can_hold_is_refused() {
     elf[data - 16..data - 8].copy_from_slice(&size.to_le_bytes());
     let refused = Vmlinux::read(&elf, None).err();
     assert!(matches!(refused, Some(VmlinuxError::Oversized(_, said)) if said == size), "{refused:?}");
+}
+
+#[test]
+fn functions_of_one_name_and_size_are_told_only_if_they_agree() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let body = "static int __attribute__((noinline, used)) same(int x) { return x * 3; }\n";
+    let main = "int other(int x);\nint _start(void) { return same(1) + other(2); }\n";
+    let other = "int other(int x) { return same(x); }\n";
+    for (name, rest) in [("one.c", main), ("two.c", other)] {
+        std::fs::write(dir.path().join(name), format!("{body}{rest}")).expect("written");
+    }
+    let mut gcc = Command::new("gcc");
+    gcc.current_dir(dir.path()).args(["-O1", "-g", "-ffreestanding", "-nostdlib", "-static", "-no-pie"]);
+    let Ok(built) = gcc.args(["-o", "vmlinux", "one.c", "two.c"]).output() else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let vmlinux = Vmlinux::open(&dir.path().join("vmlinux"), None).expect("read");
+    let sizes: Vec<u64> =
+        vmlinux.image.functions.iter().filter(|it| it.name == "same").map(|it| it.distance).collect();
+    assert!(sizes.len() == 2 && sizes[0] == sizes[1], "{sizes:?}");
+    let frame = format!(" same+0x1/{:#x}\n", sizes[0]);
+    assert_eq!(symbolise(&frame, &vmlinux), frame);
+}
+
+#[test]
+fn what_is_no_file_is_not_read() {
+    for path in ["/dev/zero", "/proc/self"] {
+        assert!(matches!(Vmlinux::open(Path::new(path), None), Err(VmlinuxError::Unreadable(_))), "{path}");
+    }
+    // A file of zeros packs too well to be a kernel.
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let bomb = dir.path().join("vmlinux.zst");
+    std::fs::write(&bomb, zstd::encode_all(&vec![0; 64 << 20][..], 1).expect("packed")).expect("written");
+    assert!(matches!(Vmlinux::open(&bomb, None), Err(VmlinuxError::Unreadable(_))));
+}
+
+/// Reading nested functions recurses: a hostile file could end the process.
+#[test]
+fn debug_information_nested_beyond_reason_tells_nothing() {
+    use std::fmt::Write as _;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut source =
+        String::from("static inline __attribute__((always_inline)) int f0(volatile int *x) { return *x; }\n");
+    for n in 1..600 {
+        let before = n - 1;
+        let _ = writeln!(
+            source,
+            "static inline __attribute__((always_inline)) int f{n}(volatile int *x) {{ return f{before}(x) + *x; }}"
+        );
+    }
+    source.push_str("__attribute__((noinline)) int caller(volatile int *x) { return f599(x); }\nint seen;\nint _start(void) { return caller(&seen); }\n");
+    std::fs::write(dir.path().join("deep.c"), source).expect("written");
+    let mut gcc = Command::new("gcc");
+    gcc.current_dir(dir.path()).args(["-O1", "-g", "-ffreestanding", "-nostdlib", "-static", "-no-pie"]);
+    let Ok(built) = gcc.args(["-o", "vmlinux", "deep.c"]).output() else {
+        eprintln!("skipped: no gcc on this machine");
+        return;
+    };
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    let vmlinux = Vmlinux::open(&dir.path().join("vmlinux"), None).expect("read");
+    let trap = &traps(&vmlinux)[4];
+    assert_eq!(symbolise(trap, &vmlinux), format!("{trap}\n"));
 }

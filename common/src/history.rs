@@ -37,6 +37,8 @@ pub enum InvalidHistory {
 pub struct History {
     commits: Vec<Commit>,
     index: HashMap<RevisionId, u32>,
+    /// Paths that each commit touches; empty where nobody looked.
+    files: Vec<Vec<String>>,
 }
 
 impl History {
@@ -54,7 +56,23 @@ impl History {
                 return Err(InvalidHistory::Twice(commit.id));
             }
         }
-        Ok(History { commits, index })
+        Ok(History { commits, index, files: Vec::new() })
+    }
+
+    /// Adds the paths that each commit touches, in the order of the commits. They make some
+    /// commits likelier to be the culprit than others.
+    pub fn with_files(mut self, files: Vec<Vec<String>>) -> Self {
+        self.files = files;
+        self
+    }
+
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// The paths that a commit touches, as far as they are known.
+    pub fn files(&self, index: u32) -> &[String] {
+        self.files.get(index as usize).map_or(&[], Vec::as_slice)
     }
 
     pub fn len(&self) -> usize {

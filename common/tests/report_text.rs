@@ -95,6 +95,7 @@ fn culprit_ending() -> kulprit_common::report::Ending {
         culprit: counts(10, 0, 0, 0),
         culprit_fingerprint: fingerprint(&id(5)),
         parents: vec![parent],
+        reverted: None,
     };
     let mut ending = ending(Finding::Culprit { revision: id(5), certificate });
     ending.culprit = Some(CommitDetails {

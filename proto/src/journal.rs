@@ -221,6 +221,7 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         Role::Release(tag) => ("release", tag),
         Role::Search => ("search", String::new()),
         Role::Certify => ("certify", String::new()),
+        Role::Revert(commit) => ("revert", commit.to_string()),
     };
     let verdict = match verdict {
         Verdict::Good => "good",
@@ -252,6 +253,12 @@ fn judged_in(it: v1::Judged) -> Result<Judged> {
         "release" => Role::Release(it.tag),
         "search" => Role::Search,
         "certify" => Role::Certify,
+        "revert" => {
+            let commit = it.tag.parse();
+            Role::Revert(
+                commit.map_err(|_| InvalidMessage::new("judged.tag", "names no commit".to_string()))?,
+            )
+        }
         other => return Err(InvalidMessage::new("judged.role", format!("unknown role {other:?}"))),
     };
     let verdict = match it.verdict.as_str() {

@@ -46,10 +46,6 @@ impl Bits {
         self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
-    pub fn count_common(&self, other: &Bits) -> usize {
-        self.0.iter().zip(&other.0).map(|(a, b)| (a & b).count_ones() as usize).sum()
-    }
-
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|&word| word == 0)
     }
@@ -184,6 +180,24 @@ impl Ancestry {
         counts
     }
 
+    /// For every commit, the sum of its ancestors' weights.
+    pub fn sum(&self, weights: &[u64]) -> Vec<u64> {
+        let mut sums: Vec<u64> = Vec::with_capacity(self.len());
+        for (kind, &own) in self.kinds.iter().zip(weights) {
+            sums.push(match *kind {
+                Kind::Root => own,
+                Kind::Chain(parent) => sums[parent as usize] + own,
+                Kind::Merge(merge) => match &self.merges[merge as usize] {
+                    Merge { added: Some((parent, added)), .. } => {
+                        sums[*parent as usize] + added.iter().map(|&at| weights[at as usize]).sum::<u64>()
+                    }
+                    Merge { added: None, ancestors } => ancestors.iter().map(|at| weights[at as usize]).sum(),
+                },
+            });
+        }
+        sums
+    }
+
     fn unite_ancestors(&self, of: u32, into: &mut Bits) {
         let mut at = of;
         loop {
@@ -232,6 +246,8 @@ mod tests {
             let mut bits = Bits::empty(parents.len());
             (0u32..).zip(&mask).take(parents.len()).filter(|(_, set)| **set).for_each(|(at, _)| bits.insert(at));
             let counts = ancestry.count(&bits);
+            let weights: Vec<u64> = (0..parents.len() as u64).map(|at| at * 3 + 1).collect();
+            let sums = ancestry.sum(&weights);
             let mut plain: Vec<std::collections::BTreeSet<u32>> = Vec::new();
             for (at, parents) in (0u32..).zip(&parents) {
                 let mut set = std::collections::BTreeSet::from([at]);
@@ -240,6 +256,7 @@ mod tests {
                 prop_assert!((0..=at).all(|other| ancestry.reaches(at, other) == set.contains(&other)));
                 let inside = set.iter().filter(|&&at| mask[at as usize]).count();
                 prop_assert_eq!(counts[at as usize] as usize, inside);
+                prop_assert_eq!(sums[at as usize], set.iter().map(|&at| u64::from(at) * 3 + 1).sum::<u64>());
                 plain.push(set);
             }
         }

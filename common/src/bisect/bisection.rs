@@ -3,10 +3,13 @@
 //! What is known is a function of the evidence alone; only the revisions in flight and the
 //! log of verdicts remember the order in which things happened.
 
-use super::choice::{Field, Visited};
+use super::beliefs::Beliefs;
+use super::costs::Costs;
 use super::judge::{Measure, Start, judge_start};
 use super::ledger::Ledger;
 use super::log::Log;
+use super::looks::Flight;
+use super::model::Assumption;
 use super::range::Range;
 use super::rate::Rate;
 use super::releases::{self, Tag, Walk};
@@ -16,7 +19,7 @@ use crate::history::History;
 use crate::id::RevisionId;
 use crate::job::Mode;
 use crate::verdict::Verdict;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 /// With as many at once, one of them goes to the good end at the start.
@@ -33,9 +36,21 @@ pub struct Bisection {
     pub(super) range: Option<Range>,
     /// Whatever was handed out, in order, with its first role.
     pub(super) asked: Vec<(RevisionId, Role)>,
-    /// Picks of the search that are in flight, in order.
-    pub(super) picks: Vec<u32>,
+    /// Kernels that the search is trying, in order.
+    pub(super) flights: Vec<Flight>,
     pub(super) log: Log,
+    pub(super) assumption: Assumption,
+    pub(super) costs: Costs,
+    /// Whether whoever builds can revert a commit on top of the bad end.
+    pub(super) reverts_allowed: bool,
+    /// Whatever stands before the range is free of the bug, and is not looked at.
+    pub(super) outside_is_good: bool,
+    /// Names of reverted kernels that were asked for, with the commit reverted.
+    pub(super) reverts: BTreeMap<RevisionId, u32>,
+    /// The target's files and the prior that they make.
+    pub(super) prior: Option<(Vec<String>, Vec<f64>)>,
+    /// Absent after new evidence.
+    pub(super) beliefs: Option<Beliefs>,
 }
 
 impl Bisection {
@@ -46,10 +61,48 @@ impl Bisection {
             measure: Measure { rate: Rate::pooled([]), max: question.runs.max.max(1) },
             range: None,
             asked: Vec::new(),
-            picks: Vec::new(),
+            flights: Vec::new(),
             log: Log::default(),
+            assumption: Assumption::Flaky,
+            costs: Costs::run_by_run(),
+            reverts_allowed: false,
+            outside_is_good: false,
+            reverts: BTreeMap::new(),
+            prior: None,
+            beliefs: None,
             question,
         }
+    }
+
+    /// Says what a visit costs; else it is as on a farm that hands out single runs.
+    pub fn with_costs(mut self, costs: Costs) -> Self {
+        self.costs = costs;
+        self
+    }
+
+    /// Says what may be assumed of the bug; else that it may be flaky.
+    pub fn assuming(mut self, assumption: Assumption) -> Self {
+        self.assumption = assumption;
+        self
+    }
+
+    /// Says all that is known of the crash; else its frames and files are taken from the bad end.
+    pub fn with_target(mut self, target: Target) -> Self {
+        self.ledger = Ledger::of_target(self.question.bad, target);
+        self
+    }
+
+    /// Says that nothing before the range has the bug, and that nothing there is to be tried.
+    pub fn trusting_outside(mut self) -> Self {
+        self.outside_is_good = true;
+        self
+    }
+
+    /// Allows candidates with `Role::Revert`: the bad end with one commit reverted. Where the
+    /// revert does not apply, `Evidence::Unavailable` is the answer.
+    pub fn allow_reverts(mut self) -> Self {
+        self.reverts_allowed = true;
+        self
     }
 
     /// Says what to do now, with room for `width` revisions at once. After `Done` it stays so
@@ -68,16 +121,18 @@ impl Bisection {
     /// Takes what was seen, also at revisions nobody asked for.
     pub fn record(&mut self, evidence: Evidence) {
         self.ledger.record(evidence);
+        self.beliefs = None;
         let max = self.measure.max;
         let shows = |counts: &Counts| counts.target >= 2 || counts.target == 1 && counts.total() >= max;
-        self.measure.rate = Rate::pooled(self.ledger.kernels().into_iter().filter(shows));
+        self.measure.rate = Rate::pooled(self.ledger.kernel_counts().filter(shows));
         self.settle();
     }
 
     /// Answers `Step::LoadHistory`.
     pub fn set_history(&mut self, history: History) {
         self.range = Some(Range::new(history, self.question.mode, &self.question.bad));
-        self.picks.clear();
+        self.flights.clear();
+        (self.prior, self.beliefs) = (None, None);
         self.settle();
     }
 
@@ -192,7 +247,7 @@ impl Bisection {
     }
 
     /// The end that should be free of the crash shows it.
-    fn shows_at(&self, revision: RevisionId) -> Finding {
+    pub(super) fn shows_at(&self, revision: RevisionId) -> Finding {
         match self.question.mode {
             Mode::Cause => Finding::GoodEndIsBad { revision },
             Mode::Fix => Finding::NotFixed { revision },
@@ -217,84 +272,14 @@ impl Bisection {
             .collect()
     }
 
-    fn search_step(&mut self, width: usize) -> Step {
-        let range = self.range.as_ref().expect("the search begins with the range");
-        let suspects = self.suspects(range);
-        if suspects.count() == 1 {
-            let culprit = suspects.iter().next().expect("one suspect");
-            self.picks.clear();
-            return self.certify(culprit, width);
-        }
-        let listed: Vec<u32> = suspects.iter().collect();
-        self.refill(width);
-        if self.picks.is_empty() {
-            return Step::Done(self.unresolved(&listed));
-        }
-        Step::Evaluate(self.picked())
-    }
-
-    /// Drops picks that can teach nothing any more and adds the best ones up to `width`.
-    fn refill(&mut self, width: usize) {
-        let visited = self.visited();
-        let Some(range) = &mut self.range else { return };
-        if visited.iter().any(|visited| visited.silent > 0.0) {
-            visited.iter().for_each(|visited| range.learn_nearness(visited.at));
-        }
-        let Some(range) = &self.range else { return };
-        let suspects = self.suspects(range);
-        let size = suspects.count();
-        let judged: BTreeSet<u32> = visited.iter().map(|visited| visited.at).collect();
-        let splits = |at: u32| (1..size).contains(&range.ancestry.ancestors(at).count_common(&suspects));
-        let tip = range.history.tip();
-        let useful = |at: u32| at != tip && !judged.contains(&at) && splits(at);
-        let busy = |at: u32| self.candidate(range.history.commit(at).id, Role::Search).is_some();
-        let (mut picks, waiting): (Vec<u32>, Vec<u32>) =
-            self.picks.iter().copied().filter(|&at| useful(at)).partition(|&at| busy(at));
-        // A verdict that fell and no longer stands, since the bug turned out to be rarer than
-        // thought, needs a few more runs rather than another revision.
-        let withdrawn = self.asked.iter().filter(|(id, _)| self.log.last(id).is_some());
-        for at in withdrawn.filter_map(|(id, _)| range.history.find(id)) {
-            if picks.len() < width && !picks.contains(&at) && useful(at) {
-                picks.push(at);
-            }
-        }
-        if picks.len() < width {
-            let mut field = Field::new(range, &suspects, &visited);
-            picks.iter().chain(&waiting).for_each(|&at| field.split(at));
-            while picks.len() < width {
-                let Some(best) = field.best(|at| !judged.contains(&at)) else { break };
-                picks.push(best);
-                field.split(best);
-            }
-        }
-        self.picks = picks.into_iter().chain(waiting).collect();
-    }
-
-    fn picked(&self) -> Vec<Candidate> {
-        let Some(range) = &self.range else { return Vec::new() };
-        let candidate = |&at: &u32| self.candidate(range.history.commit(at).id, Role::Search);
-        self.picks.iter().filter_map(candidate).collect()
-    }
-
-    /// Every revision of the range whose runs say how well it works.
-    fn visited(&self) -> Vec<Visited> {
-        let Some(range) = &self.range else { return Vec::new() };
-        let visit = |id: RevisionId| {
-            let at = range.history.find(&id)?;
-            let counts = self.ledger.counts(&id);
-            let silent = match self.verdict(&id)? {
-                Verdict::Skip => 1.0,
-                Verdict::Good | Verdict::Bad => f64::from(counts.silent()) / f64::from(counts.total().max(1)),
-            };
-            Some(Visited { at, silent })
-        };
-        self.ledger.revisions().filter_map(visit).collect()
-    }
-
     pub(super) fn start_candidate(&self) -> Option<Candidate> {
         let revision = self.question.bad;
         match self.start() {
-            Start::Wants(runs) => Some(Candidate { revision, role: Role::Start, runs }),
+            Start::Wants(runs) => {
+                let seen = self.ledger.counts(&revision).total();
+                let runs = seen + self.costs.whole_batches(runs - seen);
+                Some(Candidate { revision, role: Role::Start, runs })
+            }
             Start::Shows | Start::Broken | Start::Quiet => None,
         }
     }
@@ -304,7 +289,9 @@ impl Bisection {
     fn candidate(&self, revision: RevisionId, role: Role) -> Option<Candidate> {
         let counts = self.ledger.counts(&revision);
         let enough = self.measure.verdict(&counts).is_some() || self.given_up(&revision);
-        (!enough).then(|| Candidate { revision, role, runs: self.measure.wanted(&counts) })
+        let more = self.measure.wanted(&counts).saturating_sub(counts.total());
+        let runs = counts.total() + self.costs.whole_batches(more);
+        (!enough).then_some(Candidate { revision, role, runs })
     }
 
     pub(super) fn given_up(&self, revision: &RevisionId) -> bool {

@@ -1,12 +1,21 @@
-//! The certificate: the single suspect against each of its parents, run by run.
+//! The certificate: the likeliest commit against each of its parents, and against the bad end
+//! without it, run by run.
 
 use super::bisection::Bisection;
-use super::{Candidate, Certificate, CertifiedParent, Counts, Finding, Role, Step};
+use super::looks::{BUDGETS_MAX, is_silent};
+use super::posterior::Holds;
+use super::search::CERTAIN;
+use super::{Candidate, Certificate, CertifiedParent, Finding, Role, Step};
 use crate::id::RevisionId;
 use crate::job::Mode;
 use crate::verdict::Verdict;
 
-/// How far one side of the deciding pair is.
+/// A member that has the bug keeps quiet this often for all its runs (SEARCH.md, certificate).
+const MISS: f64 = 0.005;
+/// Quiet runs asked of a member, in budgets of one revision.
+const QUIET_BUDGETS_MAX: u32 = 3;
+
+/// How far one member of the certificate is.
 enum Proof {
     Holds,
     /// This many runs in all are wanted.
@@ -17,28 +26,78 @@ enum Proof {
 
 impl Bisection {
     /// Asks for the runs the certificate lacks, or ends the search with it.
-    pub(super) fn certify(&self, culprit: u32, width: usize) -> Step {
+    pub(super) fn certify(&mut self, culprit: u32, width: usize) -> Step {
         let pair = self.pair(culprit);
-        let failed = |reason: String| Step::Done(self.suspected(&[culprit], reason));
         if let Some(reason) = self.inseparable(&pair) {
-            return failed(reason);
+            return self.uncertified(culprit, reason);
         }
         let mut wanted = Vec::new();
+        let mut failed: Option<String> = None;
         for (revision, shows) in pair.members() {
             match self.prove(&revision, shows, &pair) {
                 Proof::Holds => {}
                 Proof::Wants(runs) => wanted.push(Candidate { revision, role: Role::Certify, runs }),
-                Proof::Fails(how) => return failed(format!("{revision} {how}")),
+                Proof::Fails(how) => failed = failed.or(Some(format!("{revision} {how}"))),
             }
+        }
+        let reverted = self.prove_reverted(culprit);
+        if let Proof::Wants(runs) = reverted {
+            let (revision, role) = (self.reverted(culprit), Role::Revert(pair.culprit));
+            self.reverts.insert(revision, culprit);
+            wanted.push(Candidate { revision, role, runs });
+        }
+        // A member that cannot be run is made up for by the revert, and by nothing else.
+        if let (Some(reason), Proof::Fails(_)) = (&failed, &reverted) {
+            return self.uncertified(culprit, reason.clone());
         }
         if !wanted.is_empty() {
             wanted.truncate(width);
             return Step::Certify(wanted);
         }
-        match self.certificate(&pair) {
-            Some(certificate) => Step::Done(Finding::Culprit { revision: pair.culprit, certificate }),
-            None => failed("it or a parent was run without its kernel's fingerprint being known".into()),
+        match self.certificate(&pair, culprit) {
+            Some(certificate) if self.is_certain(culprit) => {
+                Step::Done(Finding::Culprit { revision: pair.culprit, certificate })
+            }
+            Some(_) => self.uncertified(culprit, "its certificate holds, but others are still likely".into()),
+            None => self.uncertified(
+                culprit,
+                "it or a parent was run without its kernel's fingerprint being known".into(),
+            ),
         }
+    }
+
+    /// With its certificate, a culprit is certain among those that would be listed beside it.
+    fn is_certain(&self, culprit: u32) -> bool {
+        let listed = self.listed();
+        let sum: f64 = listed.iter().map(|(_, weight)| weight).sum();
+        listed.iter().any(|&(commit, weight)| commit == culprit && weight >= CERTAIN * sum)
+    }
+
+    fn uncertified(&self, culprit: u32, reason: String) -> Step {
+        let mut listed = self.listed();
+        if listed.is_empty() {
+            listed.push((culprit, 1.0));
+        }
+        Step::Done(self.suspected(&listed, reason))
+    }
+
+    /// What the certificate of a commit still lacks, as kernels and quiet runs.
+    pub(super) fn unproven(&self, commit: u32) -> Vec<(Holds, u32)> {
+        let Some(range) = &self.range else { return Vec::new() };
+        let pair = self.pair(commit);
+        let mut open = Vec::new();
+        let mut add = |holds: Holds, revision: &RevisionId, proof: Proof| {
+            if let Proof::Wants(runs) = proof {
+                open.push((holds, runs.saturating_sub(self.ledger.counts(revision).total()).max(1)));
+            }
+        };
+        add(Holds::AllBut(commit), &self.reverted(commit), self.prove_reverted(commit));
+        for (revision, shows) in pair.members() {
+            if let Some(at) = range.history.find(&revision) {
+                add(Holds::Ancestors(at), &revision, self.prove(&revision, shows, &pair));
+            }
+        }
+        open
     }
 
     fn pair(&self, culprit: u32) -> Pair {
@@ -53,7 +112,7 @@ impl Bisection {
 
     /// Why no runs could ever tell the culprit from its parents.
     fn inseparable(&self, pair: &Pair) -> Option<String> {
-        if pair.parents().next().is_none() {
+        if pair.parents().next().is_none() && !self.outside_is_good {
             return Some(format!("{} has no parent to compare it with", pair.culprit));
         }
         let own = self.ledger.fingerprint(&pair.culprit)?;
@@ -64,33 +123,63 @@ impl Bisection {
     /// Whether a revision of the pair shows the crash, or keeps quiet, for long enough.
     fn prove(&self, revision: &RevisionId, shows: bool, pair: &Pair) -> Proof {
         let counts = self.ledger.counts(revision);
-        let max = self.measure.max;
-        let quiet_runs = self.measure.rate.runs_for_certificate(max);
-        let verdict = self.verdict(revision);
-        match (verdict, shows) {
-            // More than one budget on the crashing side would only sharpen the rate.
-            (Some(Verdict::Bad), true) => self.want_more(revision, counts.informative(), quiet_runs.min(max)),
-            (Some(Verdict::Good), false) => self.want_more(revision, counts.ok, quiet_runs),
-            (Some(Verdict::Bad), false) => Proof::Fails("shows the crash as well".into()),
-            (Some(Verdict::Good), true) if self.may_lack_bug(revision, pair) => Proof::Holds,
-            (Some(Verdict::Good), true) => Proof::Fails("does not show the crash".into()),
-            (Some(Verdict::Skip), _) => Proof::Fails(self.why_skipped(revision)),
-            (None, _) => Proof::Wants(self.measure.wanted(&counts)),
+        if self.outside_is_good && pair.outside.contains(revision) {
+            return Proof::Holds;
+        }
+        if shows {
+            return match counts.target {
+                0 if self.shows_alias(revision) => Proof::Holds,
+                0 if self.may_lack_bug(revision, pair) => Proof::Holds,
+                0 if counts.ok >= self.quiet_runs() => Proof::Fails("does not show the crash".into()),
+                0 => self.more(revision, 1),
+                _ => Proof::Holds,
+            };
+        }
+        match (counts.target, self.quiet_runs()) {
+            (0, quiet) if counts.ok >= quiet => Proof::Holds,
+            (0, quiet) => self.more(revision, quiet - counts.ok),
+            (_, _) => Proof::Fails("shows the crash as well".into()),
         }
     }
 
-    fn want_more(&self, revision: &RevisionId, have: u32, needed: u32) -> Proof {
-        let counts = self.ledger.counts(revision);
-        let given_up = self.ledger.unavailable(revision);
-        if have >= needed {
-            Proof::Holds
-        } else if let Some(reason) = given_up {
-            Proof::Fails(format!("was not available for enough runs: {reason}"))
-        } else if counts.total() >= self.measure.max.saturating_mul(4) {
-            Proof::Fails(format!("ran its course only {have} times in {} runs", counts.total()))
-        } else {
-            Proof::Wants(counts.total() + needed - have)
+    /// Whether the bad end keeps quiet without the commit.
+    fn prove_reverted(&self, culprit: u32) -> Proof {
+        if !self.reverts_allowed || self.question.mode == Mode::Fix {
+            return Proof::Fails("is not reverted here".into());
         }
+        let revision = self.reverted(culprit);
+        let counts = self.ledger.counts(&revision);
+        match (counts.target, self.quiet_runs()) {
+            (0, quiet) if counts.ok >= quiet => Proof::Holds,
+            (0, quiet) => self.more(&revision, quiet - counts.ok),
+            (_, _) => Proof::Fails("shows the crash as well when reverted".into()),
+        }
+    }
+
+    fn more(&self, revision: &RevisionId, runs: u32) -> Proof {
+        let counts = self.ledger.counts(revision);
+        if let Some(reason) = self.ledger.unavailable(revision) {
+            return Proof::Fails(match counts.total() {
+                0 => self.why_skipped(revision),
+                _ => format!("was not available for enough runs: {reason}"),
+            });
+        }
+        if self.given_up(revision) || is_silent(&counts) {
+            Proof::Fails(self.why_skipped(revision))
+        } else if counts.total() >= self.measure.max.saturating_mul(BUDGETS_MAX) {
+            let informative = counts.informative();
+            Proof::Fails(format!("ran its course only {informative} times in {} runs", counts.total()))
+        } else {
+            Proof::Wants(counts.total() + self.costs.whole_batches(runs))
+        }
+    }
+
+    /// Quiet runs after which a member is held to be free of the bug.
+    pub(super) fn quiet_runs(&self) -> u32 {
+        let max = self.measure.max.saturating_mul(QUIET_BUDGETS_MAX);
+        let rates = self.rates();
+        let min = if self.assumption == super::Assumption::Exact { 1 } else { 2 };
+        (min.min(max)..=max).find(|&runs| rates.miss(self.assumption, runs) <= MISS).unwrap_or(max)
     }
 
     /// Fix: a merge may bring in a line that forked off before the bug came, as long as it
@@ -98,19 +187,29 @@ impl Bisection {
     fn may_lack_bug(&self, parent: &RevisionId, pair: &Pair) -> bool {
         pair.mode == Mode::Fix
             && pair.outside.contains(parent)
+            && self.verdict(parent) == Some(Verdict::Good)
             && pair.parents().any(|other| self.verdict(&other) == Some(Verdict::Bad))
     }
 
-    fn certificate(&self, pair: &Pair) -> Option<Certificate> {
-        let counts = |revision: &RevisionId| -> Counts { self.ledger.counts(revision) };
+    fn certificate(&self, pair: &Pair, culprit: u32) -> Option<Certificate> {
         let parent = |revision: RevisionId| {
-            let fingerprint = self.ledger.fingerprint(&revision)?;
-            Some(CertifiedParent { revision, counts: counts(&revision), fingerprint })
+            let counts = self.ledger.counts(&revision);
+            let fingerprint = self.ledger.fingerprint(&revision);
+            fingerprint.map(|fingerprint| CertifiedParent { revision, counts, fingerprint })
         };
+        let reverted = self.ledger.counts(&self.reverted(culprit));
+        let reverted = (reverted.total() > 0).then_some(reverted);
+        let parents: Vec<Option<CertifiedParent>> = pair.parents().map(parent).collect();
+        if reverted.is_none() && !self.outside_is_good && parents.contains(&None) {
+            return None;
+        }
+        let fingerprint = self.ledger.fingerprint(&pair.culprit);
         Some(Certificate {
-            culprit: counts(&pair.culprit),
-            culprit_fingerprint: self.ledger.fingerprint(&pair.culprit)?,
-            parents: pair.parents().map(parent).collect::<Option<_>>()?,
+            culprit: self.ledger.counts(&pair.culprit),
+            culprit_fingerprint: fingerprint
+                .or_else(|| reverted.and_then(|_| self.ledger.fingerprint(&self.question.bad)))?,
+            parents: parents.into_iter().flatten().collect(),
+            reverted,
         })
     }
 }

@@ -1,162 +1,250 @@
-//! Which revisions to try next: those that split the suspects best, given those in flight.
-//!
-//! Every suspect weighs the same. On a line without skips a single pick is git's own.
+//! Which kernels to try next: those that tell most about the culprit in their time, given
+//! those in flight. On a line without noise a single pick is git's own.
 
-use super::ancestry::{Ancestry, Bits};
+use super::ancestry::Ancestry;
+use super::costs::Costs;
+use super::posterior::Holds;
 use super::range::Range;
+use crate::job::Mode;
 
-/// A region where nothing works: trying here again is held to be hopeless from this
-/// probability on, if the gain has also fallen below `GAIN_MIN_BITS`.
+/// From this chance of a silent visit on, it must tell more than usual.
 const HOPELESS: f64 = 0.9;
-const GAIN_MIN_BITS: f64 = 0.05;
-/// Broken with this probability, before anything was seen nearby (b₀ in SEARCH.md).
-const BROKEN_PRIOR: f64 = 0.05;
-/// Weight of a revision in the same place.
-const BROKEN_WEIGHT: f64 = 4.0;
+const HOPELESS_GAIN_BITS: f64 = 0.05;
+/// Steps of the table of gains.
+const STEPS: usize = 4096;
+/// Above this chance of showing the bug, noise does not move the best choice.
+const NOISELESS: f64 = 0.99;
+/// Scale of weights: sums over 2³⁰ commits stay below 2⁶³.
+const SCALE: f64 = (1u64 << 32) as f64;
 
-/// A revision whose runs are known, and the share of them that said nothing.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Visited {
-    pub at: u32,
-    pub silent: f64,
+/// What a choice is made under.
+pub(super) struct Terms<'a> {
+    pub range: &'a Range,
+    pub costs: Costs,
+    /// Runs of one look, and the probability that they show the bug where it is.
+    pub runs: u32,
+    pub shows: f64,
+    /// Chance of a silent visit by commit; empty where all is well.
+    pub broken: Vec<f64>,
+    /// Commits whose kernel exists.
+    pub built: Vec<bool>,
+    pub usable: Vec<bool>,
+    /// Reverts that may be tried, and whether the kernel exists.
+    pub reverts: Vec<(u32, bool)>,
+    /// Whether the good end may be looked at (again).
+    pub good_end: bool,
 }
 
-/// The suspects, cut into cells by the revisions in flight.
+/// The hypotheses that matter, cut into cells by the kernels in flight.
 pub(super) struct Field<'a> {
-    range: &'a Range,
-    suspects: &'a Bits,
-    /// Share of visits that would say nothing, per commit; empty where all is well.
-    broken: Vec<f64>,
-    /// n·log₂ n for the sizes that occur.
-    entropy: Vec<f64>,
+    terms: &'a Terms<'a>,
     cells: Vec<Cell>,
+    total: u64,
+    /// All hypotheses weigh the same, and nothing disturbs: git's own case.
+    even: bool,
     gains: Vec<f64>,
+    table: Vec<f64>,
 }
 
 struct Cell {
-    mask: Bits,
-    size: u32,
-    /// For every commit, how many of its ancestors are in the cell.
-    counts: Vec<u32>,
+    /// By commit, 0 outside the cell.
+    weights: Vec<u64>,
+    /// That nothing in the range is the culprit.
+    nothing: u64,
+    total: u64,
+    /// For every commit, the weight of the hypotheses that its kernel contains.
+    inside: Vec<u64>,
+}
+
+/// A kernel worth trying.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Pick {
+    pub holds: Holds,
+    /// Expected bits.
+    pub gain: f64,
 }
 
 impl<'a> Field<'a> {
-    pub fn new(range: &'a Range, suspects: &'a Bits, visited: &[Visited]) -> Self {
-        let size = u32::try_from(suspects.count()).expect("fewer suspects than commits");
-        let counts = range.ancestry.count(suspects);
-        let xlog2x = |n: u32| if n < 2 { 0.0 } else { f64::from(n) * f64::from(n).log2() };
-        let mut field = Field {
-            range,
-            suspects,
-            broken: broken(range, visited),
-            entropy: (0..=size).map(xlog2x).collect(),
-            cells: Vec::new(),
-            gains: vec![0.0; range.ancestry.len()],
-        };
-        let cell = Cell { mask: suspects.clone(), size, counts };
+    /// `weights` by commit, and last that it is none of them; 0 for what does not matter.
+    pub fn new(terms: &'a Terms<'a>, weights: &[f64]) -> Self {
+        let max = weights.iter().copied().fold(0.0, f64::max);
+        let even = terms.shows >= NOISELESS
+            && terms.broken.is_empty()
+            && weights.iter().all(|&weight| weight == 0.0 || weight >= max * (1.0 - 1e-6));
+        let scaled =
+            |&weight: &f64| if even { u64::from(weight > 0.0) } else { (weight / max * SCALE) as u64 };
+        let mut weights: Vec<u64> = weights.iter().map(scaled).collect();
+        let nothing = weights.pop().unwrap_or(0);
+        let cell = Cell::new(&terms.range.ancestry, weights, nothing);
+        let total = cell.total;
+        let gains = vec![0.0; terms.range.ancestry.len()];
+        let shows = if even { 1.0 } else { terms.shows };
+        let table = (0..=STEPS).map(|step| bits(step as f64 / STEPS as f64, shows)).collect();
+        let mut field = Field { terms, cells: Vec::new(), total, even, gains, table };
         field.weigh(&cell, 1.0);
         field.cells.push(cell);
         field
     }
 
-    /// Cuts the cells by a revision that is being tried; it gains nothing from then on.
-    pub fn split(&mut self, by: u32) {
-        let below = self.range.ancestry.ancestors(by);
+    /// Cuts the cells by a kernel that is being tried; it gains nothing from then on.
+    pub fn split(&mut self, by: Holds) {
         for cell in std::mem::take(&mut self.cells) {
-            let inside = cell.counts[by as usize];
-            if inside == 0 || inside == cell.size {
+            let inside = cell.inside(by);
+            if inside == 0 || inside == cell.total {
                 self.cells.push(cell);
                 continue;
             }
             self.weigh(&cell, -1.0);
-            for half in cell.halves(&below, &self.range.ancestry) {
-                // A cell of one suspect has nothing left to tell.
-                if half.size > 1 {
-                    self.weigh(&half, 1.0);
-                    self.cells.push(half);
-                }
+            for half in cell.halves(by, &self.terms.range.ancestry) {
+                self.weigh(&half, 1.0);
+                self.cells.push(half);
             }
         }
     }
 
-    /// The best revision among the usable ones, or none that is worth its visit.
-    pub fn best(&self, usable: impl Fn(u32) -> bool) -> Option<u32> {
-        // Any cut at all gains more than this, and rounding much less.
-        let informative = |&at: &u32| self.gains[at as usize] > 0.5 && usable(at);
-        let candidates: Vec<u32> = (0..self.range.history.tip()).filter(informative).collect();
-        let score = |at: u32| self.gains[at as usize] * (1.0 - self.broken_at(at));
+    /// Whether a kernel would tell anything about what matters.
+    pub fn tells(&self, holds: Holds) -> bool {
+        self.cells.iter().any(|cell| (1..cell.total).contains(&cell.inside(holds)))
+    }
+
+    /// What tells most in its time, or nothing that is worth a visit.
+    pub fn best(&self) -> Option<Pick> {
+        let rate = |pick: &Pick| pick.gain / self.seconds(pick.holds);
+        let mut best = self.best_revision();
+        let others = self.terms.reverts.iter().map(|&(commit, _)| Holds::AllBut(commit));
+        for holds in others.chain(self.terms.good_end.then_some(Holds::Outside)) {
+            let gain = self.cells.iter().map(|cell| self.of_cell(cell, cell.inside(holds))).sum();
+            let pick = Pick { holds, gain };
+            // Rounding must not decide between equals: revisions come first.
+            if best.as_ref().is_none_or(|best| rate(&pick) > rate(best) * (1.0 + 1e-9)) {
+                best = Some(pick);
+            }
+        }
+        best.filter(|pick| pick.gain > 1e-9 && !self.hopeless(pick))
+    }
+
+    fn best_revision(&self) -> Option<Pick> {
+        let informative = |&at: &u32| self.terms.usable[at as usize] && self.gains[at as usize] > 1e-9;
+        let candidates: Vec<u32> = (0..self.terms.range.history.tip()).filter(informative).collect();
+        let score = |at: u32| self.gain(at) / self.seconds(Holds::Ancestors(at));
         let best = candidates.iter().copied().map(score).fold(0.0, f64::max);
         let halves = candidates.iter().any(|&at| self.near_half(at));
         let good_enough =
             |&at: &u32| if halves { self.near_half(at) } else { score(at) >= best * (1.0 - 1e-9) };
-        let weight = |at: u32| self.cells.iter().map(|cell| cell.counts[at as usize]).sum::<u32>();
-        let pick = candidates
-            .into_iter()
-            .filter(good_enough)
-            .min_by_key(|&at| (!self.suspects.get(at), weight(at), at))?;
-        let hopeless = self.broken_at(pick) >= HOPELESS && score(pick) / self.total() < GAIN_MIN_BITS;
-        (!hopeless).then_some(pick)
+        let suspect = |at: u32| self.cells.iter().any(|cell| cell.weights[at as usize] > 0);
+        let weight = |at: u32| self.cells.iter().map(|cell| cell.inside[at as usize]).sum::<u64>();
+        let pick =
+            candidates.into_iter().filter(good_enough).min_by_key(|&at| (!suspect(at), weight(at), at))?;
+        Some(Pick { holds: Holds::Ancestors(pick), gain: self.gain(pick) })
     }
 
-    /// git's own notion of the middle, where the field is whole and clean: on long ranges it
-    /// does not insist on the exact half, and it never asks this of a commit that stands
-    /// alone (`approx_halfway` in bisect.c).
+    /// git's own notion of the middle: on long ranges it does not insist on the exact half,
+    /// and it never asks this of a commit that stands alone (`approx_halfway` in bisect.c).
     fn near_half(&self, at: u32) -> bool {
-        let [cell] = &self.cells[..] else { return false };
-        if !self.broken.is_empty() || cell.size < self.total() as u32 {
-            return false;
-        }
-        let weight = cell.counts[at as usize];
-        let off = (2 * i64::from(weight) - i64::from(cell.size)).abs();
-        weight > 1 && (off <= 1 || off < i64::from(cell.size) / 1024)
+        let ([cell], true) = (&self.cells[..], self.even) else { return false };
+        let weight = cell.inside[at as usize];
+        let (weight, total) = (weight as i64, cell.total as i64);
+        let off = (2 * weight - total).abs();
+        weight > 1 && (off <= 1 || off < total / 1024)
     }
 
-    fn total(&self) -> f64 {
-        (self.entropy.len() - 1) as f64
+    fn hopeless(&self, pick: &Pick) -> bool {
+        match pick.holds {
+            Holds::Ancestors(at) => self.broken_at(at) >= HOPELESS && pick.gain < HOPELESS_GAIN_BITS,
+            Holds::All | Holds::Outside | Holds::AllBut(_) => false,
+        }
+    }
+
+    fn gain(&self, at: u32) -> f64 {
+        self.gains[at as usize] * (1.0 - self.broken_at(at))
+    }
+
+    fn seconds(&self, holds: Holds) -> f64 {
+        let built = match holds {
+            Holds::Ancestors(at) => self.terms.built[at as usize],
+            Holds::AllBut(commit) => self.terms.reverts.contains(&(commit, true)),
+            Holds::All | Holds::Outside => true,
+        };
+        self.terms.costs.visit(built, self.terms.runs)
     }
 
     fn broken_at(&self, at: u32) -> f64 {
-        self.broken.get(at as usize).copied().unwrap_or(0.0)
+        self.terms.broken.get(at as usize).copied().unwrap_or(0.0)
     }
 
-    /// Adds what a cell makes of every commit's gain, in bits times suspects.
+    /// Adds what a cell makes of every commit's gain.
     fn weigh(&mut self, cell: &Cell, sign: f64) {
-        let whole = self.entropy[cell.size as usize];
-        for (gain, &inside) in self.gains.iter_mut().zip(&cell.counts) {
-            let outside = self.entropy[(cell.size - inside) as usize];
-            *gain += sign * (whole - self.entropy[inside as usize] - outside);
+        let mut gains = std::mem::take(&mut self.gains);
+        for (gain, &inside) in gains.iter_mut().zip(&cell.inside) {
+            if inside != 0 && inside != cell.total {
+                *gain += sign * self.of_cell(cell, inside);
+            }
         }
+        self.gains = gains;
     }
+
+    /// Bits that a kernel with this weight of a cell inside tells about the cell.
+    fn of_cell(&self, cell: &Cell, inside: u64) -> f64 {
+        let bug = match self.terms.range.mode {
+            Mode::Cause => inside,
+            Mode::Fix => cell.total - inside,
+        };
+        let share = bug as f64 / cell.total as f64;
+        let told = if self.even {
+            bits(share, 1.0)
+        } else {
+            let (whole, rest) = ((share * STEPS as f64) as usize, (share * STEPS as f64).fract());
+            let next = self.table[(whole + 1).min(STEPS)];
+            self.table[whole] + rest * (next - self.table[whole])
+        };
+        told * cell.total as f64 / self.total as f64
+    }
+}
+
+/// What is learned by runs that show the bug with probability `shows` where it is, if it is
+/// there with probability `share`.
+fn bits(share: f64, shows: f64) -> f64 {
+    let entropy =
+        |p: f64| if p <= 0.0 || p >= 1.0 { 0.0 } else { -p * p.log2() - (1.0 - p) * (1.0 - p).log2() };
+    (entropy(share * shows) - share * entropy(shows)).max(0.0)
 }
 
 impl Cell {
-    fn halves(self, below: &Bits, ancestry: &Ancestry) -> [Cell; 2] {
-        let mut inner = self.mask.clone();
-        inner.intersect(below);
-        let inner_counts = ancestry.count(&inner);
-        let inner_size = u32::try_from(inner.count()).expect("fewer suspects than commits");
-        let mut outer = self.mask;
-        outer.subtract(below);
-        let outer_counts = self.counts.iter().zip(&inner_counts).map(|(all, inner)| all - inner).collect();
-        [
-            Cell { mask: inner, size: inner_size, counts: inner_counts },
-            Cell { mask: outer, size: self.size - inner_size, counts: outer_counts },
-        ]
+    fn new(ancestry: &Ancestry, weights: Vec<u64>, nothing: u64) -> Self {
+        let total = weights.iter().sum::<u64>() + nothing;
+        let mut inside = ancestry.sum(&weights);
+        inside.iter_mut().for_each(|inside| *inside += nothing);
+        Cell { weights, nothing, total, inside }
     }
-}
 
-/// b̂(v) of SEARCH.md: failures are spatial, so a visit near one is likely to be another.
-fn broken(range: &Range, visited: &[Visited]) -> Vec<f64> {
-    if visited.iter().all(|visited| visited.silent == 0.0) {
-        return Vec::new();
-    }
-    let mut sums = vec![(BROKEN_PRIOR, 1.0); range.ancestry.len()];
-    for visited in visited {
-        for (sum, &near) in sums.iter_mut().zip(range.nearness(visited.at)) {
-            let weight = BROKEN_WEIGHT * f64::from(near);
-            sum.0 += weight * visited.silent;
-            sum.1 += weight;
+    fn inside(&self, holds: Holds) -> u64 {
+        match holds {
+            Holds::All => self.total,
+            Holds::Outside => self.nothing,
+            Holds::Ancestors(at) => self.inside[at as usize],
+            Holds::AllBut(commit) => self.total - self.weights[commit as usize],
         }
     }
-    sums.into_iter().map(|(silent, all)| silent / all).collect()
+
+    fn halves(self, by: Holds, ancestry: &Ancestry) -> [Cell; 2] {
+        let mut inner = vec![0; self.weights.len()];
+        match by {
+            Holds::All => inner.clone_from(&self.weights),
+            Holds::Outside => {}
+            Holds::Ancestors(of) => {
+                for at in ancestry.ancestors(of).iter() {
+                    inner[at as usize] = self.weights[at as usize];
+                }
+            }
+            Holds::AllBut(commit) => {
+                inner.clone_from(&self.weights);
+                inner[commit as usize] = 0;
+            }
+        }
+        let outer: Vec<u64> = self.weights.iter().zip(&inner).map(|(all, inner)| all - inner).collect();
+        let inner = Cell::new(ancestry, inner, self.nothing);
+        let inside = self.inside.iter().zip(&inner.inside).map(|(all, inner)| all - inner).collect();
+        let total = self.total - inner.total;
+        [inner, Cell { weights: outer, nothing: 0, total, inside }]
+    }
 }

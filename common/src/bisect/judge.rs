@@ -9,6 +9,9 @@ const SILENT_RUNS_MAX: u32 = 3;
 /// Asked of the bad end at least, since its rate decides how many runs all others get; what
 /// more it needs to show the crash, it gets by doubling.
 const START_RUNS: u32 = 4;
+/// Where some of them stay quiet, the rate is worth more of them.
+const START_RUNS_FLAKY: u32 = 10;
+const START_SHOWN_FLAKY: u32 = 3;
 
 impl Counts {
     /// Runs that say whether the bug is there.
@@ -81,7 +84,9 @@ pub(super) enum Start {
 /// Judges the bad end: it must show the crash within `max` runs.
 pub(super) fn judge_start(counts: &Counts, max: u32) -> Start {
     let spent = counts.total() >= max;
-    if counts.target >= 2 && counts.total() >= START_RUNS.min(max) || counts.target == 1 && spent {
+    let (shown, runs) = if counts.ok == 0 { (2, START_RUNS) } else { (START_SHOWN_FLAKY, START_RUNS_FLAKY) };
+    let clear = counts.target >= shown && counts.total() >= runs.min(max);
+    if clear || counts.target >= 2 && counts.total() >= 2 * START_RUNS_FLAKY || counts.target >= 1 && spent {
         Start::Shows
     } else if counts.total() > 0 && counts.failed == counts.total() && counts.total() >= max.div_ceil(2) {
         Start::Broken
@@ -133,7 +138,9 @@ mod tests {
             (counts(0, 0, 0, 0), Start::Wants(4)),
             (counts(1, 2, 0, 0), Start::Wants(6)),
             (counts(2, 1, 0, 0), Start::Wants(6)),
-            (counts(2, 2, 0, 0), Start::Shows),
+            (counts(2, 2, 0, 0), Start::Wants(8)),
+            (counts(4, 0, 0, 0), Start::Shows),
+            (counts(3, 7, 0, 0), Start::Shows),
             (counts(0, 19, 0, 0), Start::Wants(20)),
             (counts(0, 20, 0, 0), Start::Quiet),
             (counts(1, 19, 0, 0), Start::Shows),

@@ -1,11 +1,15 @@
 //! All evidence so far, kept so that neither its order nor repetition matters, and counted
 //! against the target by kernel: revisions with one fingerprint share their runs.
 
+use super::titles::{Title, Titles};
 use super::{Counts, Evidence};
 use crate::crash::{self, Match, Target};
 use crate::id::{Digest, RevisionId};
 use crate::outcome::{Outcome, Phase};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Files of a trace that say where it happened; those behind them are generic.
+const LEADING_FILES: usize = 3;
 
 /// What a run says about the target. The order decides when one run is reported twice with
 /// different outcomes: the one that says most holds.
@@ -33,6 +37,8 @@ struct Entry {
 pub(super) struct Ledger {
     bad: RevisionId,
     title: Option<String>,
+    /// Given as a whole, never derived.
+    known: Option<Target>,
     target: Option<Target>,
     entries: BTreeMap<RevisionId, Entry>,
     twins: BTreeMap<Digest, BTreeSet<RevisionId>>,
@@ -41,8 +47,22 @@ pub(super) struct Ledger {
 impl Ledger {
     /// `bad` is where the target's frames, or the target itself, are taken from.
     pub fn new(bad: RevisionId, title: Option<String>) -> Self {
-        let mut ledger =
-            Ledger { bad, title, target: None, entries: BTreeMap::new(), twins: BTreeMap::new() };
+        let mut ledger = Ledger {
+            bad,
+            title,
+            known: None,
+            target: None,
+            entries: BTreeMap::new(),
+            twins: BTreeMap::new(),
+        };
+        ledger.target = ledger.derive_target();
+        ledger
+    }
+
+    /// With a target that is known beforehand.
+    pub fn of_target(bad: RevisionId, target: Target) -> Self {
+        let mut ledger = Ledger::new(bad, Some(target.title.clone()));
+        ledger.known = Some(target);
         ledger.target = ledger.derive_target();
         ledger
     }
@@ -107,10 +127,74 @@ impl Ledger {
         self.entries.get(revision).map(|entry| entry.counts).unwrap_or_default()
     }
 
-    /// The counts of every kernel, twins once.
-    pub fn kernels(&self) -> Vec<Counts> {
+    /// Every kernel, each with the revisions that build to it.
+    pub fn kernels(&self) -> Vec<Vec<RevisionId>> {
         let first = |id: &&RevisionId| self.twins_of(id).next() == Some(*id);
-        self.entries.keys().filter(first).map(|id| self.counts(id)).collect()
+        self.entries.keys().filter(first).map(|id| self.twins_of(id).copied().collect()).collect()
+    }
+
+    /// The counts of every kernel, twins once.
+    pub fn kernel_counts(&self) -> impl Iterator<Item = Counts> + '_ {
+        self.kernels().into_iter().map(|revisions| self.counts(&revisions[0]))
+    }
+
+    /// How many runs of a revision's kernel met which other titles instead of the target, the
+    /// reproducer having started.
+    pub fn others(&self, revision: &RevisionId) -> BTreeMap<String, u32> {
+        let mut titles: BTreeMap<String, u32> = BTreeMap::new();
+        if self.counts(revision).other == 0 {
+            return titles;
+        }
+        let mut seen = BTreeSet::new();
+        for entry in self.twins_of(revision).filter_map(|twin| self.entries.get(twin)) {
+            for (index, outcomes) in &entry.runs {
+                if entry.classes.get(index) != Some(&Class::Other) || !seen.insert(index) {
+                    continue;
+                }
+                let crashes = outcomes.iter().flat_map(|outcome| outcome.crashes());
+                let crashes = crashes.filter(|seen| seen.phase == Phase::Reproducer);
+                let names: BTreeSet<&String> = crashes.map(|seen| &seen.crash.title).collect();
+                names.into_iter().for_each(|name| *titles.entry(name.clone()).or_default() += 1);
+            }
+        }
+        titles
+    }
+
+    /// The other titles met in most runs, at most `max`, with what speaks for and against
+    /// their being the target's bug.
+    pub fn titles_in_doubt(&self, max: usize) -> Titles {
+        let mut titles: BTreeMap<String, Title> = BTreeMap::new();
+        for revisions in self.kernels() {
+            let counts = self.counts(&revisions[0]);
+            for (name, runs) in self.others(&revisions[0]) {
+                let fresh =
+                    || Title { name: name.clone(), alike: false, background: false, runs: 0, others: 0 };
+                let title = titles.entry(name.clone()).or_insert_with(fresh);
+                title.runs += runs;
+                title.others += counts.informative() + counts.other - runs;
+            }
+        }
+        let mut titles: Vec<Title> = titles.into_values().collect();
+        titles.sort_by(|a, b| b.runs.cmp(&a.runs).then_with(|| a.name.cmp(&b.name)));
+        titles.truncate(max);
+        for title in &mut titles {
+            (title.alike, title.background) = self.likeness(&title.name);
+        }
+        Titles(titles)
+    }
+
+    /// Whether crashes of this title look like the target, and whether they come without the
+    /// reproducer too.
+    fn likeness(&self, title: &str) -> (bool, bool) {
+        let Some(target) = &self.target else { return (false, false) };
+        let outcomes = self.entries.values().flat_map(|entry| entry.runs.values().flatten());
+        let crashes = outcomes.flat_map(|outcome| outcome.crashes());
+        let (mut alike, mut background) = (false, false);
+        for seen in crashes.filter(|seen| seen.crash.title == title) {
+            background |= seen.phase != Phase::Reproducer;
+            alike |= looks_like(target, &seen.crash);
+        }
+        (alike, background)
     }
 
     pub fn fingerprint(&self, revision: &RevisionId) -> Option<Digest> {
@@ -180,6 +264,7 @@ impl Ledger {
 
     fn derive_target(&self) -> Option<Target> {
         match &self.title {
+            Some(_) if self.known.is_some() => self.known.clone(),
             Some(title) => Some(self.describe(title)),
             None => self.most_frequent().map(|title| self.describe(&title)),
         }
@@ -250,6 +335,15 @@ fn classify(target: Option<&Target>, outcome: &Outcome) -> Class {
             Class::Failed
         }
     }
+}
+
+/// Whether a crash shares what leads the target's trace: frames in order, or a file.
+fn looks_like(target: &Target, crash: &crash::Crash) -> bool {
+    let leading = |files: &[String]| files.iter().take(LEADING_FILES).cloned().collect::<Vec<_>>();
+    let files = leading(&crash.files);
+    crash::compare(target, crash) != Match::Unrelated
+        || leading(&target.files).iter().any(|file| files.contains(file))
+        || target.frames.first().is_some_and(|top| crash.frames.contains(top))
 }
 
 fn keep_least(kept: &mut Option<String>, new: String) {

@@ -4,19 +4,30 @@
 //! seen. Who builds, boots and waits is not known here.
 
 mod ancestry;
+mod beliefs;
 mod bisection;
+mod broken;
 mod certificate;
 mod choice;
+mod costs;
 mod judge;
 mod ledger;
 mod log;
+mod looks;
+mod model;
+mod posterior;
+mod prior;
 mod range;
 mod rate;
 mod releases;
+mod search;
 mod standing;
+mod titles;
 
 pub use bisection::Bisection;
+pub use costs::Costs;
 pub use log::replay;
+pub use model::Assumption;
 
 use crate::id::{Digest, RevisionId};
 use crate::job::{Mode, Runs};
@@ -52,6 +63,9 @@ pub enum Role {
     Search,
     /// The culprit or one of its parents, for the certificate.
     Certify,
+    /// The bad end with this commit reverted. The candidate's revision is a name that the
+    /// search made up; evidence comes under it.
+    Revert(RevisionId),
 }
 
 /// A revision to be built, if it is not, and booted until `runs` runs count.
@@ -138,7 +152,11 @@ pub struct Suspect {
 pub struct Certificate {
     pub culprit: Counts,
     pub culprit_fingerprint: Digest,
+    /// Those that could be run.
     pub parents: Vec<CertifiedParent>,
+    /// The bad end with the culprit reverted, where that was run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reverted: Option<Counts>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -26,7 +26,9 @@ impl Bisection {
         if self.start_candidate().is_some() {
             return None;
         }
-        match self.measure.verdict(&counts) {
+        let in_range = self.range.as_ref().is_some_and(|range| range.history.find(revision).is_some());
+        let verdict = if in_range { self.range_verdict(&counts) } else { self.measure.verdict(&counts) };
+        match verdict {
             Some(verdict @ (Verdict::Bad | Verdict::Good)) => Some(verdict),
             other @ (Some(Verdict::Skip) | None) => other.or(skip),
         }
@@ -55,7 +57,7 @@ impl Bisection {
     }
 
     /// Fix: revisions outside the range that had the bug.
-    fn old_ends(&self) -> Vec<RevisionId> {
+    pub(super) fn old_ends(&self) -> Vec<RevisionId> {
         std::iter::once(self.question.bad).chain(self.merge_base()).collect()
     }
 
@@ -70,6 +72,10 @@ impl Bisection {
         let unasked = unasked.filter(in_range).map(|id| (id, Role::Search));
         let all: Vec<(RevisionId, Role)> = self.asked.iter().cloned().chain(unasked).collect();
         for (revision, role) in all {
+            // What git does not know of is not logged for it.
+            if matches!(role, Role::Revert(_)) {
+                continue;
+            }
             if matches!(role, Role::Search | Role::Certify) && !self.ends_judged() {
                 continue;
             }
@@ -91,7 +97,7 @@ impl Bisection {
     fn narrows(&self, revision: &RevisionId, role: &Role, verdict: Verdict) -> bool {
         let Some(range) = &self.range else { return true };
         match (role, range.history.find(revision)) {
-            (Role::Start | Role::GoodEnd | Role::Release(_), _) => true,
+            (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Revert(_), _) => true,
             // git asks for the merge base of two trees before anything else.
             (Role::Search | Role::Certify, None) => range.merge_base == Some(*revision),
             (Role::Search | Role::Certify, Some(at)) => {
@@ -116,23 +122,21 @@ impl Bisection {
         }
     }
 
-    /// The end of a search that has nothing left to try.
-    pub(super) fn unresolved(&self, suspects: &[u32]) -> Finding {
-        let range = self.range.as_ref().expect("suspects stand in a range");
-        let id = |&at: &u32| range.history.commit(at).id;
-        let skipped: Vec<RevisionId> =
-            suspects.iter().map(id).filter(|id| self.verdict(id) == Some(Verdict::Skip)).collect();
+    /// Why no single one of these commits could be named.
+    pub(super) fn why_unresolved(&self, suspects: &[(u32, f64)]) -> String {
+        let Some(range) = &self.range else { return "the range is not known".into() };
+        let ids = suspects.iter().map(|&(at, _)| range.history.commit(at).id);
+        let skipped: Vec<RevisionId> = ids.filter(|id| self.verdict(id) == Some(Verdict::Skip)).collect();
         let mut reasons: Vec<String> =
             skipped.iter().take(3).map(|id| format!("{} {}", id.short(), self.why_skipped(id))).collect();
         if skipped.len() > 3 {
             reasons.push(format!("and {} more", skipped.len() - 3));
         }
-        let reason = match (reasons.is_empty(), range.mode) {
+        match (reasons.is_empty(), range.mode) {
             (false, _) => format!("what would tell them apart could not be judged: {}", reasons.join("; ")),
             (true, Mode::Cause) => "no revision is left that would tell them apart".into(),
             (true, Mode::Fix) => "revisions without the crash among them may never have had the bug".into(),
-        };
-        self.suspected(suspects, reason)
+        }
     }
 
     /// Why a revision could not be judged, fit to stand behind its name.
@@ -150,10 +154,14 @@ impl Bisection {
         }
     }
 
-    pub(super) fn suspected(&self, suspects: &[u32], reason: String) -> Finding {
+    /// Suspects with their probabilities, which sum to 1.
+    pub(super) fn suspected(&self, suspects: &[(u32, f64)], reason: String) -> Finding {
         let range = self.range.as_ref().expect("suspects stand in a range");
-        let probability = 1.0 / suspects.len() as f64;
-        let suspect = |&at: &u32| Suspect { revision: range.history.commit(at).id, probability };
+        let sum: f64 = suspects.iter().map(|(_, probability)| probability).sum();
+        let suspect = |&(at, probability): &(u32, f64)| Suspect {
+            revision: range.history.commit(at).id,
+            probability: probability / sum,
+        };
         Finding::Suspects { suspects: suspects.iter().map(suspect).collect(), reason }
     }
 }

@@ -58,6 +58,25 @@ pub struct Crash {
     pub report: String,
 }
 
+impl Crash {
+    /// A crash of which nothing is known but its title.
+    pub fn titled(title: &str) -> Self {
+        Crash {
+            title: title.into(),
+            alt_titles: vec![],
+            frame: None,
+            frames: vec![],
+            files: vec![],
+            corrupted: false,
+            suppressed: false,
+            panicked: false,
+            first_line: 0,
+            last_line: 0,
+            report: String::new(),
+        }
+    }
+}
+
 /// How a crash relates to the one that is searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {

@@ -435,6 +435,7 @@ pub fn role_name(role: &Role) -> &'static str {
         Role::Release(_) => "release",
         Role::Search => "search",
         Role::Certify => "certify",
+        Role::Revert(_) => "revert",
     }
 }
 

@@ -119,6 +119,7 @@ fn tested(record: &Record<'_>, at: usize) -> Value {
         Role::Release(tag) => ("release", Some(tag)),
         Role::Search => ("search", None),
         Role::Certify => ("certify", None),
+        Role::Revert(_) => ("revert", None),
     };
     json!({
         "revision": judgement.revision,

@@ -93,7 +93,7 @@ fn opening(log: &mut String, record: &Record<'_>, at: usize) {
             }
             log.push_str(&format!("testing current HEAD {revision}\n"));
         }
-        (Role::Search | Role::Certify, _) => {}
+        (Role::Search | Role::Certify | Role::Revert(_), _) => {}
     }
     test(log, record, at);
 }
@@ -106,7 +106,7 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
     let what = match (&judgement.role, earlier) {
         (Role::Certify, true) => "ran again for the certificate",
         (Role::Certify, false) => "ran for the certificate",
-        (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search, _) => "also tested",
+        (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search | Role::Revert(_), _) => "also tested",
     };
     let verdict = words::verdict(judgement.verdict);
     log.push_str(&format!("# {what} {}: {verdict}", judgement.revision));

@@ -3,7 +3,7 @@
 
 use crate::properties::scenario;
 use crate::world::{Arrival, Graph, Saw, World, drive, id, number};
-use kulprit_common::bisect::{Bisection, Evidence, Finding, Step, replay};
+use kulprit_common::bisect::{Assumption, Bisection, Evidence, Finding, Step, replay};
 use kulprit_common::id::Digest;
 use kulprit_common::verdict::Verdict;
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ fn halfway(len: i64) -> i64 {
 /// Searches a line with one agent, and asks `oracle` about every pick.
 fn follow(len: usize, culprit: usize, oracle: impl Fn(usize, usize) -> usize) {
     let graph = Graph::line(len + 1);
-    let mut search = Bisection::new(crate::world::question(len, Some(0)));
+    let mut search = Bisection::new(crate::world::question(len, Some(0))).assuming(Assumption::Exact);
     let (mut bad, mut good) = (len, 0);
     loop {
         let (revision, runs) = match search.next_step(NonZeroUsize::MIN) {

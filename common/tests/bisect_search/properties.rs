@@ -2,7 +2,7 @@
 
 use crate::tables::words;
 use crate::world::{Arrival, Dice, Graph, Saw, World, drive, id};
-use kulprit_common::bisect::{Bisection, Evidence, Finding, Question};
+use kulprit_common::bisect::{Bisection, Counts, Evidence, Finding, Question};
 use kulprit_common::id::Digest;
 use kulprit_common::job::Mode;
 use proptest::prelude::*;
@@ -67,8 +67,8 @@ proptest! {
         prop_assert_eq!(words(&ended.finding), format!("culprit {fix}"));
     }
 
-    /// With stretches that say nothing, the culprit is found or stands among the suspects,
-    /// and the finding is the same for every order and width.
+    /// With stretches that say nothing, the culprit is found or stands among the suspects, in
+    /// every order and at every width. When a search gives up may depend on what it has tried.
     #[test]
     fn silent_revisions_never_mislead(
         graph in graph(), at: prop::sample::Index, seed: u64, silent in proptest::collection::vec(0usize..6, 62),
@@ -85,17 +85,14 @@ proptest! {
             _ => Saw::Ok,
         };
         let world = World::new(graph, kernel);
-        let first = drive(&world, 1, Arrival::InOrder);
-        match &first.finding {
-            Finding::Culprit { revision, .. } => prop_assert_eq!(*revision, id(culprit)),
-            Finding::Suspects { suspects, .. } => {
-                prop_assert!(suspects.iter().any(|suspect| suspect.revision == id(culprit)));
+        for (width, arrival) in [(1, Arrival::InOrder), (1, Arrival::Shuffled(seed)), (3, Arrival::Shuffled(seed))] {
+            match &drive(&world, width, arrival).finding {
+                Finding::Culprit { revision, .. } => prop_assert_eq!(*revision, id(culprit)),
+                Finding::Suspects { suspects, .. } => {
+                    prop_assert!(suspects.iter().any(|suspect| suspect.revision == id(culprit)));
+                }
+                other => prop_assert!(false, "{other:?}"),
             }
-            other => prop_assert!(false, "{other:?}"),
-        }
-        for width in [1, 3] {
-            let shuffled = drive(&world, width, Arrival::Shuffled(seed));
-            prop_assert_eq!(words(&shuffled.finding), words(&first.finding));
         }
     }
 
@@ -123,7 +120,9 @@ proptest! {
         if let Finding::Culprit { certificate, .. } = ended.finding {
             let shows = certificate.culprit.target > 0;
             prop_assert!(shows != fix);
-            prop_assert!(certificate.parents.iter().any(|parent| (parent.counts.target > 0) == fix));
+            // Fix: a parent may show the bug under what is believed to be another title of it.
+            let crashed = |counts: &Counts| counts.target > 0 || fix && counts.other > 0;
+            prop_assert!(certificate.parents.iter().any(|parent| crashed(&parent.counts) == fix));
         }
     }
 

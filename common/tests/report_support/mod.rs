@@ -331,6 +331,7 @@ fn scene_of(dag: &Dag, ids: &[RevisionId], mode: Mode, culprit: usize, tested: V
         culprit: with,
         culprit_fingerprint: fingerprint(&ids[culprit]),
         parents: parents.collect(),
+        reverted: None,
     };
     Scene {
         id: "job-1".parse().expect("a plain id"),

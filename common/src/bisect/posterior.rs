@@ -1,0 +1,270 @@
+//! The posterior: how likely each commit is to be the culprit, given all that was seen.
+//!
+//! Commits that no test tells apart form a class, and the model is worked out once a class:
+//! so it may be as rich as it likes. Nothing here remembers in which order things were seen.
+
+use super::model::{self, Assumption, Rates};
+use super::range::Range;
+use super::titles::Titles;
+use crate::job::Mode;
+
+/// Which hypotheses a kernel contains. "Nothing in the range" is contained by every kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Behind the whole range.
+    All,
+    /// Before the range.
+    Outside,
+    Ancestors(u32),
+    /// The tip with this commit reverted.
+    AllBut(u32),
+}
+
+/// What was seen of one kernel.
+#[derive(Clone, Debug)]
+pub(super) struct Test {
+    /// More than one where revisions build to the same kernel.
+    pub holds: Vec<Holds>,
+    pub target: u32,
+    pub ok: u32,
+    /// Runs with each of the titles in doubt.
+    pub others: Vec<u32>,
+}
+
+/// A change among kernels that are equal is no change: this much is believed of it.
+const NO_OP: f64 = -25.0;
+/// One kernel that shows both titles speaks against their being one bug.
+const BOTH_TITLES: f64 = 0.3;
+
+/// Beliefs, summing to 1.
+#[derive(Clone, Debug)]
+pub(super) struct Posterior {
+    /// By commit, and last that none of the range is the culprit.
+    pub weights: Vec<f64>,
+    /// Which commits no test tells apart.
+    pub classes: Vec<u32>,
+    /// The rate of the bug, if the likeliest class holds the culprit.
+    pub rates: Rates,
+    /// For each title in doubt, the probability that it is the target's bug.
+    pub aliases: Vec<f64>,
+}
+
+impl Posterior {
+    pub fn new(
+        range: &Range,
+        assumption: Assumption,
+        prior: &[f64],
+        tests: &[Test],
+        titles: &Titles,
+    ) -> Self {
+        let (classes, members) = classes(range, tests);
+        let mut mass = vec![0.0; members.len()];
+        classes.iter().zip(prior).for_each(|(&class, prior)| mass[class as usize] += prior);
+        let readings = readings(range.mode, assumption, &members, tests, titles);
+        let best = |weights: &[f64]| weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let max = readings.iter().map(|reading| best(&reading.classes)).fold(f64::NEG_INFINITY, f64::max);
+        let mut likelihood = vec![0.0; members.len()];
+        let mut aliases = vec![0.0; titles.len()];
+        let mut rates = (0.0, Rates::prior(assumption));
+        for reading in &readings {
+            for (class, &ln) in reading.classes.iter().enumerate() {
+                let weight = (ln - max).exp();
+                likelihood[class] += weight;
+                let weight = weight * mass[class];
+                aliases
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(n, _)| reading.alias(*n))
+                    .for_each(|(_, a)| *a += weight);
+                if weight > rates.0 {
+                    rates = (weight, reading.rates(range.mode, assumption, &members[class], tests));
+                }
+            }
+        }
+        let sum: f64 = likelihood.iter().zip(&mass).map(|(likelihood, mass)| likelihood * mass).sum();
+        aliases.iter_mut().for_each(|alias| *alias /= sum);
+        let weights = classes
+            .iter()
+            .zip(prior)
+            .map(|(&class, prior)| prior * likelihood[class as usize] / sum)
+            .collect();
+        Posterior { weights, classes, rates: rates.1, aliases }
+    }
+
+    /// The likeliest commit and its probability; the first among equals. Nothing where it is
+    /// likeliest that no commit of the range is it.
+    pub fn best(&self) -> Option<(u32, f64)> {
+        let best = |kept: (usize, f64), (at, &weight): (usize, &f64)| {
+            if weight > kept.1 { (at, weight) } else { kept }
+        };
+        let (at, weight) = self.weights.iter().enumerate().fold((0, 0.0), best);
+        (at + 1 < self.weights.len()).then_some((at as u32, weight))
+    }
+
+    pub fn nothing(&self) -> f64 {
+        self.weights.last().copied().unwrap_or(0.0)
+    }
+
+    /// The likeliest commits that together hold this share, likeliest first.
+    pub fn credible(&self, share: f64) -> Vec<(u32, f64)> {
+        let commits = &self.weights[..self.weights.len() - 1];
+        let min = share.min(1.0 - share) / commits.len() as f64;
+        let mut listed: Vec<(u32, f64)> =
+            (0u32..).zip(commits.iter().copied()).filter(|(_, weight)| *weight >= min).collect();
+        listed.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let mut sum = 0.0;
+        let enough = listed.iter().position(|(_, weight)| {
+            sum += weight;
+            sum >= share
+        });
+        listed.truncate(enough.map_or(listed.len(), |at| at + 1));
+        listed
+    }
+
+    /// The weights without the least likely classes, which together hold less than `idle`.
+    pub fn live(&self, idle: f64) -> Vec<f64> {
+        let classes = self.classes.iter().max().map_or(0, |&max| max as usize + 1);
+        let mut masses: Vec<(f64, usize)> = (0..classes).map(|class| (0.0, class)).collect();
+        for (&class, &weight) in self.classes.iter().zip(&self.weights) {
+            masses[class as usize].0 += weight;
+        }
+        masses.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        let mut dead = vec![false; classes];
+        let mut sum = 0.0;
+        for (mass, class) in masses {
+            sum += mass;
+            dead[class] = sum < idle;
+        }
+        let weigh = |(&class, &weight): (&u32, &f64)| if dead[class as usize] { 0.0 } else { weight };
+        self.classes.iter().zip(&self.weights).map(weigh).collect()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Member {
+    Without,
+    With,
+    /// Equal kernels, of which only some contain it.
+    Torn,
+}
+
+/// The class of each hypothesis, and each class's place in every test.
+fn classes(range: &Range, tests: &[Test]) -> (Vec<u32>, Vec<Vec<Member>>) {
+    let len = range.history.len();
+    let mut classes = vec![0u32; len + 1];
+    let mut members: Vec<Vec<Member>> = vec![Vec::new()];
+    let mut states = vec![0u8; len + 1];
+    for test in tests {
+        states.fill(0);
+        for holds in &test.holds {
+            match *holds {
+                Holds::All => states.iter_mut().for_each(|state| *state += 1),
+                Holds::Outside => states[len] += 1,
+                Holds::Ancestors(of) => {
+                    states[len] += 1;
+                    range.ancestry.ancestors(of).iter().for_each(|at| states[at as usize] += 1);
+                }
+                Holds::AllBut(commit) => {
+                    states.iter_mut().for_each(|state| *state += 1);
+                    states[commit as usize] -= 1;
+                }
+            }
+        }
+        let all = test.holds.len() as u8;
+        let mut renamed = vec![u32::MAX; members.len() * 3];
+        let mut refined: Vec<Vec<Member>> = Vec::new();
+        for (class, &state) in classes.iter_mut().zip(&states) {
+            let (code, member) = match state {
+                0 => (0, Member::Without),
+                state if state == all => (1, Member::With),
+                _ => (2, Member::Torn),
+            };
+            let name = &mut renamed[*class as usize * 3 + code];
+            if *name == u32::MAX {
+                *name = refined.len() as u32;
+                let mut places = members[*class as usize].clone();
+                places.push(member);
+                refined.push(places);
+            }
+            *class = *name;
+        }
+        members = refined;
+    }
+    (classes, members)
+}
+
+/// One way to read the titles in doubt.
+struct Reading {
+    /// Bit n: the n-th title is the target's bug.
+    aliases: usize,
+    /// By class, the logarithm of its likelihood.
+    classes: Vec<f64>,
+}
+
+fn readings(
+    mode: Mode,
+    assumption: Assumption,
+    members: &[Vec<Member>],
+    tests: &[Test],
+    titles: &Titles,
+) -> Vec<Reading> {
+    let reading = |aliases: usize| {
+        let reading = Reading { aliases, classes: Vec::new() };
+        let with: Vec<Vec<f64>> =
+            tests.iter().map(|test| model::likelihood(assumption, reading.shown(test), test.ok)).collect();
+        let own = titles.reading(|n| reading.alias(n)) + reading.mixed(tests);
+        let class = |places: &Vec<Member>| {
+            let mut rates = Rates::prior(assumption);
+            let (mut shown, mut quiet, mut ln) = (0, 0, own);
+            for ((place, test), with) in places.iter().zip(tests).zip(&with) {
+                match has_bug(mode, *place) {
+                    Some(true) => rates.learn(with),
+                    Some(false) => {
+                        shown += reading.shown(test);
+                        quiet += test.ok;
+                    }
+                    None => ln += NO_OP,
+                }
+            }
+            ln + rates.ln_sum() + model::false_alarms(assumption, shown, quiet)
+        };
+        let classes = members.iter().map(class).collect();
+        Reading { classes, ..reading }
+    };
+    (0..1usize << titles.len()).map(reading).collect()
+}
+
+impl Reading {
+    fn alias(&self, title: usize) -> bool {
+        self.aliases >> title & 1 == 1
+    }
+
+    fn shown(&self, test: &Test) -> u32 {
+        let aliases = test.others.iter().enumerate().filter(|(n, _)| self.alias(*n));
+        test.target + aliases.map(|(_, runs)| runs).sum::<u32>()
+    }
+
+    fn mixed(&self, tests: &[Test]) -> f64 {
+        let both = |test: &&Test| test.target > 0 && self.shown(test) > test.target;
+        tests.iter().filter(both).count() as f64 * BOTH_TITLES.ln()
+    }
+
+    fn rates(&self, mode: Mode, assumption: Assumption, places: &[Member], tests: &[Test]) -> Rates {
+        let mut rates = Rates::prior(assumption);
+        for (place, test) in places.iter().zip(tests) {
+            if has_bug(mode, *place) == Some(true) {
+                rates.learn(&model::likelihood(assumption, self.shown(test), test.ok));
+            }
+        }
+        rates
+    }
+}
+
+/// Whether a kernel shows the bug if the commit is the one; nothing where neither fits.
+fn has_bug(mode: Mode, place: Member) -> Option<bool> {
+    match place {
+        Member::With => Some(mode == Mode::Cause),
+        Member::Without => Some(mode == Mode::Fix),
+        Member::Torn => None,
+    }
+}

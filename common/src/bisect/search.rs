@@ -1,0 +1,175 @@
+//! The search inside the range: from beliefs to what is tried next, or to its end.
+
+use super::beliefs::Beliefs;
+use super::bisection::Bisection;
+use super::broken::{Visited, broken};
+use super::choice::{Field, Pick, Terms};
+use super::looks::Flight;
+use super::posterior::Holds;
+use super::range::Range;
+use super::{Finding, Step};
+use crate::job::Mode;
+
+/// A culprit is certified from this probability on.
+pub(super) const CERTAIN: f64 = 0.99;
+/// Where nothing is left to try, the good end is called bad from this probability on.
+const GOOD_END_LIKELY_BAD: f64 = 0.6;
+/// Commits that together are this likely may be worked ahead for.
+const LIKELY: f64 = 0.8;
+/// Classes that together hold less than this do not steer the choice. What keeps a culprit
+/// from being certain must steer, so this is well below 1 − `CERTAIN`.
+const IDLE: f64 = 0.003;
+/// A search whose next visit tells less than this part of what is still unknown would not end.
+const HOPELESS_PART: f64 = 1.0 / 80.0;
+/// A visit must tell this much (SEARCH.md, stop), and more the longer the search has gone on
+/// beyond this many looks: what looks like a gain and never comes is none.
+const GAIN_MIN_BITS: f64 = 0.02;
+const PATIENCE_LOOKS: f64 = 32.0;
+/// Reverts are considered for commits likelier than this, the likeliest first.
+const REVERT_MIN: f64 = 0.01;
+const REVERTS_MAX: usize = 24;
+/// An agent that is free works ahead for the certificate of a commit likelier than the first;
+/// that is held to be worth the second in bits, times the commit's probability.
+const AHEAD_MIN: f64 = 0.05;
+const AHEAD_BITS: f64 = 0.3;
+
+impl Bisection {
+    pub(super) fn search_step(&mut self, width: usize) -> Step {
+        self.renew_beliefs();
+        let best = self.beliefs.as_ref().and_then(|beliefs| beliefs.posterior.best());
+        let nothing = self.beliefs.as_ref().map_or(0.0, |beliefs| beliefs.posterior.nothing());
+        if let Some(finding) =
+            self.question.good.filter(|_| nothing >= CERTAIN).map(|good| self.shows_at(good))
+        {
+            return Step::Done(finding);
+        }
+        if let Some((culprit, _)) = best.filter(|(_, probability)| *probability >= CERTAIN) {
+            self.flights.clear();
+            return self.certify(culprit, width);
+        }
+        self.refill(width);
+        let picked = self.picked();
+        if !picked.is_empty() {
+            return Step::Evaluate(picked);
+        }
+        // What the certificate asks for may still make sure.
+        if let Some((likeliest, _)) = best
+            && let step @ (Step::Certify(_) | Step::Done(Finding::Culprit { .. })) =
+                self.certify(likeliest, width)
+        {
+            return step;
+        }
+        match self.question.good {
+            Some(good) if nothing >= GOOD_END_LIKELY_BAD => Step::Done(self.shows_at(good)),
+            Some(_) | None => Step::Done(self.unresolved()),
+        }
+    }
+
+    /// Drops flights that can teach nothing any more and adds the best kernels up to `width`.
+    pub(super) fn refill(&mut self, width: usize) {
+        self.renew_beliefs();
+        let visited = self.visited();
+        let Some(range) = &mut self.range else { return };
+        if visited.iter().any(|visited| visited.silent > 0.0) {
+            visited.iter().for_each(|visited| range.learn_nearness(visited.at));
+        }
+        let (Some(range), Some(beliefs)) = (&self.range, &self.beliefs) else { return };
+        let weights = beliefs.posterior.live(IDLE);
+        let unknown = entropy(&weights);
+        let likely = beliefs.posterior.credible(LIKELY);
+        let runs = self.look_runs(&beliefs.posterior.rates);
+        let terms = self.terms(range, &weights, &visited, runs);
+        let mut field = Field::new(&terms, &weights);
+        let mut flights: Vec<Flight> = Vec::new();
+        for flight in &self.flights {
+            let tells = match flight.ahead {
+                Some(commit) => weights[commit as usize] > 0.0,
+                None => field.tells(flight.holds),
+            };
+            if tells && !self.satisfied(flight) {
+                flights.push(flight.clone());
+            }
+        }
+        flights.iter().for_each(|flight| field.split(flight.holds));
+        let gain_min = (HOPELESS_PART * unknown).max(self.gain_min(width));
+        let taken = |flights: &[Flight], holds: Holds| flights.iter().any(|flight| flight.holds == holds);
+        while flights.len() < width {
+            let tells = |pick: &Pick| pick.gain >= gain_min && !taken(&flights, pick.holds);
+            let pick = field.best().filter(tells);
+            let gain = pick.map_or(0.0, |pick| pick.gain);
+            let ahead = if flights.is_empty() { None } else { self.ahead(&likely, &flights, gain) };
+            let (holds, runs, ahead) = match (ahead, pick) {
+                (Some((holds, commit, runs)), _) => (holds, runs, Some(commit)),
+                (None, Some(pick)) => (pick.holds, runs, None),
+                (None, None) => break,
+            };
+            flights.push(self.flight(holds, runs, ahead));
+            field.split(holds);
+        }
+        self.flights = flights;
+    }
+
+    /// What a visit must tell, by what was spent: a wider search may spend more.
+    fn gain_min(&self, width: usize) -> f64 {
+        let looks: u32 =
+            self.ledger.kernel_counts().map(|counts| 1 + counts.total() / self.measure.max).sum();
+        let patience = PATIENCE_LOOKS * (width as f64).sqrt();
+        GAIN_MIN_BITS * (1.0 + (f64::from(looks) / patience).powi(2))
+    }
+
+    fn terms<'a>(&self, range: &'a Range, weights: &[f64], visited: &[Visited], runs: u32) -> Terms<'a> {
+        let len = range.history.len();
+        let (mut built, mut usable) = (vec![false; len], vec![true; len]);
+        for id in self.ledger.revisions() {
+            let Some(at) = range.history.find(&id) else { continue };
+            built[at as usize] = true;
+            usable[at as usize] = self.usable(&id);
+        }
+        let mut reverts: Vec<(u32, bool)> = Vec::new();
+        if self.reverts_allowed && range.mode == Mode::Cause {
+            let mut likely: Vec<u32> =
+                (0..len as u32).filter(|&at| weights[at as usize] >= REVERT_MIN).collect();
+            likely.sort_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]));
+            for at in likely.into_iter().take(REVERTS_MAX) {
+                let id = self.reverted(at);
+                if self.usable(&id) {
+                    reverts.push((at, self.ledger.counts(&id).total() > 0));
+                }
+            }
+        }
+        Terms {
+            range,
+            costs: self.costs,
+            runs,
+            shows: 1.0 - self.rates().miss(self.assumption, runs),
+            broken: broken(range, visited),
+            built,
+            usable,
+            reverts,
+            good_end: self.question.mode == Mode::Cause
+                && self.question.good.is_some_and(|good| self.usable(&good)),
+        }
+    }
+
+    /// Work for the certificate of a likely commit, where that is worth more than the gain.
+    fn ahead(&self, likely: &[(u32, f64)], flights: &[Flight], gain: f64) -> Option<(Holds, u32, u32)> {
+        for &(commit, probability) in likely.iter().take(REVERTS_MAX) {
+            if probability < AHEAD_MIN || probability * AHEAD_BITS <= gain {
+                return None;
+            }
+            let members = self.unproven(commit);
+            let open =
+                members.into_iter().find(|(holds, _)| !flights.iter().any(|flight| flight.holds == *holds));
+            if let Some((holds, runs)) = open {
+                return Some((holds, commit, runs));
+            }
+        }
+        None
+    }
+}
+
+/// Bits that are unknown of weights that need not sum to 1.
+fn entropy(weights: &[f64]) -> f64 {
+    let sum: f64 = weights.iter().sum();
+    weights.iter().filter(|weight| **weight > 0.0).map(|weight| -weight / sum * (weight / sum).log2()).sum()
+}

@@ -15,6 +15,7 @@ pub mod patch;
 pub mod recipients;
 pub mod report;
 pub mod signature;
+pub mod simulate;
 pub mod time;
 pub mod toolchain;
 pub mod verdict;

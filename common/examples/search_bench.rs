@@ -1,0 +1,189 @@
+//! Measures the search on the built-in worlds: `make bench` prints its table.
+//!
+//! Arguments: GRAPH(.gz) FAMILIES WIDTHS TRIALS SEED [RULES] [-v]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a program with hands of its own")]
+
+use kulprit_common::job::Mode;
+use kulprit_common::simulate::{
+    Answer, Case, Dice, Ending, Family, Graph, Kernel, Report, Request, Rules, Scenario, Terrain,
+};
+use std::io::Read as _;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+struct Built(Scenario);
+
+impl Kernel for Built {
+    type Error = std::convert::Infallible;
+
+    fn ask(&mut self, request: Request) -> Result<Answer, Self::Error> {
+        Ok(self.0.answer(request))
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [path, families, widths, trials, seed, rest @ ..] = &arguments[..] else {
+        return Err(
+            "arguments: GRAPH FAMILIES WIDTHS TRIALS SEED [kulprit|git|syzkaller|nth-section] [-v]".into()
+        );
+    };
+    let rules = match rest.first().map(String::as_str) {
+        Some("git") => Rules::Git,
+        Some("syzkaller") => Rules::Syzkaller,
+        Some("nth-section") => Rules::NthSection,
+        Some(_) | None => Rules::Kulprit,
+    };
+    let verbose = rest.iter().any(|argument| argument == "-v");
+    let graph = read(path)?;
+    let terrain = Terrain::new(&graph);
+    let (trials, seed): (u64, u64) = (trials.parse()?, seed.parse()?);
+    println!(
+        "family agents trials | correct of resolvable | wrong | truth listed | runs mean | wall h median, p95 | visits | choice ms mean, max"
+    );
+    for family in families.split(',') {
+        for width in widths.split(',') {
+            let family: Family = family.parse()?;
+            let agents: NonZeroUsize = width.parse()?;
+            let reports = measure(&graph, &terrain, family, agents, trials, seed, rules);
+            if verbose {
+                let odd = reports
+                    .iter()
+                    .filter(|report| !(report.ending == Ending::Culprit && report.culprit == report.truth));
+                odd.for_each(|report| print_odd(report, &graph));
+            }
+            print_line(family, agents, &reports);
+        }
+    }
+    Ok(())
+}
+
+fn print_odd(report: &Report, graph: &Graph) {
+    let truth = report.truth.unwrap_or_default();
+    let place = report.suspects.iter().position(|suspect| suspect.index == truth);
+    let lead: Vec<_> =
+        report.suspects.iter().take(3).map(|it| (it.index, (it.probability * 1000.0) as u32)).collect();
+    println!(
+        "  trial {} {:?} culprit {:?} truth {truth} of {} at {place:?} of {} resolvable {:?} {lead:?} wall {:.1} h runs {} visits {} picks {:?}",
+        report.trial,
+        report.ending,
+        report.culprit,
+        graph.len(),
+        report.suspects.len(),
+        report.resolvable,
+        report.wall_s / 3600.0,
+        report.runs,
+        report.visits,
+        report.picks
+    );
+}
+
+fn read(path: &str) -> Result<Graph, Box<dyn std::error::Error>> {
+    let bytes = std::fs::read(path)?;
+    let mut text = String::new();
+    if path.ends_with(".gz") {
+        flate2::read::GzDecoder::new(&bytes[..]).read_to_string(&mut text)?;
+    } else {
+        text = String::from_utf8(bytes)?;
+    }
+    Ok(Graph::parse(&text)?)
+}
+
+fn measure(
+    graph: &Graph,
+    terrain: &Terrain,
+    family: Family,
+    agents: NonZeroUsize,
+    trials: u64,
+    seed: u64,
+    rules: Rules,
+) -> Vec<Report> {
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut reports = Vec::new();
+        loop {
+            let trial = next.fetch_add(1, Ordering::Relaxed);
+            if trial >= trials {
+                return reports;
+            }
+            let seed = Dice::named(seed, &[trial]).next();
+            let scenario = Scenario::new(graph, terrain, family, 0.0, seed);
+            let case = Case {
+                graph,
+                mode: Mode::Cause,
+                bad: scenario.bad,
+                good: scenario.good,
+                crash: scenario.crash.clone(),
+                costs: kulprit_common::bisect::Costs::default(),
+                agents,
+                rules,
+            };
+            let truth = (scenario.culprit, scenario.resolvable(graph));
+            let began = Instant::now();
+            let clock = || began.elapsed().as_secs_f64() * 1000.0;
+            let outcome = case.run(&mut Built(scenario), &clock).expect("a sound case").expect("never fails");
+            let mut report = Report::new(trial as u32, outcome);
+            (report.truth, report.resolvable) = (Some(truth.0), Some(truth.1));
+            reports.push(report);
+        }
+    };
+    let mut reports: Vec<Report> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..2).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no trial panics")).collect()
+    });
+    reports.sort_by_key(|report| report.trial);
+    reports
+}
+
+fn print_line(family: Family, agents: NonZeroUsize, reports: &[Report]) {
+    let total = reports.len() as f64;
+    let expected = |report: &Report| match family {
+        Family::N0 => report.ending == Ending::GoodEndIsBad,
+        Family::N1 => report.ending == Ending::NotReproduced,
+        Family::S0 | Family::S1 | Family::S2 | Family::S3 | Family::S4 => {
+            report.ending == Ending::Culprit && report.culprit == report.truth
+        }
+    };
+    let counted: Vec<&Report> = match family {
+        Family::N0 | Family::N1 => reports.iter().collect(),
+        _ => reports.iter().filter(|report| report.resolvable == Some(true)).collect(),
+    };
+    let right = counted.iter().filter(|report| expected(report)).count();
+    let wrong = reports
+        .iter()
+        .filter(|report| report.ending == Ending::Culprit && report.culprit != report.truth)
+        .count();
+    let listed = reports
+        .iter()
+        .filter(|report| report.suspects.iter().any(|it| Some(it.index) == report.truth))
+        .count();
+    let mut walls: Vec<f64> = reports.iter().map(|report| report.wall_s / 3600.0).collect();
+    walls.sort_by(f64::total_cmp);
+    let quantile = |q: f64| walls[((walls.len() - 1) as f64 * q).round() as usize];
+    let mean = |value: &dyn Fn(&Report) -> f64| reports.iter().map(value).sum::<f64>() / total;
+    let (low, high) = wilson(right, counted.len());
+    println!(
+        "{family:?} {agents:>2} {:>4} | {:.3} [{low:.3}, {high:.3}] of {} | {:.3} | {:.3} | {:.0} | {:.2}, {:.1} | {:.1} | {:.1}, {:.0}",
+        reports.len(),
+        right as f64 / counted.len().max(1) as f64,
+        counted.len(),
+        wrong as f64 / total,
+        listed as f64 / total,
+        mean(&|report| f64::from(report.runs)),
+        quantile(0.5),
+        quantile(0.95),
+        mean(&|report| f64::from(report.visits)),
+        mean(&|report| report.choose_ms_mean),
+        reports.iter().map(|report| report.choose_ms_max).fold(0.0, f64::max),
+    );
+}
+
+/// The 95 % interval of a share (Wilson 1927).
+fn wilson(right: usize, of: usize) -> (f64, f64) {
+    let (n, z) = (of.max(1) as f64, 1.96f64);
+    let share = right as f64 / n;
+    let middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
+    (middle - half, (middle + half).min(1.0))
+}

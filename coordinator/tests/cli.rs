@@ -333,3 +333,63 @@ fn parse_tells_crashes_to_people() {
     }
     assert_eq!(bed.kulprit(&["parse"]).status.code(), Some(2));
 }
+
+const GRAPH: &str = "# a line\n0\taaaaaaaa00000000\t\t1\t1\ta.c\n1\taaaaaaaa00000001\t0\t2\t1\tb.c\n\
+    2\taaaaaaaa00000002\t1\t3\t1\tc.c\n3\taaaaaaaa00000003\t2\t4\t1\td.c\n4\taaaaaaaa00000004\t3\t5\t1\te.c\n";
+
+/// Answers for a world whose culprit is commit 2; commit 1 never boots.
+const ORACLE: &str = r#"while read -r line; do
+    index=${line#*:}; index=${index%%,*}
+    case $line in
+        *'"revert":2'*) echo '{"outcome":"ok"}' ;;
+        *'"revert"'*) echo '{"outcome":"revert-conflict"}' ;;
+        *) case $index in
+            0) echo '{"outcome":"ok"}' ;;
+            1) echo '{"outcome":"boot-failed","title":""}' ;;
+            *) echo '{"outcome":"crashed","title":"WARNING in f","frames":["f"],"files":["c.c"]}' ;;
+        esac ;;
+    esac
+done"#;
+
+#[test]
+fn a_simulation_asks_its_oracle_and_tells_each_trial() {
+    let bed = Bed::new(GOOD_JOB);
+    std::fs::write(bed.path().join("graph.tsv"), GRAPH).expect("written");
+    let world = serde_json::json!({
+        "bad": 4, "good": null, "crash": {"title": "WARNING in f", "frames": ["f"], "files": ["c.c"]},
+        "oracle": ["sh", "-c", ORACLE],
+    });
+    std::fs::write(bed.path().join("world.json"), world.to_string()).expect("written");
+    let words = ["simulate", "--history", "graph.tsv", "--world", "world.json", "--trials", "3", "-o", "json"];
+    let output = bed.kulprit(&words);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let trials: Vec<serde_json::Value> =
+        stdout(&output).lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert_eq!(trials.len(), 3);
+    for (n, trial) in trials.iter().enumerate() {
+        assert_eq!(trial["trial"], n);
+        // The parent does not boot: only the revert can have told.
+        assert_eq!((&trial["ending"], &trial["culprit"]), (&"culprit".into(), &2.into()), "{trial}");
+        assert!(trial["probability"].as_f64().expect("a number") > 0.98);
+        assert!(trial["wall_s"].as_f64().expect("a number") >= 2.0 * 977.0);
+    }
+}
+
+#[test]
+fn a_simulation_names_what_is_wrong_with_its_input() {
+    let bed = Bed::new(GOOD_JOB);
+    std::fs::write(bed.path().join("graph.tsv"), GRAPH).expect("written");
+    let world = |text: &str| {
+        std::fs::write(bed.path().join("world.json"), text).expect("written");
+        let output = bed.kulprit(&["simulate", "--history", "graph.tsv", "--world", "world.json"]);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert!(world(r#"{"scenario":"S7"}"#).contains("scenario: \"S7\" is none of S0"));
+    assert!(world(r#"{"bad":9,"crash":{"title":"x"},"oracle":["true"]}"#).contains("bad: there is no commit 9"));
+    let ended = world(r#"{"crash":{"title":"x"},"oracle":["true"]}"#);
+    assert!(ended.contains("oracle: true: asked"), "{ended}");
+    let output = bed.kulprit(&["simulate", "--history", "world.json", "--world", "world.json"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--history: world.json: line 1: index"), "{}", stderr(&output));
+}

@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -49,6 +50,8 @@ pub enum Command {
         #[command(subcommand)]
         command: AgentCommand,
     },
+    /// Search in virtual time: forecast what a search costs, or measure a policy
+    Simulate(SimulateArgs),
     /// Check what this machine needs to build and boot kernels, and say what to do
     Doctor(DoctorArgs),
     /// Find the crashes in console logs: titles, functions and files to blame, reports
@@ -239,6 +242,63 @@ pub struct AgentListArgs {
     pub to: To,
     #[command(flatten)]
     pub output: Output,
+}
+
+const SIMULATE_EXAMPLES: &str = "\
+Examples:
+  kulprit simulate --history graph.tsv.gz --world world.json --agents 8 --trials 100
+  kulprit simulate --repo linux --good v6.1 --bad v6.2 --world world.json -o json
+  echo '{\"scenario\":\"S2\"}' > world.json     a built-in family; docs/simulate.md has them all";
+
+#[derive(Debug, Args)]
+#[command(after_help = SIMULATE_EXAMPLES)]
+pub struct SimulateArgs {
+    /// A recorded commit graph (tab-separated, may be gzipped)
+    #[arg(long, value_name = "FILE", required_unless_present = "repo", conflicts_with = "repo")]
+    pub history: Option<PathBuf>,
+    /// A git repository to read the graph from
+    #[arg(long, value_name = "PATH", requires_all = ["good", "bad"])]
+    pub repo: Option<PathBuf>,
+    /// With --repo: the good end; the graph is what --bad has and it has not
+    #[arg(long, value_name = "REV", requires = "repo")]
+    pub good: Option<String>,
+    /// With --repo: the bad end
+    #[arg(long, value_name = "REV", requires = "repo")]
+    pub bad: Option<String>,
+    /// What is searched for, what things cost, and who answers (JSON)
+    #[arg(long, value_name = "WORLD.json")]
+    pub world: PathBuf,
+    /// Agents that work at the same time
+    #[arg(long, default_value = "1", value_name = "N", value_parser = agents)]
+    pub agents: NonZeroUsize,
+    /// Whose rules decide
+    #[arg(long, value_enum, default_value = "kulprit", value_name = "NAME")]
+    pub policy: PolicyName,
+    /// The same seed gives the same trials
+    #[arg(long, default_value_t = 1, value_name = "S")]
+    pub seed: u64,
+    /// How many searches to run, on all processors at once
+    #[arg(long, default_value_t = 1, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub trials: u32,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PolicyName {
+    /// The engine of this program
+    Kulprit,
+    /// Ten runs a revision and any crash is bad, as the reference does
+    Syzkaller,
+    /// Plain bisection with one run a revision
+    Git,
+    /// The reference's verdicts on even sections, one for each agent
+    NthSection,
+}
+
+fn agents(text: &str) -> Result<NonZeroUsize, String> {
+    let number: Option<usize> = text.parse().ok().filter(|number| (1..=1024).contains(number));
+    number.and_then(NonZeroUsize::new).ok_or("expected a number from 1 to 1024".into())
 }
 
 #[derive(Debug, Args)]

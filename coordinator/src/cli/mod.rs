@@ -1,4 +1,5 @@
-//! The `kulprit` command: what people type, and what they see. With a farm it talks gRPC and nothing else.
+//! The `kulprit` command: what people type, and what they see. With a farm it talks gRPC and nothing else;
+//! `simulate` and `parse` need none.
 //!
 //! `args` says what can be typed; a command's module does it; `story` and `tables` render, purely.
 
@@ -17,6 +18,7 @@ mod results;
 mod run;
 mod screen;
 mod signals;
+mod simulate;
 mod story;
 mod submission;
 mod tables;
@@ -58,6 +60,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Agent { command } => match command {
             AgentCommand::List(args) => agents::list(args).await,
         },
+        Command::Simulate(args) => simulate::simulate(args).await,
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Parse(args) => parse::parse(&args),
         Command::Completions { shell } => manual::completions(shell),

@@ -107,7 +107,7 @@ fn measure(
             if trial >= trials {
                 return reports;
             }
-            let seed = Dice::named(seed, &[trial]).next();
+            let seed = Dice::named(seed, &[trial]).roll();
             let scenario = Scenario::new(graph, terrain, family, 0.0, seed);
             let case = Case {
                 graph,

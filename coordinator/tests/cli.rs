@@ -360,7 +360,8 @@ fn a_simulation_asks_its_oracle_and_tells_each_trial() {
         "oracle": ["sh", "-c", ORACLE],
     });
     std::fs::write(bed.path().join("world.json"), world.to_string()).expect("written");
-    let words = ["simulate", "--history", "graph.tsv", "--world", "world.json", "--trials", "3", "-o", "json"];
+    let words =
+        ["simulate", "--history", "graph.tsv", "--world", "world.json", "--trials", "3", "-o", "json"];
     let output = bed.kulprit(&words);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let trials: Vec<serde_json::Value> =
@@ -386,7 +387,9 @@ fn a_simulation_names_what_is_wrong_with_its_input() {
         stderr(&output)
     };
     assert!(world(r#"{"scenario":"S7"}"#).contains("scenario: \"S7\" is none of S0"));
-    assert!(world(r#"{"bad":9,"crash":{"title":"x"},"oracle":["true"]}"#).contains("bad: there is no commit 9"));
+    assert!(
+        world(r#"{"bad":9,"crash":{"title":"x"},"oracle":["true"]}"#).contains("bad: there is no commit 9")
+    );
     let ended = world(r#"{"crash":{"title":"x"},"oracle":["true"]}"#);
     assert!(ended.contains("oracle: true: asked"), "{ended}");
     let output = bed.kulprit(&["simulate", "--history", "world.json", "--world", "world.json"]);

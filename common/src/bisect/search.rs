@@ -1,6 +1,5 @@
 //! The search inside the range: from beliefs to what is tried next, or to its end.
 
-use super::beliefs::Beliefs;
 use super::bisection::Bisection;
 use super::broken::{Visited, broken};
 use super::choice::{Field, Pick, Terms};

@@ -11,11 +11,11 @@ impl Dice {
 
     /// Dice of their own for each thing that is named, whatever was rolled before.
     pub fn named(seed: u64, name: &[u64]) -> Self {
-        let fold = |state: u64, part: &u64| Dice(state ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93)).next();
-        Dice(name.iter().fold(Dice(seed).next(), fold))
+        let fold = |state: u64, part: &u64| Dice(state ^ part.wrapping_mul(0xd6e8_feb8_6659_fd93)).roll();
+        Dice(name.iter().fold(Dice(seed).roll(), fold))
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,7 +25,7 @@ impl Dice {
 
     /// From 0 up to, and without, 1.
     pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+        (self.roll() >> 11) as f64 / (1u64 << 53) as f64
     }
 
     pub fn chance(&mut self, probability: f64) -> bool {
@@ -38,6 +38,6 @@ impl Dice {
 
     /// Below `sides`, which must not be 0.
     pub fn index(&mut self, sides: usize) -> usize {
-        (self.next() % sides.max(1) as u64) as usize
+        (self.roll() % sides.max(1) as u64) as usize
     }
 }

@@ -222,7 +222,7 @@ fn culprit(graph: &Graph, tail: f64, dice: &mut Dice) -> u32 {
 
 /// The crash, which names a file of the culprit among its own, or files of other commits only.
 fn target(graph: &Graph, culprit: u32, files_named: f64, dice: &mut Dice) -> Target {
-    let name = dice.next() % 0xff_ffff;
+    let name = dice.roll() % 0xff_ffff;
     let frames = (0..4).map(|depth| format!("fn_{name:x}_{depth}")).collect();
     let mut files = Vec::new();
     let own = &graph.node(culprit).files;
@@ -242,7 +242,7 @@ fn target(graph: &Graph, culprit: u32, files_named: f64, dice: &mut Dice) -> Tar
 
 /// Another title, which shares frames and files with the target as often as said.
 fn other_title(target: &Target, alike: f64, dice: &mut Dice) -> Target {
-    let name = dice.next() % 0xff_ffff;
+    let name = dice.roll() % 0xff_ffff;
     let mut frames: Vec<String> = (0..4).map(|depth| format!("other_{name:x}_{depth}")).collect();
     let mut files = vec![format!("lib/other_{name:x}.c")];
     if dice.chance(alike) {

@@ -98,7 +98,7 @@ impl Bench<'_> {
     }
 
     fn trial(&self, trial: u32) -> Result<Report, Failure> {
-        let seed = Dice::named(self.args.seed, &[u64::from(trial)]).next();
+        let seed = Dice::named(self.args.seed, &[u64::from(trial)]).roll();
         match &self.world.source {
             Source::Scenario { family, tail } => {
                 let scenario = Scenario::new(self.graph, &self.terrain, *family, *tail, seed);

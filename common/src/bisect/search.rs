@@ -23,7 +23,7 @@ const HOPELESS_PART: f64 = 1.0 / 80.0;
 /// A visit must tell this much (SEARCH.md, stop), and more the longer the search has gone on
 /// beyond this many looks: what looks like a gain and never comes is none.
 const GAIN_MIN_BITS: f64 = 0.02;
-const PATIENCE_LOOKS: f64 = 32.0;
+const PATIENCE_LOOKS: f64 = 20.0;
 /// Reverts are considered for commits likelier than this, the likeliest first.
 const REVERT_MIN: f64 = 0.01;
 const REVERTS_MAX: usize = 24;
@@ -38,7 +38,7 @@ impl Bisection {
         let best = self.beliefs.as_ref().and_then(|beliefs| beliefs.posterior.best());
         let nothing = self.beliefs.as_ref().map_or(0.0, |beliefs| beliefs.posterior.nothing());
         if let Some(finding) =
-            self.question.good.filter(|_| nothing >= CERTAIN).map(|good| self.shows_at(good))
+            self.doubtful_good_end().filter(|_| nothing >= CERTAIN).map(|good| self.shows_at(good))
         {
             return Step::Done(finding);
         }
@@ -58,7 +58,7 @@ impl Bisection {
         {
             return step;
         }
-        match self.question.good {
+        match self.doubtful_good_end() {
             Some(good) if nothing >= GOOD_END_LIKELY_BAD => Step::Done(self.shows_at(good)),
             Some(_) | None => Step::Done(self.unresolved()),
         }
@@ -106,6 +106,12 @@ impl Bisection {
             field.split(holds);
         }
         self.flights = flights;
+    }
+
+    /// The good end, if it has shown a crash that may be the target's bug. One that could not be
+    /// judged, or kept quiet, is never called bad.
+    fn doubtful_good_end(&self) -> Option<crate::id::RevisionId> {
+        self.question.good.filter(|good| !self.ledger.others(good).is_empty())
     }
 
     /// What a visit must tell, by what was spent: a wider search may spend more.

@@ -130,7 +130,11 @@ impl Bisection {
 
     /// Answers `Step::LoadHistory`.
     pub fn set_history(&mut self, history: History) {
-        self.range = Some(Range::new(history, self.question.mode, &self.question.bad));
+        let mut range = Range::new(history, self.question.mode, &self.question.bad);
+        if let (Mode::Cause, Some(good)) = (self.question.mode, self.question.good) {
+            range.learn_good(&good);
+        }
+        self.range = Some(range);
         self.flights.clear();
         (self.prior, self.beliefs) = (None, None);
         self.settle();

@@ -2,7 +2,7 @@
 //! without it, run by run.
 
 use super::bisection::Bisection;
-use super::looks::{BUDGETS_MAX, is_silent};
+use super::looks::is_silent;
 use super::posterior::Holds;
 use super::search::CERTAIN;
 use super::{Candidate, Certificate, CertifiedParent, Finding, Role, Step};
@@ -13,7 +13,7 @@ use crate::verdict::Verdict;
 /// A member that has the bug keeps quiet this often for all its runs (SEARCH.md, certificate).
 const MISS: f64 = 0.005;
 /// Quiet runs asked of a member, in budgets of one revision.
-const QUIET_BUDGETS_MAX: u32 = 3;
+const QUIET_BUDGETS_MAX: u32 = 10;
 
 /// How far one member of the certificate is.
 enum Proof {
@@ -166,7 +166,7 @@ impl Bisection {
         }
         if self.given_up(revision) || is_silent(&counts) {
             Proof::Fails(self.why_skipped(revision))
-        } else if counts.total() >= self.measure.max.saturating_mul(BUDGETS_MAX) {
+        } else if self.is_spent(&counts) {
             let informative = counts.informative();
             Proof::Fails(format!("ran its course only {informative} times in {} runs", counts.total()))
         } else {

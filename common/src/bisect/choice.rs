@@ -7,9 +7,6 @@ use super::posterior::Holds;
 use super::range::Range;
 use crate::job::Mode;
 
-/// From this chance of a silent visit on, it must tell more than usual.
-const HOPELESS: f64 = 0.9;
-const HOPELESS_GAIN_BITS: f64 = 0.05;
 /// Steps of the table of gains.
 const STEPS: usize = 4096;
 /// Above this chance of showing the bug, noise does not move the best choice.
@@ -26,6 +23,10 @@ pub(super) struct Terms<'a> {
     pub shows: f64,
     /// Chance of a silent visit by commit; empty where all is well.
     pub broken: Vec<f64>,
+    /// Chance that a visit shows a title in doubt instead of the target; empty where none was
+    /// seen. What such a visit tells is said by how the title is read: only what it would tell
+    /// to one who knew that counts.
+    pub doubtful: Vec<f64>,
     /// Commits whose kernel exists.
     pub built: Vec<bool>,
     pub usable: Vec<bool>,
@@ -35,15 +36,23 @@ pub(super) struct Terms<'a> {
     pub good_end: bool,
 }
 
-/// The hypotheses that matter, cut into cells by the kernels in flight.
+/// The hypotheses that matter.
 pub(super) struct Field<'a> {
     terms: &'a Terms<'a>,
-    cells: Vec<Cell>,
-    total: u64,
+    whole: Layer,
+    /// With each way to read the titles as a cell of its own; where kernels show such titles.
+    apart: Option<Layer>,
     /// All hypotheses weigh the same, and nothing disturbs: git's own case.
     even: bool,
-    gains: Vec<f64>,
     table: Vec<f64>,
+}
+
+/// The hypotheses, cut into cells by the kernels in flight.
+struct Layer {
+    cells: Vec<Cell>,
+    total: u64,
+    /// By commit, what a look at it tells in bits if it tells anything.
+    gains: Vec<f64>,
 }
 
 struct Cell {
@@ -66,45 +75,70 @@ pub(super) struct Pick {
 
 impl<'a> Field<'a> {
     /// `weights` by commit, and last that it is none of them; 0 for what does not matter.
-    pub fn new(terms: &'a Terms<'a>, weights: &[f64]) -> Self {
+    /// `readings` are the same weights, shared out among the ways to read the titles.
+    pub fn new(terms: &'a Terms<'a>, weights: &[f64], readings: &[Vec<f64>]) -> Self {
         let max = weights.iter().copied().fold(0.0, f64::max);
         let even = terms.shows >= NOISELESS
             && terms.broken.is_empty()
             && weights.iter().all(|&weight| weight == 0.0 || weight >= max * (1.0 - 1e-6));
-        let scaled =
-            |&weight: &f64| if even { u64::from(weight > 0.0) } else { (weight / max * SCALE) as u64 };
-        let mut weights: Vec<u64> = weights.iter().map(scaled).collect();
-        let nothing = weights.pop().unwrap_or(0);
-        let cell = Cell::new(&terms.range.ancestry, weights, nothing);
-        let total = cell.total;
-        let gains = vec![0.0; terms.range.ancestry.len()];
+        let cell = |weights: &[f64]| {
+            let scaled = |&weight: &f64| {
+                if even { u64::from(weight > 0.0) } else { (weight / max * SCALE) as u64 }
+            };
+            let mut weights: Vec<u64> = weights.iter().map(scaled).collect();
+            let nothing = weights.pop().unwrap_or(0);
+            Cell::new(&terms.range.ancestry, weights, nothing)
+        };
         let shows = if even { 1.0 } else { terms.shows };
         let table = (0..=STEPS).map(|step| bits(step as f64 / STEPS as f64, shows)).collect();
-        let mut field = Field { terms, cells: Vec::new(), total, even, gains, table };
-        field.weigh(&cell, 1.0);
-        field.cells.push(cell);
+        let len = terms.range.ancestry.len();
+        let mut field = Field { terms, whole: Layer::empty(len), apart: None, even, table };
+        field.whole = field.layer(vec![cell(weights)]);
+        if readings.len() > 1 && !terms.doubtful.is_empty() {
+            field.apart = Some(field.layer(readings.iter().map(|weights| cell(weights)).collect()));
+        }
         field
+    }
+
+    fn layer(&self, cells: Vec<Cell>) -> Layer {
+        let mut layer = Layer::empty(self.terms.range.ancestry.len());
+        layer.total = cells.iter().map(|cell| cell.total).sum();
+        for cell in cells.into_iter().filter(|cell| cell.total > 0) {
+            self.weigh(&mut layer, &cell, 1.0);
+            layer.cells.push(cell);
+        }
+        layer
     }
 
     /// Cuts the cells by a kernel that is being tried; it gains nothing from then on.
     pub fn split(&mut self, by: Holds) {
-        for cell in std::mem::take(&mut self.cells) {
+        let mut whole = std::mem::replace(&mut self.whole, Layer::empty(0));
+        self.split_layer(&mut whole, by);
+        self.whole = whole;
+        if let Some(mut apart) = self.apart.take() {
+            self.split_layer(&mut apart, by);
+            self.apart = Some(apart);
+        }
+    }
+
+    fn split_layer(&self, layer: &mut Layer, by: Holds) {
+        for cell in std::mem::take(&mut layer.cells) {
             let inside = cell.inside(by);
             if inside == 0 || inside == cell.total {
-                self.cells.push(cell);
+                layer.cells.push(cell);
                 continue;
             }
-            self.weigh(&cell, -1.0);
+            self.weigh(layer, &cell, -1.0);
             for half in cell.halves(by, &self.terms.range.ancestry) {
-                self.weigh(&half, 1.0);
-                self.cells.push(half);
+                self.weigh(layer, &half, 1.0);
+                layer.cells.push(half);
             }
         }
     }
 
     /// Whether a kernel would tell anything about what matters.
     pub fn tells(&self, holds: Holds) -> bool {
-        self.cells.iter().any(|cell| (1..cell.total).contains(&cell.inside(holds)))
+        self.whole.cells.iter().any(|cell| (1..cell.total).contains(&cell.inside(holds)))
     }
 
     /// What tells most in its time, or nothing that is worth a visit.
@@ -113,26 +147,27 @@ impl<'a> Field<'a> {
         let mut best = self.best_revision();
         let others = self.terms.reverts.iter().map(|&(commit, _)| Holds::AllBut(commit));
         for holds in others.chain(self.terms.good_end.then_some(Holds::Outside)) {
-            let gain = self.cells.iter().map(|cell| self.of_cell(cell, cell.inside(holds))).sum();
+            let of_cell = |cell: &Cell| self.of_cell(&self.whole, cell, cell.inside(holds));
+            let gain = self.whole.cells.iter().map(of_cell).sum();
             let pick = Pick { holds, gain };
             // Rounding must not decide between equals: revisions come first.
             if best.as_ref().is_none_or(|best| rate(&pick) > rate(best) * (1.0 + 1e-9)) {
                 best = Some(pick);
             }
         }
-        best.filter(|pick| pick.gain > 1e-9 && !self.hopeless(pick))
+        best.filter(|pick| pick.gain > 1e-9)
     }
 
     fn best_revision(&self) -> Option<Pick> {
-        let informative = |&at: &u32| self.terms.usable[at as usize] && self.gains[at as usize] > 1e-9;
+        let informative = |&at: &u32| self.terms.usable[at as usize] && self.whole.gains[at as usize] > 1e-9;
         let candidates: Vec<u32> = (0..self.terms.range.history.tip()).filter(informative).collect();
         let score = |at: u32| self.gain(at) / self.seconds(Holds::Ancestors(at));
         let best = candidates.iter().copied().map(score).fold(0.0, f64::max);
         let halves = candidates.iter().any(|&at| self.near_half(at));
         let good_enough =
             |&at: &u32| if halves { self.near_half(at) } else { score(at) >= best * (1.0 - 1e-9) };
-        let suspect = |at: u32| self.cells.iter().any(|cell| cell.weights[at as usize] > 0);
-        let weight = |at: u32| self.cells.iter().map(|cell| cell.inside[at as usize]).sum::<u64>();
+        let suspect = |at: u32| self.whole.cells.iter().any(|cell| cell.weights[at as usize] > 0);
+        let weight = |at: u32| self.whole.cells.iter().map(|cell| cell.inside[at as usize]).sum::<u64>();
         let pick =
             candidates.into_iter().filter(good_enough).min_by_key(|&at| (!suspect(at), weight(at), at))?;
         Some(Pick { holds: Holds::Ancestors(pick), gain: self.gain(pick) })
@@ -141,22 +176,20 @@ impl<'a> Field<'a> {
     /// git's own notion of the middle: on long ranges it does not insist on the exact half,
     /// and it never asks this of a commit that stands alone (`approx_halfway` in bisect.c).
     fn near_half(&self, at: u32) -> bool {
-        let ([cell], true) = (&self.cells[..], self.even) else { return false };
+        let ([cell], true) = (&self.whole.cells[..], self.even) else { return false };
         let weight = cell.inside[at as usize];
         let (weight, total) = (weight as i64, cell.total as i64);
         let off = (2 * weight - total).abs();
         weight > 1 && (off <= 1 || off < total / 1024)
     }
 
-    fn hopeless(&self, pick: &Pick) -> bool {
-        match pick.holds {
-            Holds::Ancestors(at) => self.broken_at(at) >= HOPELESS && pick.gain < HOPELESS_GAIN_BITS,
-            Holds::All | Holds::Outside | Holds::AllBut(_) => false,
-        }
-    }
-
     fn gain(&self, at: u32) -> f64 {
-        self.gains[at as usize] * (1.0 - self.broken_at(at))
+        let mut gain = self.whole.gains[at as usize];
+        if let Some(apart) = &self.apart {
+            let doubtful = self.terms.doubtful[at as usize];
+            gain += doubtful * (apart.gains[at as usize] - gain);
+        }
+        gain * (1.0 - self.broken_at(at))
     }
 
     fn seconds(&self, holds: Holds) -> f64 {
@@ -173,18 +206,18 @@ impl<'a> Field<'a> {
     }
 
     /// Adds what a cell makes of every commit's gain.
-    fn weigh(&mut self, cell: &Cell, sign: f64) {
-        let mut gains = std::mem::take(&mut self.gains);
+    fn weigh(&self, layer: &mut Layer, cell: &Cell, sign: f64) {
+        let mut gains = std::mem::take(&mut layer.gains);
         for (gain, &inside) in gains.iter_mut().zip(&cell.inside) {
             if inside != 0 && inside != cell.total {
-                *gain += sign * self.of_cell(cell, inside);
+                *gain += sign * self.of_cell(layer, cell, inside);
             }
         }
-        self.gains = gains;
+        layer.gains = gains;
     }
 
     /// Bits that a kernel with this weight of a cell inside tells about the cell.
-    fn of_cell(&self, cell: &Cell, inside: u64) -> f64 {
+    fn of_cell(&self, layer: &Layer, cell: &Cell, inside: u64) -> f64 {
         let bug = match self.terms.range.mode {
             Mode::Cause => inside,
             Mode::Fix => cell.total - inside,
@@ -197,7 +230,7 @@ impl<'a> Field<'a> {
             let next = self.table[(whole + 1).min(STEPS)];
             self.table[whole] + rest * (next - self.table[whole])
         };
-        told * cell.total as f64 / self.total as f64
+        told * cell.total as f64 / layer.total as f64
     }
 }
 
@@ -207,6 +240,12 @@ fn bits(share: f64, shows: f64) -> f64 {
     let entropy =
         |p: f64| if p <= 0.0 || p >= 1.0 { 0.0 } else { -p * p.log2() - (1.0 - p) * (1.0 - p).log2() };
     (entropy(share * shows) - share * entropy(shows)).max(0.0)
+}
+
+impl Layer {
+    fn empty(len: usize) -> Self {
+        Layer { cells: Vec::new(), total: 0, gains: vec![0.0; len] }
+    }
 }
 
 impl Cell {

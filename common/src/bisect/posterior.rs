@@ -8,7 +8,8 @@ use super::range::Range;
 use super::titles::Titles;
 use crate::job::Mode;
 
-/// Which hypotheses a kernel contains. "Nothing in the range" is contained by every kernel.
+/// Which hypotheses a kernel contains. "Nothing in the range" is contained by every kernel that
+/// descends from the good end; others forked off before it, and may or may not have the bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
     /// Behind the whole range.
@@ -36,6 +37,11 @@ const NO_OP: f64 = -25.0;
 /// One kernel that shows both titles speaks against their being one bug.
 const BOTH_TITLES: f64 = 0.3;
 
+/// That a kernel beside the good end has the bug of a good end that is bad, or has it not.
+const OPEN: f64 = 0.5;
+/// Ways to read the titles that are less likely do not steer the choice.
+const READING_MIN: f64 = 0.005;
+
 /// Beliefs, summing to 1.
 #[derive(Clone, Debug)]
 pub(super) struct Posterior {
@@ -47,6 +53,8 @@ pub(super) struct Posterior {
     pub rates: Rates,
     /// For each title in doubt, the probability that it is the target's bug.
     pub aliases: Vec<f64>,
+    /// For each way to read the titles, its part in the likelihood of each class.
+    parts: Vec<Vec<f64>>,
 }
 
 impl Posterior {
@@ -66,6 +74,8 @@ impl Posterior {
         let mut likelihood = vec![0.0; members.len()];
         let mut aliases = vec![0.0; titles.len()];
         let mut rates = (0.0, Rates::prior(assumption));
+        let part = |reading: &Reading| reading.classes.iter().map(|&ln| (ln - max).exp()).collect();
+        let mut parts: Vec<Vec<f64>> = readings.iter().map(part).collect();
         for reading in &readings {
             for (class, &ln) in reading.classes.iter().enumerate() {
                 let weight = (ln - max).exp();
@@ -83,12 +93,16 @@ impl Posterior {
         }
         let sum: f64 = likelihood.iter().zip(&mass).map(|(likelihood, mass)| likelihood * mass).sum();
         aliases.iter_mut().for_each(|alias| *alias /= sum);
+        for part in &mut parts {
+            let whole = likelihood.iter();
+            part.iter_mut().zip(whole).for_each(|(part, whole)| *part /= whole.max(f64::MIN_POSITIVE));
+        }
         let weights = classes
             .iter()
             .zip(prior)
             .map(|(&class, prior)| prior * likelihood[class as usize] / sum)
             .collect();
-        Posterior { weights, classes, rates: rates.1, aliases }
+        Posterior { weights, classes, rates: rates.1, aliases, parts }
     }
 
     /// The likeliest commit and its probability; the first among equals. Nothing where it is
@@ -103,6 +117,15 @@ impl Posterior {
 
     pub fn nothing(&self) -> f64 {
         self.weights.last().copied().unwrap_or(0.0)
+    }
+
+    /// Weights, shared out among the ways to read the titles; those that hardly matter are left out.
+    pub fn by_reading(&self, weights: &[f64]) -> Vec<Vec<f64>> {
+        let share = |part: &Vec<f64>| -> Vec<f64> {
+            weights.iter().zip(&self.classes).map(|(weight, &class)| weight * part[class as usize]).collect()
+        };
+        let shares: Vec<Vec<f64>> = self.parts.iter().map(share).collect();
+        shares.into_iter().filter(|share| share.iter().sum::<f64>() >= READING_MIN).collect()
     }
 
     /// The likeliest commits that together hold this share, likeliest first.
@@ -146,6 +169,8 @@ enum Member {
     With,
     /// Equal kernels, of which only some contain it.
     Torn,
+    /// It has the bug, or not, as it may have had by where it forked off.
+    Open,
 }
 
 /// The class of each hypothesis, and each class's place in every test.
@@ -156,12 +181,14 @@ fn classes(range: &Range, tests: &[Test]) -> (Vec<u32>, Vec<Vec<Member>>) {
     let mut states = vec![0u8; len + 1];
     for test in tests {
         states.fill(0);
+        let mut open = false;
         for holds in &test.holds {
             match *holds {
                 Holds::All => states.iter_mut().for_each(|state| *state += 1),
                 Holds::Outside => states[len] += 1,
                 Holds::Ancestors(of) => {
                     states[len] += 1;
+                    open |= !range.holds_good(of);
                     range.ancestry.ancestors(of).iter().for_each(|at| states[at as usize] += 1);
                 }
                 Holds::AllBut(commit) => {
@@ -171,15 +198,16 @@ fn classes(range: &Range, tests: &[Test]) -> (Vec<u32>, Vec<Vec<Member>>) {
             }
         }
         let all = test.holds.len() as u8;
-        let mut renamed = vec![u32::MAX; members.len() * 3];
+        let mut renamed = vec![u32::MAX; members.len() * 4];
         let mut refined: Vec<Vec<Member>> = Vec::new();
-        for (class, &state) in classes.iter_mut().zip(&states) {
+        for (at, (class, &state)) in classes.iter_mut().zip(&states).enumerate() {
             let (code, member) = match state {
+                _ if at == len && open => (3, Member::Open),
                 0 => (0, Member::Without),
                 state if state == all => (1, Member::With),
                 _ => (2, Member::Torn),
             };
-            let name = &mut renamed[*class as usize * 3 + code];
+            let name = &mut renamed[*class as usize * 4 + code];
             if *name == u32::MAX {
                 *name = refined.len() as u32;
                 let mut places = members[*class as usize].clone();
@@ -217,7 +245,10 @@ fn readings(
             let mut rates = Rates::prior(assumption);
             let (mut shown, mut quiet, mut ln) = (0, 0, own);
             for ((place, test), with) in places.iter().zip(tests).zip(&with) {
-                match has_bug(mode, *place) {
+                if *place == Member::Open {
+                    ln += OPEN.ln();
+                }
+                match has_bug(mode, *place, reading.shown(test)) {
                     Some(true) => rates.learn(with),
                     Some(false) => {
                         shown += reading.shown(test);
@@ -252,7 +283,7 @@ impl Reading {
     fn rates(&self, mode: Mode, assumption: Assumption, places: &[Member], tests: &[Test]) -> Rates {
         let mut rates = Rates::prior(assumption);
         for (place, test) in places.iter().zip(tests) {
-            if has_bug(mode, *place) == Some(true) {
+            if has_bug(mode, *place, self.shown(test)) == Some(true) {
                 rates.learn(&model::likelihood(assumption, self.shown(test), test.ok));
             }
         }
@@ -261,8 +292,9 @@ impl Reading {
 }
 
 /// Whether a kernel shows the bug if the commit is the one; nothing where neither fits.
-fn has_bug(mode: Mode, place: Member) -> Option<bool> {
+fn has_bug(mode: Mode, place: Member, shown: u32) -> Option<bool> {
     match place {
+        Member::Open => Some(shown > 0),
         Member::With => Some(mode == Mode::Cause),
         Member::Without => Some(mode == Mode::Fix),
         Member::Torn => None,

@@ -17,12 +17,20 @@ pub(super) struct Range {
     /// Fix across trees, where the tip does not descend from the old end: the commit at which
     /// the tip's line leaves what the two have in common.
     pub merge_base: Option<RevisionId>,
-    /// For a visited commit, how near every other one is; see `learn_nearness`.
-    nearness: BTreeMap<u32, Vec<f32>>,
+    /// The commits that descend from the good end; all of them where that is not known.
+    above_good: Option<Bits>,
+    /// For a visited commit, where it lies as every other one sees it; see `learn_places`.
+    places: BTreeMap<u32, Vec<(Place, u32)>>,
 }
 
-/// How far a broken place reaches, as a share of the range (SEARCH.md, broken regions).
-const REACH: f32 = 0.04;
+/// Where one commit lies as another sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// An ancestor of the other, or the other itself.
+    Below,
+    Above,
+    Beside,
+}
 
 /// Verdicts inside the range.
 #[derive(Clone, Debug, Default)]
@@ -40,25 +48,47 @@ impl Range {
         let sizes = ancestry.count(&Bits::full(history.len()));
         let descends = history.commits().iter().any(|commit| commit.outside.contains(old));
         let merge_base = if mode == Mode::Fix && !descends { line_leaves_at(&history) } else { None };
-        Range { history, ancestry, mode, sizes, merge_base, nearness: BTreeMap::new() }
+        Range { history, ancestry, mode, sizes, merge_base, above_good: None, places: BTreeMap::new() }
     }
 
-    /// Keeps exp(−|Anc(u)△Anc(v)| / reach) for a visited u and every v: it takes a pass over
-    /// the graph, and choices are made often.
-    pub fn learn_nearness(&mut self, visited: u32) {
-        if self.nearness.contains_key(&visited) {
+    /// Says which revision before the range is the good end.
+    pub fn learn_good(&mut self, good: &RevisionId) {
+        let mut above = Bits::empty(self.ancestry.len());
+        for (index, commit) in (0u32..).zip(self.history.commits()) {
+            if commit.outside.contains(good) || commit.parents.iter().any(|&parent| above.get(parent)) {
+                above.insert(index);
+            }
+        }
+        self.above_good = above.get(self.history.tip()).then_some(above);
+    }
+
+    /// Whether a commit descends from the good end, as far as that is known.
+    pub fn holds_good(&self, at: u32) -> bool {
+        self.above_good.as_ref().is_none_or(|above| above.get(at))
+    }
+
+    /// Keeps |Anc(u)△Anc(v)| for a visited u and every v, and which is whose ancestor: it takes
+    /// a pass over the graph, and choices are made often.
+    pub fn learn_places(&mut self, visited: u32) {
+        if self.places.contains_key(&visited) {
             return;
         }
-        let reach = REACH * self.sizes.len() as f32;
         let own = self.sizes[visited as usize];
         let common = self.ancestry.count(&self.ancestry.ancestors(visited));
-        let near = |(&size, common): (&u32, u32)| (-((own + size - 2 * common) as f32) / reach).exp();
-        self.nearness.insert(visited, self.sizes.iter().zip(common).map(near).collect());
+        let place = |(&size, common): (&u32, u32)| {
+            let place = match (common == own, common == size) {
+                (true, _) => Place::Below,
+                (false, true) => Place::Above,
+                (false, false) => Place::Beside,
+            };
+            (place, own + size - 2 * common)
+        };
+        self.places.insert(visited, self.sizes.iter().zip(common).map(place).collect());
     }
 
     /// Nothing, if it was never learnt.
-    pub fn nearness(&self, visited: u32) -> &[f32] {
-        self.nearness.get(&visited).map_or(&[], Vec::as_slice)
+    pub fn places(&self, visited: u32) -> &[(Place, u32)] {
+        self.places.get(&visited).map_or(&[], Vec::as_slice)
     }
 
     /// Clean commits that once had the bug. Fix only: a commit that never descended from a
@@ -121,4 +151,33 @@ fn line_leaves_at(history: &History) -> Option<RevisionId> {
         commit = history.commit(first);
     }
     commit.outside.first().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Commit;
+    use crate::id::TreeId;
+
+    #[test]
+    fn a_line_that_forked_off_before_the_good_end_does_not_hold_it() {
+        let id = |at: u8| RevisionId::from_bytes([at; 20]);
+        let commit = |at: u8, parents: &[u32], outside: &[u8]| Commit {
+            id: id(at),
+            tree: TreeId::from_bytes([0; 20]),
+            parents: parents.to_vec(),
+            outside: outside.iter().map(|&at| id(at)).collect(),
+            time: 0,
+            subject: String::new(),
+        };
+        let commits = vec![commit(0, &[], &[90]), commit(1, &[], &[91]), commit(2, &[0, 1], &[])];
+        let history = History::new(commits).expect("parents first");
+        let mut range = Range::new(history, Mode::Cause, &id(2));
+        let held = |range: &Range| [0, 1, 2].map(|at| range.holds_good(at));
+        assert_eq!(held(&range), [true; 3], "not known");
+        range.learn_good(&id(91));
+        assert_eq!(held(&range), [false, true, true]);
+        range.learn_good(&id(92));
+        assert_eq!(held(&range), [true; 3], "in another tree");
+    }
 }

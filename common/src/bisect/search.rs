@@ -1,7 +1,7 @@
 //! The search inside the range: from beliefs to what is tried next, or to its end.
 
 use super::bisection::Bisection;
-use super::broken::{Visited, broken};
+use super::broken::{Visited, broken, doubtful};
 use super::choice::{Field, Pick, Terms};
 use super::looks::Flight;
 use super::posterior::Holds;
@@ -18,11 +18,11 @@ const LIKELY: f64 = 0.8;
 /// Classes that together hold less than this do not steer the choice. What keeps a culprit
 /// from being certain must steer, so this is well below 1 − `CERTAIN`.
 const IDLE: f64 = 0.003;
-/// A search whose next visit tells less than this part of what is still unknown would not end.
-const HOPELESS_PART: f64 = 1.0 / 80.0;
-/// A visit must tell this much (SEARCH.md, stop), and more the longer the search has gone on
-/// beyond this many looks: what looks like a gain and never comes is none.
+/// A visit must tell this much in bits (SEARCH.md, stop), or this part of what is still unknown
+/// where that is little: near the end few bits decide. It must tell more the longer the search
+/// has gone on, doubled after so many looks: what looks like a gain and never comes is none.
 const GAIN_MIN_BITS: f64 = 0.02;
+const GAIN_MIN_PART: f64 = 1.0 / 80.0;
 const PATIENCE_LOOKS: f64 = 20.0;
 /// Reverts are considered for commits likelier than this, the likeliest first.
 const REVERT_MIN: f64 = 0.01;
@@ -69,8 +69,8 @@ impl Bisection {
         self.renew_beliefs();
         let visited = self.visited();
         let Some(range) = &mut self.range else { return };
-        if visited.iter().any(|visited| visited.silent > 0.0) {
-            visited.iter().for_each(|visited| range.learn_nearness(visited.at));
+        if visited.iter().any(|visited| visited.silent.is_some() || visited.doubtful) {
+            visited.iter().for_each(|visited| range.learn_places(visited.at));
         }
         let (Some(range), Some(beliefs)) = (&self.range, &self.beliefs) else { return };
         let weights = beliefs.posterior.live(IDLE);
@@ -78,7 +78,8 @@ impl Bisection {
         let likely = beliefs.posterior.credible(LIKELY);
         let runs = self.look_runs(&beliefs.posterior.rates);
         let terms = self.terms(range, &weights, &visited, runs);
-        let mut field = Field::new(&terms, &weights);
+        let readings = beliefs.posterior.by_reading(&weights);
+        let mut field = Field::new(&terms, &weights, &readings);
         let mut flights: Vec<Flight> = Vec::new();
         for flight in &self.flights {
             let tells = match flight.ahead {
@@ -90,7 +91,7 @@ impl Bisection {
             }
         }
         flights.iter().for_each(|flight| field.split(flight.holds));
-        let gain_min = (HOPELESS_PART * unknown).max(self.gain_min(width));
+        let gain_min = GAIN_MIN_BITS.min(GAIN_MIN_PART * unknown) * self.impatience(width);
         let taken = |flights: &[Flight], holds: Holds| flights.iter().any(|flight| flight.holds == holds);
         while flights.len() < width {
             let tells = |pick: &Pick| pick.gain >= gain_min && !taken(&flights, pick.holds);
@@ -114,12 +115,12 @@ impl Bisection {
         self.question.good.filter(|good| !self.ledger.others(good).is_empty())
     }
 
-    /// What a visit must tell, by what was spent: a wider search may spend more.
-    fn gain_min(&self, width: usize) -> f64 {
+    /// How much more than at first a visit must tell, by what was spent: a wider search may spend more.
+    fn impatience(&self, width: usize) -> f64 {
         let looks: u32 =
             self.ledger.kernel_counts().map(|counts| 1 + counts.total() / self.measure.max).sum();
         let patience = PATIENCE_LOOKS * (width as f64).sqrt();
-        GAIN_MIN_BITS * (1.0 + (f64::from(looks) / patience).powi(2))
+        1.0 + (f64::from(looks) / patience).powi(2)
     }
 
     fn terms<'a>(&self, range: &'a Range, weights: &[f64], visited: &[Visited], runs: u32) -> Terms<'a> {
@@ -148,6 +149,7 @@ impl Bisection {
             runs,
             shows: 1.0 - self.rates().miss(self.assumption, runs),
             broken: broken(range, visited),
+            doubtful: doubtful(range, visited),
             built,
             usable,
             reverts,

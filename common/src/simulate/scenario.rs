@@ -123,8 +123,11 @@ impl Scenario {
             (region, other_title(&crash, ALIAS_ALIKE, &mut dice))
         });
         let usable = |at: u32| !broken.iter().any(|region| region.holds(at));
-        let good =
-            (family == Family::N0).then(|| terrain.between(culprit, &has_bug, usable, &mut dice)).flatten();
+        let good = (family == Family::N0).then(|| {
+            let fit = terrain.between(culprit, &has_bug, usable, &mut dice);
+            fit.or_else(|| terrain.between(culprit, &has_bug, |_| true, &mut dice))
+        });
+        let good = good.flatten();
         let (rate, infra) = (figures.rate, figures.infra);
         Scenario {
             bad: graph.tip(),

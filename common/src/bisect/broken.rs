@@ -10,6 +10,9 @@ use super::range::{Place, Range};
 /// lasts, as a part of the range: regions are then a ninth of it in the mean.
 const SHARE: f64 = 0.1;
 const REACH: f64 = 0.1;
+/// It lasts no shorter for the range being short, in commits: what is broken stays so until
+/// somebody notices.
+const REACH_MIN: f64 = 8.0;
 /// A kernel fails alone, where those around it work, this often.
 const ALONE: f64 = 0.02;
 /// A run says nothing this often where kernels work.
@@ -60,7 +63,7 @@ pub(super) fn doubtful(range: &Range, visited: &[Visited]) -> Vec<f64> {
 
 fn regions(range: &Range, visited: &[Visited], seen: impl Fn(&Visited) -> Seen) -> Vec<f64> {
     let seen: Vec<Seen> = visited.iter().map(seen).collect();
-    let chain = Chain { reach: (REACH * range.ancestry.len() as f64).max(1.0) };
+    let chain = Chain { reach: (REACH * range.ancestry.len() as f64).max(REACH_MIN) };
     let nearest = nearest(range, visited);
     let mut rising: Vec<usize> = (0..visited.len()).collect();
     rising.sort_by_key(|&number| (range.sizes[visited[number].at as usize], visited[number].at));

@@ -12,6 +12,8 @@ use crate::verdict::Verdict;
 
 /// A member that has the bug keeps quiet this often for all its runs (SEARCH.md, certificate).
 const MISS: f64 = 0.005;
+/// The rate is not lower than assumed with this probability, where a finding rests on one kernel.
+const RATE_SURE: f64 = 0.95;
 /// Quiet runs asked of a member, in budgets of one revision.
 const QUIET_BUDGETS_MAX: u32 = 10;
 
@@ -40,7 +42,7 @@ impl Bisection {
                 Proof::Fails(how) => failed = failed.or(Some(format!("{revision} {how}"))),
             }
         }
-        let reverted = self.prove_reverted(culprit);
+        let reverted = self.prove_reverted(culprit, failed.is_some());
         if let Proof::Wants(runs) = reverted {
             let (revision, role) = (self.reverted(culprit), Role::Revert(pair.culprit));
             self.reverts.insert(revision, culprit);
@@ -91,7 +93,7 @@ impl Bisection {
                 open.push((holds, runs.saturating_sub(self.ledger.counts(revision).total()).max(1)));
             }
         };
-        add(Holds::AllBut(commit), &self.reverted(commit), self.prove_reverted(commit));
+        add(Holds::AllBut(commit), &self.reverted(commit), self.prove_reverted(commit, false));
         for (revision, shows) in pair.members() {
             if let Some(at) = range.history.find(&revision) {
                 add(Holds::Ancestors(at), &revision, self.prove(&revision, shows, &pair));
@@ -142,14 +144,15 @@ impl Bisection {
         }
     }
 
-    /// Whether the bad end keeps quiet without the commit.
-    fn prove_reverted(&self, culprit: u32) -> Proof {
+    /// Whether the bad end keeps quiet without the commit. Where the finding rests on this
+    /// kernel `alone`, no more is granted than the rate is sure to be.
+    fn prove_reverted(&self, culprit: u32, alone: bool) -> Proof {
         if !self.reverts_allowed || self.question.mode == Mode::Fix {
             return Proof::Fails("is not reverted here".into());
         }
         let revision = self.reverted(culprit);
         let counts = self.ledger.counts(&revision);
-        match (counts.target, self.quiet_runs()) {
+        match (counts.target, if alone { self.quiet_runs_alone() } else { self.quiet_runs() }) {
             (0, quiet) if counts.ok >= quiet => Proof::Holds,
             (0, quiet) => self.more(&revision, quiet - counts.ok),
             (_, _) => Proof::Fails("shows the crash as well when reverted".into()),
@@ -180,6 +183,14 @@ impl Bisection {
         let rates = self.rates();
         let min = if self.assumption == super::Assumption::Exact { 1 } else { 2 };
         (min.min(max)..=max).find(|&runs| rates.miss(self.assumption, runs) <= MISS).unwrap_or(max)
+    }
+
+    /// The same by the least rate that is still to be expected (SEARCH.md, certificate).
+    fn quiet_runs_alone(&self) -> u32 {
+        let max = self.measure.max.saturating_mul(QUIET_BUDGETS_MAX);
+        let quiet = 1.0 - self.rates().at_least(self.assumption, RATE_SURE);
+        let enough = |runs: &u32| quiet.powi(i32::try_from(*runs).unwrap_or(i32::MAX)) <= MISS;
+        (self.quiet_runs()..=max).find(enough).unwrap_or(max)
     }
 
     /// Fix: a merge may bring in a line that forked off before the bug came, as long as it

@@ -87,6 +87,18 @@ impl Rates {
         max + self.0.iter().map(|ln| (ln - max).exp()).sum::<f64>().ln()
     }
 
+    /// The rate that is not undercut with this probability.
+    pub fn at_least(&self, assumption: Assumption, sure: f64) -> f64 {
+        let sum = self.ln_sum();
+        let mut below = 0.0;
+        let mut terms = grid(assumption).into_iter().zip(&self.0);
+        let reached = terms.find(|(_, ln)| {
+            below += (*ln - sum).exp();
+            below > 1.0 - sure
+        });
+        reached.map_or(1.0, |(rate, _)| rate)
+    }
+
     /// The probability that this many runs stay quiet where the bug is.
     pub fn miss(&self, assumption: Assumption, runs: u32) -> f64 {
         let sum = self.ln_sum();
@@ -117,6 +129,8 @@ mod tests {
         ] {
             let mean = 1.0 - seen(shown, quiet).miss(Assumption::Flaky, 1);
             assert!((low..=high).contains(&mean), "{shown} of {}: {mean}", shown + quiet);
+            let least = seen(shown, quiet).at_least(Assumption::Flaky, 0.95);
+            assert!((mean / 6.0..mean + 0.01).contains(&least), "{shown} of {}: {least}", shown + quiet);
         }
     }
 

@@ -37,8 +37,9 @@ const NO_OP: f64 = -25.0;
 /// One kernel that shows both titles speaks against their being one bug.
 const BOTH_TITLES: f64 = 0.3;
 
-/// That a kernel beside the good end has the bug of a good end that is bad, or has it not.
-const OPEN: f64 = 0.5;
+/// That a kernel beside the good end lacks the bug of a good end that is bad. That it has it is
+/// not charged for: an old bug is in all of them, so their votes are not independent.
+const OPEN_QUIET: f64 = 0.3;
 /// Ways to read the titles that are less likely do not steer the choice.
 const READING_MIN: f64 = 0.005;
 
@@ -245,8 +246,8 @@ fn readings(
             let mut rates = Rates::prior(assumption);
             let (mut shown, mut quiet, mut ln) = (0, 0, own);
             for ((place, test), with) in places.iter().zip(tests).zip(&with) {
-                if *place == Member::Open {
-                    ln += OPEN.ln();
+                if *place == Member::Open && test.ok > 0 && reading.shown(test) == 0 {
+                    ln += OPEN_QUIET.ln();
                 }
                 match has_bug(mode, *place, reading.shown(test)) {
                     Some(true) => rates.learn(with),

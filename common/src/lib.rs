@@ -5,6 +5,7 @@
 
 pub mod artifact;
 pub mod bisect;
+pub mod command;
 pub mod crash;
 pub mod farm;
 pub mod history;

@@ -6,10 +6,12 @@ pub mod ending;
 pub mod git_state;
 pub mod json;
 pub mod replay;
-mod show;
+pub mod show;
 pub mod summary;
 pub mod text;
 mod words;
+
+pub use words::one_line;
 
 use crate::bisect::{Finding, Judgement};
 use crate::crash;

@@ -2,7 +2,9 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use std::num::NonZeroUsize;
+use kulprit_common::command::{CONFIDENCE_MAX, Repetition};
+use std::ffi::OsString;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 const EXIT_CODES: &str = "\
@@ -22,6 +24,7 @@ Examples:
   kulprit run job.toml                search on this machine, with two agents
   kulprit bisect start job.toml       hand the job to a coordinator that is running
   kulprit bisect watch JOB            follow it
+  kulprit bisect exec --good v1 -- make test    any repository, any command: no kernel needed
 
 Files: docs/job-file.md describes job files, docs/results.md what comes out.
 NO_COLOR is respected; progress bars are drawn on a terminal only.";
@@ -38,7 +41,7 @@ pub struct Cli {
 pub enum Command {
     /// Run a job on this machine: a coordinator and agents of its own, gone when it is done
     Run(RunArgs),
-    /// Submit, follow and read jobs of a coordinator
+    /// Submit, follow and read jobs of a coordinator; or bisect with a command, without one
     #[command(subcommand_required = true)]
     Bisect {
         #[command(subcommand)]
@@ -72,6 +75,8 @@ pub enum Command {
 
 #[derive(Debug, Subcommand)]
 pub enum BisectCommand {
+    /// Bisect any repository with a command, as `git bisect run` does: no coordinator, no kernel
+    Exec(ExecArgs),
     /// Submit a job
     Start(StartArgs),
     /// Follow a job to its end; the exit code is by ending
@@ -198,6 +203,85 @@ pub struct ShowArgs {
     pub to: To,
     #[command(flatten)]
     pub output: Output,
+}
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  kulprit bisect exec --good v1.2 -- make test
+  kulprit bisect exec --good v1.2 --bad main --jobs 8 -- sh -c 'make -j4 && ./flaky-test'
+  kulprit bisect exec --good v1.2 --jobs 1 --confidence 0.99 --log steps.txt -- ./check
+
+The command's exit codes are those of `git bisect run`: 0 good, 125 skip, other codes up to 127
+bad, anything else stops the search. It runs at the top of a worktree of its own, without
+standard input, with KULPRIT_REVISION and KULPRIT_RUN (0, 1, ...) in its environment. Files that
+are not committed are not there: name them by absolute paths.
+
+With --jobs 1 nothing is run twice unless --confidence or --runs ask for it, so a command that
+never wavers costs what it costs with git. With more jobs the search makes sure.
+
+Exit codes:
+  0    the first bad commit was found
+  1    internal error
+  2    bad input: an option, a revision, the command
+  3    suspects only
+  4    the command never fails at the bad end, or skips it
+  5    the command fails at the good end
+  6    the command stopped the search
+  130  interrupted";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXEC_EXAMPLES)]
+pub struct ExecArgs {
+    /// The repository; its checkout, index and branches are left alone
+    #[arg(long, default_value = ".", value_name = "PATH")]
+    pub repo: PathBuf,
+    /// A revision where the command passes
+    #[arg(long, value_name = "REV")]
+    pub good: String,
+    /// A revision where it fails, which descends from the good one
+    #[arg(long, default_value = "HEAD", value_name = "REV")]
+    pub bad: String,
+    /// Worktrees in which the command runs at the same time [default: the processors, 2 to 4]
+    #[arg(short, long, value_name = "N", value_parser = jobs)]
+    pub jobs: Option<NonZeroUsize>,
+    /// Runs after which a revision that never failed counts as good: auto, or a number
+    #[arg(long, default_value = "auto", value_name = "N", value_parser = repetition)]
+    pub runs: Repetition,
+    /// Go on until the answer is this likely, 0.5 to 0.99 [default: 0.99; with one job or one
+    /// run whatever comes out]
+    #[arg(long, value_name = "P", value_parser = confidence)]
+    pub confidence: Option<f64>,
+    /// Write the steps as `git bisect log` does, for `git bisect replay`
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// The command and its arguments; a shell only where you name one
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub command: Vec<OsString>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+fn jobs(text: &str) -> Result<NonZeroUsize, String> {
+    let number: Option<usize> = text.parse().ok().filter(|number| (1..=256).contains(number));
+    number.and_then(NonZeroUsize::new).ok_or("expected a number from 1 to 256".into())
+}
+
+fn repetition(text: &str) -> Result<Repetition, String> {
+    let number = || text.parse().ok().filter(|number| (1..=1000).contains(number));
+    match text {
+        "auto" => Ok(Repetition::Auto),
+        _ => number()
+            .and_then(NonZeroU32::new)
+            .map(Repetition::Exactly)
+            .ok_or("expected auto or a number from 1 to 1000".into()),
+    }
+}
+
+fn confidence(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .filter(|number| (0.5..=CONFIDENCE_MAX).contains(number))
+        .ok_or(format!("expected a probability from 0.5 to {CONFIDENCE_MAX}"))
 }
 
 const LOG_EXAMPLES: &str = "\

@@ -1,5 +1,5 @@
 //! The `kulprit` command: what people type, and what they see. With a farm it talks gRPC and nothing else;
-//! `simulate` and `parse` need none.
+//! `simulate`, `parse`, `audit` and `bisect exec` need none.
 //!
 //! `args` says what can be typed; a command's module does it; `story` and `tables` render, purely.
 
@@ -9,6 +9,7 @@ mod bisect;
 mod client;
 mod doctor;
 mod ending;
+mod exec;
 mod failure;
 mod follow;
 mod json;
@@ -50,6 +51,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Run(args) => run::run(args).await,
         Command::Bisect { command } => match command {
+            BisectCommand::Exec(args) => exec::exec(args).await,
             BisectCommand::Start(args) => bisect::start(args).await,
             BisectCommand::Watch(args) => bisect::watch(args).await,
             BisectCommand::List(args) => bisect::list(args).await,

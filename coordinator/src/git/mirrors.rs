@@ -100,6 +100,18 @@ impl Mirror {
 
     /// Finds what `rev` names: a commit id, also abbreviated, a branch, a tag, `HEAD`, `x~3`.
     pub fn resolve(&self, rev: &str) -> Result<Revision, GitError> {
+        let commit = self.commit(rev)?;
+        let release = releases::newest(&self.source, commit.id())?;
+        Ok(revision(&commit, release))
+    }
+
+    /// The same without the release, which takes a walk: the commit and its subject.
+    pub fn name(&self, rev: &str) -> Result<(RevisionId, String), GitError> {
+        let commit = self.commit(rev)?;
+        Ok((revision_id(commit.id()), subject(&commit)))
+    }
+
+    fn commit(&self, rev: &str) -> Result<git2::Commit<'_>, GitError> {
         let unknown = |why: &str| GitError::UnknownRevision { rev: rev.into(), why: why.into() };
         let object = self.source.revparse_single(rev).map_err(|error| match error.code() {
             ErrorCode::NotFound => unknown("no commit, branch or tag in the repository has this name"),
@@ -108,9 +120,7 @@ impl Mirror {
             ErrorCode::UnbornBranch => unknown("the repository has no commits yet"),
             _ => GitError::Git(error),
         })?;
-        let commit = object.peel_to_commit().map_err(|_| unknown("it does not name a commit"))?;
-        let release = releases::newest(&self.source, commit.id())?;
-        Ok(revision(&commit, release))
+        object.peel_to_commit().map_err(|_| unknown("it does not name a commit"))
     }
 
     /// The commit that the repository's `HEAD` stands on.

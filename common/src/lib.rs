@@ -4,6 +4,7 @@
 //! arguments, decisions go out as values. The hands are in `coordinator` and `agent`.
 
 pub mod artifact;
+pub mod audit;
 pub mod bisect;
 pub mod command;
 pub mod crash;

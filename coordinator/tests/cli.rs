@@ -396,3 +396,52 @@ fn a_simulation_names_what_is_wrong_with_its_input() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("--history: world.json: line 1: index"), "{}", stderr(&output));
 }
+
+/// A cause bisection of four commits, the answer right.
+fn bisection_log() -> String {
+    let id = |n: u8| format!("{n:040x}");
+    let test = |n: u8, runs: &str| format!("testing commit {} gcc\nall runs: {runs}\n", id(n));
+    let crashed = "crashed: WARNING in foo";
+    let step = |n: u8, left: u8, word: &str, runs: &str| {
+        format!(
+            "Bisecting: {left} revisions left to test after this (roughly 1 step)\n[{}] change {n}\n\n{}\
+             # git bisect {word} {}\n",
+            id(n),
+            test(n, runs),
+            id(n)
+        )
+    };
+    format!(
+        "bisecting cause commit starting from {}\n{}testing release v6.0\n{}# git bisect start {} {}\n{}{}\
+         {} is the first bad commit\nfirst bad commit: {} change 3\n",
+        id(4),
+        test(4, crashed),
+        test(9, "OK"),
+        id(4),
+        id(9),
+        step(2, 1, "good", "OK"),
+        step(3, 0, "bad", crashed),
+        id(3),
+        id(3)
+    )
+}
+
+#[test]
+fn audit_says_what_to_think_of_a_log() {
+    let bed = Bed::new(GOOD_JOB);
+    std::fs::write(bed.path().join("log"), bisection_log()).expect("written");
+    let text = bed.kulprit(&["audit", "log"]);
+    assert!(text.status.success(), "{}", stderr(&text));
+    assert!(stdout(&text).contains("is upheld"), "{}", stdout(&text));
+    let json = bed.kulprit(&["audit", "log", "-o", "json"]);
+    let value: serde_json::Value = serde_json::from_str(&stdout(&json)).expect("JSON");
+    assert_eq!(value["belief"]["standing"], "upheld");
+    assert_eq!(value["first_doubtful"], serde_json::Value::Null);
+    assert_eq!(value["steps"][3]["decided_by"][0]["what"], "WARNING in foo");
+    assert_eq!(value["close"], "culprit");
+    for (log, says) in [("repro.sh", "not a bisection log"), ("absent", "No such file")] {
+        let output = bed.kulprit(&["audit", log]);
+        assert_eq!(output.status.code(), Some(2), "{log}");
+        assert!(stderr(&output).contains(says), "{}", stderr(&output));
+    }
+}

@@ -55,6 +55,8 @@ pub enum Command {
     },
     /// Search in virtual time: forecast what a search costs, or measure a policy
     Simulate(SimulateArgs),
+    /// Judge somebody else's bisection by its log: which verdicts to doubt, and whether to believe it
+    Audit(AuditArgs),
     /// Check what this machine needs to build and boot kernels, and say what to do
     Doctor(DoctorArgs),
     /// Find the crashes in console logs: titles, functions and files to blame, reports
@@ -364,6 +366,19 @@ pub struct SimulateArgs {
     /// How many searches to run, on all processors at once
     #[arg(long, default_value_t = 1, value_name = "T", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub trials: u32,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kulprit audit bisect.txt\n  curl -s URL | kulprit audit - -o json | jq .belief\n\n\
+    Reads logs of syzbot since 2019 and of kulprit, whole or cut off. Exit codes: 0 whatever it says of \
+    the log,\n2 where no line is one of a bisection log."
+)]
+pub struct AuditArgs {
+    /// The log; - for standard input
+    pub log: PathBuf,
     #[command(flatten)]
     pub output: Output,
 }

@@ -5,6 +5,7 @@
 
 mod agents;
 mod args;
+mod audit;
 mod bisect;
 mod client;
 mod doctor;
@@ -63,6 +64,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             AgentCommand::List(args) => agents::list(args).await,
         },
         Command::Simulate(args) => simulate::simulate(args).await,
+        Command::Audit(args) => audit::audit(&args),
         Command::Doctor(args) => doctor::doctor(args).await,
         Command::Parse(args) => parse::parse(&args),
         Command::Completions { shell } => manual::completions(shell),

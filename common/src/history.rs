@@ -62,8 +62,13 @@ impl History {
     /// Adds the paths that each commit touches, in the order of the commits. They make some
     /// commits likelier to be the culprit than others.
     pub fn with_files(mut self, files: Vec<Vec<String>>) -> Self {
-        self.files = files;
+        self.set_files(files);
         self
+    }
+
+    /// The same, for a history that is in use.
+    pub fn set_files(&mut self, files: Vec<Vec<String>>) {
+        self.files = files;
     }
 
     pub fn has_files(&self) -> bool {

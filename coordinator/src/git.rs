@@ -8,6 +8,7 @@ mod mirrors;
 mod patched;
 mod releases;
 mod show;
+mod trace;
 mod url;
 mod walk;
 

@@ -3,11 +3,13 @@
 use crate::driver::{Handle, Reply};
 use crate::git::{Field, GitError, Mirror, Mirrors};
 use crate::symbols::Symbols;
+use kulprit_common::crash::{self, Functions};
 use kulprit_common::farm::action::{Action, Answer, CrashAt};
-use kulprit_common::farm::event::{Culprit, Described, Event, Trouble};
+use kulprit_common::farm::event::{Culprit, Described, Event, Traced, Trouble};
 use kulprit_common::farm::fact::Resolution;
 use kulprit_common::id::RevisionId;
 use kulprit_common::job::Mode;
+use std::collections::BTreeSet;
 
 pub struct Hands {
     mirrors: Mirrors,
@@ -54,6 +56,23 @@ impl Hands {
                 },
                 move |result| Event::Identified { job, revision, result },
             ),
+            Action::Trace { job, repository, revision, commits, crash, frames } => {
+                let (mirrors, symbols, driver) =
+                    (self.mirrors.clone(), self.symbols.clone(), self.driver.clone());
+                tokio::spawn(async move {
+                    let explained = symbols.explain(crash.report, crash.vmlinux).await;
+                    let lines = explained.note.is_none().then_some(explained.report);
+                    let read = move |mirrors: &Mirrors| {
+                        trace(&reopen(mirrors, &repository)?, &revision, &commits, lines, &frames)
+                            .map_err(|error| trouble(&error, "repository"))
+                    };
+                    let traced = with_git(mirrors, read).await.unwrap_or_else(|why| {
+                        tracing::warn!(%job, ?why, "the search goes on without where the crash happened");
+                        Traced::default()
+                    });
+                    driver.notify(Event::Traced { job, traced }).await;
+                });
+            }
             Action::Describe { job, repository, culprit, crash } => {
                 let (mirrors, symbols, driver) =
                     (self.mirrors.clone(), self.symbols.clone(), self.driver.clone());
@@ -123,6 +142,26 @@ async fn describe(
         described.notes.extend(explained.note);
     }
     described
+}
+
+/// Where a crash happened: by its source lines, or by which of the touched files define the functions
+/// of its stack.
+fn trace(
+    mirror: &Mirror,
+    revision: &RevisionId,
+    commits: &[RevisionId],
+    lines: Option<String>,
+    frames: &[String],
+) -> Result<Traced, GitError> {
+    let touched = mirror.touched(commits)?;
+    let crash = lines.and_then(|report| crash::parse(report.as_bytes()).into_iter().next());
+    let mut files = crash.map(|crash| crash.files).unwrap_or_default();
+    if files.is_empty() {
+        let paths: BTreeSet<&str> = touched.iter().flatten().map(String::as_str).collect();
+        let functions = Functions::new(frames.iter().map(String::as_str));
+        files = mirror.defining(revision, paths.into_iter(), &functions)?;
+    }
+    Ok(Traced { files, touched })
 }
 
 fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {

@@ -11,7 +11,7 @@ use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{Attempt, Digest, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts,
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
     ToolchainChoice,
 };
 use kulprit_common::outcome::{
@@ -70,6 +70,7 @@ fn job(good: Option<&str>, config: ConfigBase, toolchain: ToolchainChoice, kind:
         runs: Runs::default(),
         timeouts: Timeouts::default(),
         machine: Machine { memory_mib: 256, cpus: 2, cmdline: "quiet".into() },
+        prior: if good.is_some() { Prior::Auto } else { Prior::Flat },
     }
 }
 

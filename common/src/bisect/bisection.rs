@@ -140,6 +140,17 @@ impl Bisection {
         self.settle();
     }
 
+    /// Says what is known before anything has run: where in the source the crash happened, innermost
+    /// first, and what each commit of the range touches.
+    pub fn learn_trace(&mut self, files: Vec<String>, touched: Vec<Vec<String>>) {
+        self.ledger.learn_trace(files);
+        if let Some(range) = self.range.as_mut().filter(|range| range.history.len() == touched.len()) {
+            range.history.set_files(touched);
+        }
+        (self.prior, self.beliefs) = (None, None);
+        self.settle();
+    }
+
     /// Every verdict in the order it fell; only ever appended to.
     pub fn judgements(&self) -> &[Judgement] {
         self.log.judgements()

@@ -39,6 +39,8 @@ pub(super) struct Ledger {
     title: Option<String>,
     /// Given as a whole, never derived.
     known: Option<Target>,
+    /// Where the crash happened in the source, innermost first, as far as was found out.
+    trace: Vec<String>,
     target: Option<Target>,
     entries: BTreeMap<RevisionId, Entry>,
     twins: BTreeMap<Digest, BTreeSet<RevisionId>>,
@@ -51,6 +53,7 @@ impl Ledger {
             bad,
             title,
             known: None,
+            trace: Vec::new(),
             target: None,
             entries: BTreeMap::new(),
             twins: BTreeMap::new(),
@@ -65,6 +68,12 @@ impl Ledger {
         ledger.known = Some(target);
         ledger.target = ledger.derive_target();
         ledger
+    }
+
+    /// Says where in the source the crash happened; else that is taken from its report.
+    pub fn learn_trace(&mut self, trace: Vec<String>) {
+        self.trace = trace;
+        self.renew_target();
     }
 
     pub fn target(&self) -> Option<&Target> {
@@ -263,11 +272,15 @@ impl Ledger {
     }
 
     fn derive_target(&self) -> Option<Target> {
-        match &self.title {
+        let mut target = match &self.title {
             Some(_) if self.known.is_some() => self.known.clone(),
             Some(title) => Some(self.describe(title)),
             None => self.most_frequent().map(|title| self.describe(&title)),
+        };
+        if let Some(target) = target.as_mut().filter(|_| !self.trace.is_empty()) {
+            target.files.clone_from(&self.trace);
         }
+        target
     }
 
     /// The target of this title, with what the first crash of that title at the bad end adds.

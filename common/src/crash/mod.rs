@@ -8,6 +8,7 @@ mod analyse;
 mod code;
 mod compare;
 mod damage;
+mod definitions;
 mod guilty;
 mod helpers;
 mod kind;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use code::disassembly;
 pub use compare::{Similarity, compare, leads_to, similarity, similarity_in_run};
+pub use definitions::Functions;
 pub use guilty::guilty_file;
 pub use kind::{Executor, kind};
 pub use stream::ConsoleParser;

@@ -29,6 +29,17 @@ pub enum Action {
         repository: String,
         revision: RevisionId,
     },
+    /// Find where in the source the crash happened, and what each of the commits touches.
+    Trace {
+        job: JobId,
+        repository: String,
+        /// Where the crash showed.
+        revision: RevisionId,
+        commits: Vec<RevisionId>,
+        crash: CrashAt,
+        /// Functions of the stack, innermost first.
+        frames: Vec<String>,
+    },
     /// Say what the culprit is, and give the crash's report source lines.
     Describe {
         job: JobId,

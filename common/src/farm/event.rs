@@ -33,6 +33,11 @@ pub enum Event {
         revision: RevisionId,
         result: Result<Revision, Trouble>,
     },
+    /// Answers `Action::Trace`.
+    Traced {
+        job: JobId,
+        traced: Traced,
+    },
     /// Answers `Action::Describe`.
     Described {
         job: JobId,
@@ -51,6 +56,15 @@ pub enum Event {
     },
     /// A deadline has come; what is due is seen from `now`.
     Tick,
+}
+
+/// What a search goes by before anything has run: as much of it as could be had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// Source files of the crash, innermost first.
+    pub files: Vec<String>,
+    /// What each commit of the range touches, in the order of the history; empty if that is not known.
+    pub touched: Vec<Vec<String>>,
 }
 
 /// What the coordinator's hands add to a report: as much of it as could be had.

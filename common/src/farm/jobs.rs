@@ -7,6 +7,7 @@ use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
 use super::pursue::{Pursuit, Wants};
 use super::reporting::{Additions, Ended, Reporting};
+use super::trace::Trace;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision, TaggedRelease};
@@ -31,6 +32,7 @@ pub(super) struct JobState {
     pub bisection: Option<Bisection>,
     /// Revisions outside the range whose trees were asked for.
     pub identified: BTreeMap<RevisionId, Option<Revision>>,
+    pub trace: Trace,
     pub candidates: Vec<Candidate>,
     pub wants: BTreeSet<ItemKey>,
     /// Evidence given to the bisection, once each.
@@ -108,6 +110,7 @@ impl Farm {
             resolution: None,
             bisection: None,
             identified: BTreeMap::new(),
+            trace: Trace::Unasked,
             candidates: Vec::new(),
             wants: BTreeSet::new(),
             recorded: BTreeSet::new(),
@@ -281,6 +284,15 @@ impl Farm {
         }
         let width = self.width();
         loop {
+            self.see_judgements(state, actions);
+            if self.awaits_trace(now, state, actions) {
+                let candidates = Self::in_hand(state);
+                match self.pursue_all(state, &candidates, &executable, wants, actions) {
+                    Ok(Pursuit::Learned) => continue,
+                    Ok(Pursuit::Waiting) => return None,
+                    Err(end) => return plain(end),
+                }
+            }
             let mut bisection = state.bisection.take().expect("a searching job has a bisection");
             let step = bisection.next_step(width);
             state.bisection = Some(bisection);
@@ -306,20 +318,32 @@ impl Farm {
                 }
                 Step::Done(finding) => return self.found(now, state, finding, actions),
             };
-            wants.items.clear();
-            let mut learned = false;
-            for candidate in &candidates {
-                match self.pursue(state, candidate, &executable, wants, actions) {
-                    Ok(Pursuit::Learned) => learned = true,
-                    Ok(Pursuit::Waiting) => {}
-                    Err(end) => return plain(end),
-                }
-            }
+            let pursuit = self.pursue_all(state, &candidates, &executable, wants, actions);
             state.candidates = candidates;
-            if !learned {
-                return None;
+            match pursuit {
+                Ok(Pursuit::Learned) => {}
+                Ok(Pursuit::Waiting) => return None,
+                Err(end) => return plain(end),
             }
         }
+    }
+
+    /// Makes `wants` what these candidates take, and nothing else.
+    fn pursue_all(
+        &mut self,
+        state: &mut JobState,
+        candidates: &[Candidate],
+        executable: &Artifact,
+        wants: &mut Wants,
+        actions: &mut Vec<Action>,
+    ) -> Result<Pursuit, JobEnd> {
+        wants.items.clear();
+        let mut learned = false;
+        for candidate in candidates {
+            let pursuit = self.pursue(state, candidate, executable, wants, actions)?;
+            learned |= matches!(pursuit, Pursuit::Learned);
+        }
+        Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting })
     }
 
     /// Free width shared among the jobs that search.

@@ -15,6 +15,7 @@ mod jobs;
 mod pursue;
 mod reporting;
 mod restore;
+mod trace;
 pub mod view;
 
 use crate::id::{AgentId, Attempt, JobId};
@@ -108,6 +109,7 @@ impl Farm {
             Event::Identified { job, revision, result } => {
                 self.identified(now, &job, revision, result, &mut actions);
             }
+            Event::Traced { job, traced } => self.traced(&job, traced),
             Event::Described { job, described } => self.described(&job, described),
             Event::Synced(sync) => self.synced(now, sync, &mut actions),
             Event::Completed { agent, session, attempt, item, end } => {
@@ -119,7 +121,7 @@ impl Farm {
         }
         self.handled = now;
         self.expire(now, &mut actions);
-        self.expire_reports(now);
+        self.expire_waits(now);
         self.advance(now, &mut actions);
         self.grant(now);
         actions
@@ -157,8 +159,8 @@ impl Farm {
         let agents = self.agents.values().filter_map(|agent| agent.deadline(&self.config));
         let retries = self.items.values().filter_map(|item| item.next_retry(self.handled));
         // One that has passed waits for an agent that is at it.
-        let reports = self.jobs.values().filter_map(jobs::JobState::report_until);
-        let reports = reports.filter(|until| *until > self.handled);
-        leases.chain(claims).chain(agents).chain(retries).chain(reports).chain(self.grace_until).min()
+        let waits = self.jobs.values().filter_map(jobs::JobState::waits_until);
+        let waits = waits.filter(|until| *until > self.handled);
+        leases.chain(claims).chain(agents).chain(retries).chain(waits).chain(self.grace_until).min()
     }
 }

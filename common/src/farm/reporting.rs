@@ -7,9 +7,10 @@ use super::fact::JobEnd;
 use super::item::{ItemKey, MaintainersWork, State, Work};
 use super::jobs::{JobState, Stage, no_such_target};
 use super::pursue::Wants;
+use super::trace::Trace;
 use crate::bisect::Finding;
-use crate::crash::{self, Match};
-use crate::id::JobId;
+use crate::crash::{self, Crash, Match, Target};
+use crate::id::{JobId, RevisionId};
 use crate::job::Mode;
 use crate::outcome::{BuildOutcome, Maintainers, Product};
 use crate::recipients::Recipients;
@@ -47,10 +48,11 @@ pub(super) struct Additions {
 pub(super) type Ended = (JobEnd, Additions);
 
 impl JobState {
-    /// When to go on with a report whatever is missing.
-    pub(super) fn report_until(&self) -> Option<Timestamp> {
-        match &self.stage {
-            Stage::Reporting(reporting) => Some(reporting.until),
+    /// When to go on, whatever is missing then.
+    pub(super) fn waits_until(&self) -> Option<Timestamp> {
+        match (&self.stage, &self.trace) {
+            (Stage::Reporting(reporting), _) => Some(reporting.until),
+            (Stage::Searching { .. }, Trace::Asked { until }) => Some(*until),
             _ => None,
         }
     }
@@ -90,9 +92,9 @@ impl Farm {
         }
     }
 
-    /// Has jobs looked at again that have waited long enough for their report.
-    pub(super) fn expire_reports(&mut self, now: Timestamp) {
-        let late = self.jobs.values().filter(|job| job.report_until().is_some_and(|until| until <= now));
+    /// Has jobs looked at again that have waited long enough for what the coordinator's hands do.
+    pub(super) fn expire_waits(&mut self, now: Timestamp) {
+        let late = self.jobs.values().filter(|job| job.waits_until().is_some_and(|until| until <= now));
         let late: Vec<JobId> = late.map(|job| job.id.clone()).collect();
         self.dirty.extend(late);
     }
@@ -219,23 +221,33 @@ impl Farm {
             _ => None,
         };
         let bad = state.resolution.as_ref()?.bad.id;
-        [first, Some(bad)].into_iter().flatten().find_map(|revision| {
-            let of_revision = state.judged.iter().filter(|judged| judged.judgement.revision == revision);
-            of_revision.into_iter().find_map(|judged| {
-                let crash = judged.runs.iter().find_map(|key| {
-                    let Some(Product::Run(run)) = self.products.get(key) else { return None };
-                    let mut seen = run.outcome.crashes().iter().map(|seen| &seen.crash);
-                    seen.find(|it| crash::compare(target, it) == Match::Same)
-                })?;
-                let vmlinux = match self.products.get(judged.build.as_ref()?) {
-                    Some(Product::Build(build)) => match &build.outcome {
-                        BuildOutcome::Built(kernel) => kernel.vmlinux,
-                        BuildOutcome::Failed { .. } => return None,
-                    },
-                    Some(_) | None => return None,
-                };
-                Some((crash.title.clone(), CrashAt { report: crash.report.clone(), vmlinux }))
-            })
+        let mut at = [first, Some(bad)].into_iter().flatten();
+        let shown = at.find_map(|revision| self.shown_at(state, target, &revision))?;
+        Some((shown.0.title.clone(), shown.1))
+    }
+
+    /// The target crash as a run at a revision showed it.
+    pub(super) fn shown_at(
+        &self,
+        state: &JobState,
+        target: &Target,
+        revision: &RevisionId,
+    ) -> Option<(&Crash, CrashAt)> {
+        let mut of_revision = state.judged.iter().filter(|judged| judged.judgement.revision == *revision);
+        of_revision.find_map(|judged| {
+            let crash = judged.runs.iter().find_map(|key| {
+                let Some(Product::Run(run)) = self.products.get(key) else { return None };
+                let mut seen = run.outcome.crashes().iter().map(|seen| &seen.crash);
+                seen.find(|it| crash::compare(target, it) == Match::Same)
+            })?;
+            let vmlinux = match self.products.get(judged.build.as_ref()?) {
+                Some(Product::Build(build)) => match &build.outcome {
+                    BuildOutcome::Built(kernel) => kernel.vmlinux,
+                    BuildOutcome::Failed { .. } => return None,
+                },
+                Some(_) | None => return None,
+            };
+            Some((crash, CrashAt { report: crash.report.clone(), vmlinux }))
         })
     }
 }

@@ -14,7 +14,7 @@ pub use keys::{KEYS, Key, Takes};
 pub use wire::check;
 
 use super::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts,
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
     ToolchainChoice,
 };
 use crate::id::Digest;
@@ -41,6 +41,7 @@ pub struct JobFile {
     runs: Runs,
     timeouts: Timeouts,
     machine: Machine,
+    prior: Prior,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +188,7 @@ impl JobFile {
             runs: self.runs,
             timeouts: self.timeouts,
             machine: self.machine,
+            prior: self.prior,
         })
     }
 }
@@ -233,6 +235,8 @@ struct Raw {
     timeouts: RawTimeouts,
     #[serde(default)]
     machine: RawMachine,
+    #[serde(default)]
+    search: RawSearch,
 }
 
 #[derive(Default, Deserialize)]
@@ -293,6 +297,12 @@ struct RawMachine {
     cmdline: Option<String>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSearch {
+    prior: Option<Prior>,
+}
+
 impl Raw {
     fn check(self) -> Result<JobFile, JobFileError> {
         let (reproducer, reproducer_path) = self.reproducer.chosen()?;
@@ -316,6 +326,7 @@ impl Raw {
             runs: self.runs.check()?,
             timeouts: self.timeouts.check()?,
             machine: self.machine.check()?,
+            prior: self.search.prior.unwrap_or_default(),
         })
     }
 }

@@ -38,6 +38,7 @@ pub struct Job {
     pub runs: Runs,
     pub timeouts: Timeouts,
     pub machine: Machine,
+    pub prior: Prior,
 }
 
 /// How a kernel is configured and made. Together with a tree and a toolchain it makes the build key.
@@ -98,6 +99,17 @@ pub enum ReproducerKind {
     Script,
     /// A static executable, ready to run.
     Binary,
+}
+
+/// What the search believes of the commits before anything has run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prior {
+    /// Commits that touch what the crash's stack names are likelier, and so are recent ones.
+    #[default]
+    Auto,
+    /// All commits are equally likely.
+    Flat,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

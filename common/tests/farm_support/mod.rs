@@ -3,7 +3,7 @@
 use kulprit_common::artifact::Artifact;
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CrashAt};
-use kulprit_common::farm::event::{AgentInfo, Culprit, Described, Event, Holding, Slot, Sync};
+use kulprit_common::farm::event::{AgentInfo, Culprit, Described, Event, Holding, Slot, Sync, Traced};
 use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::item::{ItemKey, Work};
 use kulprit_common::farm::view::JobView;
@@ -11,7 +11,8 @@ use kulprit_common::farm::{Config, Farm};
 use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
+    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
+    ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
@@ -107,6 +108,7 @@ pub fn job() -> Job {
         runs: Runs::default(),
         timeouts: Timeouts::default(),
         machine: Machine { memory_mib: 256, cpus: 1, cmdline: String::new() },
+        prior: Prior::Auto,
     }
 }
 
@@ -247,6 +249,12 @@ impl World {
                 Action::Identify { job, revision: id, .. } => {
                     let index = u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"));
                     self.tell(Event::Identified { job, revision: id, result: Ok(revision(index)) });
+                }
+                Action::Trace { job, commits, frames, .. } => {
+                    assert_eq!(frames, ["planted_bug"]);
+                    let touched = commits.iter().map(|_| vec!["kernel/planted.c".into()]).collect();
+                    let traced = Traced { files: vec!["kernel/planted.c".into()], touched };
+                    self.tell(Event::Traced { job, traced });
                 }
                 Action::Describe { job, culprit, crash, .. } => {
                     let described = describe(culprit, crash);

@@ -6,7 +6,8 @@ use kulprit_common::crash::Crash;
 use kulprit_common::history::{Commit, History, Revision};
 use kulprit_common::id::{Digest, JobId, RevisionId, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
+    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
+    ToolchainChoice,
 };
 use kulprit_common::outcome::{Outcome, Phase, SeenCrash};
 use kulprit_common::recipients::Recipients;
@@ -73,6 +74,7 @@ pub fn job(mode: Mode) -> Job {
         runs: Runs::default(),
         timeouts: Timeouts::default(),
         machine: Machine::default(),
+        prior: Prior::Auto,
     }
 }
 

@@ -1,9 +1,10 @@
 //! Our own bare mirrors: of a URL by fetching, of a local path through alternates.
 
 use super::url::{Location, mirror_name, redact};
-use super::{GitError, patched, releases, show, walk};
+use super::{GitError, patched, releases, show, trace, walk};
 use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
 use git2::{Oid, Repository};
+use kulprit_common::crash::Functions;
 use kulprit_common::history::{History, Revision, TaggedRelease};
 use kulprit_common::id::{RevisionId, TreeId};
 use kulprit_common::patch::Patch;
@@ -141,6 +142,21 @@ impl Mirror {
     /// The commits that `bad` has and `good` has not, parents first.
     pub fn history(&self, good: &RevisionId, bad: &RevisionId) -> Result<History, GitError> {
         walk::history(&self.source, oid(good)?, oid(bad)?)
+    }
+
+    /// What each of these commits touches, as far as it is worth looking at; nothing for merges.
+    pub fn touched(&self, commits: &[RevisionId]) -> Result<Vec<Vec<String>>, GitError> {
+        commits.iter().map(|id| trace::touched(&self.source, oid(id)?)).collect()
+    }
+
+    /// Those of the paths that define functions of a stack, those of the innermost first.
+    pub fn defining<'p>(
+        &self,
+        revision: &RevisionId,
+        paths: impl Iterator<Item = &'p str>,
+        functions: &Functions,
+    ) -> Result<Vec<String>, GitError> {
+        trace::defining(&self.source, oid(revision)?, paths, functions)
     }
 
     /// The tree that `revision` becomes under patches; `None` where they do not apply or change

@@ -3,7 +3,7 @@
 use super::{InvalidMessage, Result, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::job::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts,
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
     ToolchainChoice,
 };
 
@@ -36,6 +36,7 @@ impl From<Job> for v1::Job {
             runs: Some(v1::Runs { max: job.runs.max, first_max: job.runs.first_max }),
             timeouts: Some(job.timeouts.into()),
             machine: Some(job.machine.into()),
+            flat_prior: job.prior == Prior::Flat,
         }
     }
 }
@@ -65,6 +66,7 @@ impl TryFrom<v1::Job> for Job {
             runs: Runs { max: runs.max, first_max: runs.first_max },
             timeouts: need(job.timeouts, "job.timeouts")?.into(),
             machine: need(job.machine, "job.machine")?.into(),
+            prior: if job.flat_prior { Prior::Flat } else { Prior::Auto },
         })
     }
 }

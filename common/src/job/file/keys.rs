@@ -81,6 +81,8 @@ pub const KEYS: &[Key] = &[
     number("timeouts.linger_ms", 0, 600_000, "milliseconds"),
     number("timeouts.silence_s", 1, 3600, "seconds"),
     number("timeouts.drain_ms", 0, 60_000, "milliseconds"),
+    key("search", Takes::Table),
+    key("search.prior", Takes::Text("auto or flat")),
     key("machine", Takes::Table),
     number("machine.memory_mib", 32, 65_536, "MiB"),
     number("machine.cpus", 1, 64, ""),

@@ -1,0 +1,54 @@
+//! Where a crash happened in the source, and which commits touch that: what a search goes by before
+//! anything has been run.
+
+use super::GitError;
+use git2::{DiffOptions, Oid, Repository};
+use kulprit_common::crash::Functions;
+use std::collections::BTreeSet;
+
+/// Paths of one commit that are looked at: one that touches more changes nothing in particular.
+const PATHS_MAX: usize = 40;
+/// A source file of more is generated, and defines no function of interest.
+const SOURCE_BYTES_MAX: usize = 2 << 20;
+
+/// What a commit touches, against its only parent; nothing for a merge.
+pub(super) fn touched(repository: &Repository, id: Oid) -> Result<Vec<String>, GitError> {
+    let commit = repository.find_commit(id)?;
+    if commit.parent_count() > 1 {
+        return Ok(Vec::new());
+    }
+    // Behind the edge of a shallow clone nothing is known of the parent.
+    let before = match commit.parents().next() {
+        Some(parent) => Some(parent.tree()?),
+        None => None,
+    };
+    let mut options = DiffOptions::new();
+    options.skip_binary_check(true).ignore_submodules(true).context_lines(0);
+    let diff = repository.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), Some(&mut options))?;
+    let path = |delta: git2::DiffDelta<'_>| {
+        let path = delta.new_file().path_bytes().or(delta.old_file().path_bytes())?;
+        Some(String::from_utf8_lossy(path).into_owned())
+    };
+    Ok(diff.deltas().filter_map(path).take(PATHS_MAX).collect())
+}
+
+/// Those of the paths that define a function of the stack in this commit's tree, by its place there.
+pub(super) fn defining<'p>(
+    repository: &Repository,
+    id: Oid,
+    paths: impl Iterator<Item = &'p str>,
+    functions: &Functions,
+) -> Result<Vec<String>, GitError> {
+    let tree = repository.find_commit(id)?.tree()?;
+    let mut found: BTreeSet<(usize, &str)> = BTreeSet::new();
+    for path in paths.filter(|path| path.ends_with(".c") || path.ends_with(".h")) {
+        let Ok(entry) = tree.get_path(std::path::Path::new(path)) else { continue };
+        let Ok(blob) = repository.find_blob(entry.id()) else { continue };
+        if blob.size() > SOURCE_BYTES_MAX {
+            continue;
+        }
+        let source = String::from_utf8_lossy(blob.content());
+        found.extend(functions.defined_in(&source).first().map(|&place| (place, path)));
+    }
+    Ok(found.into_iter().map(|(_, path)| path.to_owned()).collect())
+}

@@ -13,3 +13,23 @@ pub enum Verdict {
     /// The runs say neither.
     Skip,
 }
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Verdict::Good => "good",
+            Verdict::Bad => "bad",
+            Verdict::Skip => "skip",
+        })
+    }
+}
+
+impl std::str::FromStr for Verdict {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Verdict::Good, Verdict::Bad, Verdict::Skip]
+            .into_iter()
+            .find(|verdict| verdict.to_string() == text)
+            .ok_or_else(|| format!("{text:?} is none of good, bad, skip"))
+    }
+}

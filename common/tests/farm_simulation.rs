@@ -3,13 +3,15 @@
 mod farm_support;
 
 use farm_support::{Faults, World, commit_id, job, revision};
+use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::TaggedRelease;
-use kulprit_common::id::{AgentId, JobId, Session};
+use kulprit_common::id::{AgentId, JobId, RevisionId, Session};
 use kulprit_common::job::{Job, Machine, ToolchainChoice};
 use kulprit_common::outcome::{AttemptEnd, Product, ReproducerOutcome};
+use kulprit_common::verdict::Verdict;
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -73,6 +75,89 @@ fn infra_failures_never_become_a_verdict() {
             None => assert!(["suspects", "blocked"].contains(&end.kind.as_str()), "seed {seed}: {end:?}"),
         }
     }
+}
+
+/// Tells the farm a word on a revision, and what the job ends with then.
+fn overrule(world: &mut World, job: &JobId, revision: &str, word: Option<Verdict>) -> Option<RevisionId> {
+    let event = Event::OverruleRequested { job: job.clone(), revision: revision.into(), word };
+    let answer = world.tell(event);
+    assert!(matches!(answer, Some(Answer::Overruled { .. })), "{answer:?}");
+    world.run(DAY);
+    world.job(job).ended.and_then(|(_, end)| end.culprit)
+}
+
+#[test]
+fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
+    let mut overruled = 0;
+    for seed in 0..40 {
+        let mut world = check(seed, 2, Faults::default());
+        let job: JobId = "1".parse().expect("an id");
+        if world.culprit + 1 >= world.commits {
+            continue;
+        }
+        overruled += 1;
+        let (culprit, next) = (commit_id(world.culprit), commit_id(world.culprit + 1));
+        let name = culprit.to_string();
+        assert_eq!(overrule(&mut world, &job, &name[..12], Some(Verdict::Good)), Some(next), "seed {seed}");
+        let rendered = world.farm.rendered(&job).expect("ended");
+        assert!(rendered.summary.contains("by an operator's word, not by runs"), "{}", rendered.summary);
+        assert!(rendered.log.contains("operator"), "{}", rendered.log);
+        world.restart();
+        assert_eq!(world.job(&job).ended.and_then(|(_, end)| end.culprit), Some(next), "seed {seed}");
+        world.faults = Faults { restart_permille: 15, lost: 5, delay_ms: 500, ..Faults::default() };
+        assert_eq!(overrule(&mut world, &job, &name, None), Some(culprit), "seed {seed}");
+        // What had been built is not built again.
+        for (item, times) in &world.recorded {
+            assert_eq!(*times, 1, "seed {seed}: {item} was counted {times} times");
+        }
+    }
+    assert!(overruled > 30, "{overruled}");
+}
+
+#[test]
+fn a_word_in_the_middle_of_a_search_turns_it() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, 40, 3, Faults::default());
+        let job = world.submit("request");
+        while world.job(&job).suspects_left.is_none() {
+            world.run(Duration::from_secs(10));
+        }
+        world.run(Duration::from_secs(30));
+        if world.job(&job).ended.is_some() || world.culprit < 4 {
+            continue;
+        }
+        // Wrong, and against all runs: the operator is believed.
+        let told = commit_id(world.culprit - 2).to_string();
+        let event =
+            Event::OverruleRequested { job: job.clone(), revision: told.clone(), word: Some(Verdict::Bad) };
+        let answer = world.tell(event);
+        assert!(matches!(answer, Some(Answer::Overruled { .. })), "seed {seed}: {answer:?}");
+        world.run(DAY);
+        let (_, end) = world.job(&job).ended.expect("every job ends");
+        let named = end.culprit.map(|id| id.to_string());
+        assert_eq!(named.as_deref(), Some(&told[..]), "seed {seed}: {end:?}");
+    }
+}
+
+#[test]
+fn words_that_cannot_be_taken_are_refused_and_change_nothing() {
+    let mut world = check(3, 2, Faults::default());
+    let facts = world.facts.len();
+    for (job, revision, word, why) in [
+        ("9", "0000000", Some(Verdict::Good), "UnknownJob"),
+        ("1", "v6.1", Some(Verdict::Good), "neither a release tag"),
+        ("1", "00000", Some(Verdict::Good), "neither a release tag"),
+        ("1", "0000000", Some(Verdict::Good), "give more digits"),
+        ("1", "ffffffffffff", Some(Verdict::Good), "none of those that job 1 tested"),
+        ("1", &commit_id(40).to_string(), Some(Verdict::Good), "the bad end"),
+        ("1", &commit_id(world.culprit).to_string(), None, "nobody has overruled"),
+    ] {
+        let event =
+            Event::OverruleRequested { job: job.parse().expect("an id"), revision: revision.into(), word };
+        let answer = format!("{:?}", world.tell(event));
+        assert!(answer.contains(why), "{revision}: {answer}");
+    }
+    assert_eq!(world.facts.len(), facts);
 }
 
 #[test]

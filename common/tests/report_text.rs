@@ -96,8 +96,9 @@ fn culprit_ending() -> kulprit_common::report::Ending {
         culprit_fingerprint: fingerprint(&id(5)),
         parents: vec![parent],
         reverted: None,
+        overruled: vec![],
     };
-    let mut ending = ending(Finding::Culprit { revision: id(5), certificate });
+    let mut ending = ending(Finding::Culprit { revision: id(5), certificate: Box::new(certificate) });
     ending.culprit = Some(CommitDetails {
         revision: id(5),
         parents: vec![id(4)],

@@ -3,6 +3,7 @@
 mod git_fixture;
 
 use git_fixture::{Fixture, git, id};
+use kulprit_common::crash::Functions;
 use kulprit_common::history::History;
 use kulprit_common::patch::Patch;
 use kulprit_coordinator::git::{Field, GitError, Mirror, Mirrors};
@@ -31,6 +32,39 @@ fn check_history(fixture: &Fixture, history: &History, expected: &[git2::Oid]) {
     seen.sort();
     wanted.sort();
     assert_eq!(seen, wanted);
+}
+
+#[test]
+fn a_stack_is_found_in_the_files_that_the_range_touches() {
+    let mut f = Fixture::new();
+    let both = |inner: &str| format!("static int helper(void);\n{inner}\n");
+    let untouched = ("lib/other.c", "int inner(void)\n{\n}\n");
+    let root = f.files("root", &[], &[untouched, ("fs/a.c", &both("")), ("fs/b.h", "")]);
+    let inner = both("static int inner(int a)\n{\n}");
+    let a = f.files("a", &[root], &[untouched, ("fs/a.c", &inner), ("fs/b.h", "")]);
+    let outer = "static inline int outer(void)\n{\n\treturn inner(1);\n}\n";
+    let b =
+        f.files("b", &[a], &[untouched, ("fs/a.c", &inner), ("fs/b.h", outer), ("doc/x.rst", "inner() {")]);
+    let side = f.files("side", &[a], &[untouched, ("fs/a.c", &inner), ("fs/b.h", ""), ("gone.c", "")]);
+    let all = [untouched, ("fs/a.c", &inner[..]), ("fs/b.h", outer)];
+    let merge = f.files("merge", &[b, side], &all);
+    let (_dir, mirror) = open(&f);
+
+    let touched = mirror.touched(&[a, b, side, merge].map(id)).expect("read");
+    let mut second = touched[1].clone();
+    second.sort();
+    assert_eq!(
+        (&touched[0][..], &second[..]),
+        (&["fs/a.c".into()][..], &["doc/x.rst".into(), "fs/b.h".into()][..])
+    );
+    assert_eq!((&touched[2][..], touched[3].len()), (&["gone.c".to_string()][..], 0));
+    let functions = Functions::new(["inner", "outer", "helper"]);
+    let paths = || touched.iter().flatten().map(String::as_str);
+    let other_way_round = Functions::new(["outer", "inner"]);
+    let defining = |at, functions| mirror.defining(&id(at), paths(), functions).expect("read");
+    assert_eq!(defining(merge, &functions), ["fs/a.c", "fs/b.h"]);
+    assert_eq!(defining(merge, &other_way_round), ["fs/b.h", "fs/a.c"]);
+    assert_eq!(defining(root, &functions), [""; 0]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::AgentCame { .. } => "agent-came",
         Fact::AgentWent { .. } => "agent-went",
         Fact::Judged { .. } => "judged",
+        Fact::Overruled { .. } => "overruled",
         Fact::JobEnded { .. } => "job-ended",
     }
 }
@@ -79,6 +80,12 @@ impl From<Fact> for Wire {
                 Wire::AgentWent(v1::AgentWent { agent: agent.to_string(), at_ms: at.0 })
             }
             Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
+            Fact::Overruled { id, at, revision, word } => Wire::Overruled(v1::Overruled {
+                job_id: id.to_string(),
+                at_ms: at.0,
+                revision: revision.as_bytes().to_vec(),
+                word: word.map(|word| word.to_string()).unwrap_or_default(),
+            }),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),
                 at_ms: at.0,
@@ -132,6 +139,15 @@ impl TryFrom<Wire> for Fact {
             Wire::AgentCame(it) => Fact::AgentCame { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
             Wire::AgentWent(it) => Fact::AgentWent { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
             Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: judged_in(it)? },
+            Wire::Overruled(it) => Fact::Overruled {
+                id: job_id(&it.job_id)?,
+                at: Timestamp(it.at_ms),
+                revision: revision(&it.revision, "overruled.revision")?,
+                word: match it.word.as_str() {
+                    "" => None,
+                    word => Some(verdict(word, "overruled.word")?),
+                },
+            },
             Wire::JobEnded(it) => Fact::JobEnded {
                 id: job_id(&it.job_id)?,
                 at: Timestamp(it.at_ms),
@@ -163,6 +179,10 @@ fn job_id(text: &str) -> Result<JobId> {
 
 fn agent_id(text: &str) -> Result<AgentId> {
     text.parse().map_err(|error| InvalidMessage::new("agent", error))
+}
+
+fn verdict(text: &str, field: &'static str) -> Result<Verdict> {
+    text.parse().map_err(|error: String| InvalidMessage::new(field, error))
 }
 
 fn release(text: &str) -> Result<Release> {
@@ -222,11 +242,7 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         Role::Search => ("search", String::new()),
         Role::Certify => ("certify", String::new()),
         Role::Revert(commit) => ("revert", commit.to_string()),
-    };
-    let verdict = match verdict {
-        Verdict::Good => "good",
-        Verdict::Bad => "bad",
-        Verdict::Skip => "skip",
+        Role::Overruled => ("overruled", String::new()),
     };
     v1::Judged {
         job_id: id.to_string(),
@@ -234,7 +250,7 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         subject: judged.subject,
         role: role.into(),
         tag,
-        verdict: verdict.into(),
+        verdict: verdict.to_string(),
         target: counts.target,
         ok: counts.ok,
         other: counts.other,
@@ -253,6 +269,7 @@ fn judged_in(it: v1::Judged) -> Result<Judged> {
         "release" => Role::Release(it.tag),
         "search" => Role::Search,
         "certify" => Role::Certify,
+        "overruled" => Role::Overruled,
         "revert" => {
             let commit = it.tag.parse();
             Role::Revert(
@@ -261,12 +278,7 @@ fn judged_in(it: v1::Judged) -> Result<Judged> {
         }
         other => return Err(InvalidMessage::new("judged.role", format!("unknown role {other:?}"))),
     };
-    let verdict = match it.verdict.as_str() {
-        "good" => Verdict::Good,
-        "bad" => Verdict::Bad,
-        "skip" => Verdict::Skip,
-        other => return Err(InvalidMessage::new("judged.verdict", format!("unknown verdict {other:?}"))),
-    };
+    let verdict = verdict(&it.verdict, "judged.verdict")?;
     let counts = Counts { target: it.target, ok: it.ok, other: it.other, failed: it.failed };
     Ok(Judged {
         judgement: Judgement {

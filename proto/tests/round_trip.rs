@@ -149,7 +149,15 @@ fn infra() -> impl Iterator<Item = Infra> {
 }
 
 fn judged() -> Vec<Judged> {
-    let roles = [Role::Start, Role::GoodEnd, Role::Release("v6.1".into()), Role::Search, Role::Certify];
+    let roles = [
+        Role::Start,
+        Role::GoodEnd,
+        Role::Release("v6.1".into()),
+        Role::Search,
+        Role::Certify,
+        Role::Revert(RevisionId::from_bytes([8; 20])),
+        Role::Overruled,
+    ];
     let verdicts = [Verdict::Good, Verdict::Bad, Verdict::Skip];
     let one = |(index, role): (usize, Role)| Judged {
         judgement: Judgement {
@@ -202,6 +210,13 @@ fn facts() -> Vec<Fact> {
         },
         Fact::AgentCame { agent: agent(), at },
         Fact::AgentWent { agent: agent(), at },
+        Fact::Overruled { id: id(), at, revision: RevisionId::from_bytes([5; 20]), word: None },
+        Fact::Overruled {
+            id: id(),
+            at,
+            revision: RevisionId::from_bytes([5; 20]),
+            word: Some(Verdict::Skip),
+        },
         Fact::JobEnded {
             id: id(),
             at,

@@ -10,6 +10,7 @@ use super::titles::{TITLES_MAX, Titles};
 use super::{Finding, Suspect};
 use crate::id::RevisionId;
 use crate::job::Mode;
+use crate::verdict::Verdict;
 use std::collections::BTreeMap;
 
 /// Classes that together hold less than this are not listed as suspects.
@@ -70,6 +71,10 @@ impl Bisection {
             if holds.iter().any(|holds| *holds != Holds::Outside) {
                 holds.retain(|holds| *holds != Holds::Outside);
             }
+            if let Some(word) = self.word_on(&revisions) {
+                tests.extend(Self::told(word, holds, titles.0.len()).filter(|test| !test.holds.is_empty()));
+                continue;
+            }
             let counts = self.ledger.counts(&revisions[0]);
             let others = self.ledger.others(&revisions[0]);
             let others: Vec<u32> =
@@ -80,8 +85,9 @@ impl Bisection {
             }
             // Fix: a kernel that may never have had the bug says nothing by keeping quiet.
             let ok = if revisions.iter().all(|id| never.contains(id)) { 0 } else { counts.ok };
-            tests.push(Test { holds, target: counts.target, ok, others });
+            tests.push(Test { holds, target: counts.target, ok, others, told: None });
         }
+        tests.extend(self.told_unseen(range, titles.0.len()));
         tests
     }
 
@@ -92,8 +98,11 @@ impl Bisection {
         let mut verdicts = Verdicts::default();
         for id in self.ledger.revisions() {
             let Some(at) = range.history.find(&id) else { continue };
-            let counts = self.ledger.counts(&id);
-            if counts.target > 0 { verdicts.crashing.push(at) } else { verdicts.clean.push(at) }
+            let shows = match self.word(&id) {
+                Some(word) => word == Verdict::Bad,
+                None => self.ledger.counts(&id).target > 0,
+            };
+            if shows { verdicts.crashing.push(at) } else { verdicts.clean.push(at) }
         }
         let fixed = range.fixed(&verdicts, &self.old_ends());
         let tip = range.history.tip();
@@ -101,7 +110,7 @@ impl Bisection {
         never.map(|&at| range.history.commit(at).id).collect()
     }
 
-    fn holds(&self, range: &Range, id: &RevisionId) -> Option<Holds> {
+    pub(super) fn holds(&self, range: &Range, id: &RevisionId) -> Option<Holds> {
         if let Some(&commit) = self.reverts.get(id) {
             return Some(Holds::AllBut(commit));
         }
@@ -125,7 +134,7 @@ impl Bisection {
         let mut rates = Rates::prior(self.assumption);
         for revisions in self.ledger.kernels() {
             let counts = self.ledger.counts(&revisions[0]);
-            if counts.target > 0 {
+            if counts.target > 0 && self.word_on(&revisions).is_none() {
                 rates.learn(&model::likelihood(self.assumption, counts.target, counts.ok));
             }
         }

@@ -47,6 +47,8 @@ pub struct Bisection {
     pub(super) outside_is_good: bool,
     /// Names of reverted kernels that were asked for, with the commit reverted.
     pub(super) reverts: BTreeMap<RevisionId, u32>,
+    /// What operators say of revisions.
+    pub(super) overruled: BTreeMap<RevisionId, Verdict>,
     /// The target's files and the prior that they make.
     pub(super) prior: Option<(Vec<String>, Vec<f64>)>,
     /// Absent after new evidence.
@@ -68,6 +70,7 @@ impl Bisection {
             reverts_allowed: false,
             outside_is_good: false,
             reverts: BTreeMap::new(),
+            overruled: BTreeMap::new(),
             prior: None,
             beliefs: None,
             question,

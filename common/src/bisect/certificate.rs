@@ -58,7 +58,7 @@ impl Bisection {
         }
         match self.certificate(&pair, culprit) {
             Some(certificate) if self.is_certain(culprit) => {
-                Step::Done(Finding::Culprit { revision: pair.culprit, certificate })
+                Step::Done(Finding::Culprit { revision: pair.culprit, certificate: Box::new(certificate) })
             }
             Some(_) => self.uncertified(culprit, "its certificate holds, but others are still likely".into()),
             None => self.uncertified(
@@ -124,6 +124,11 @@ impl Bisection {
 
     /// Whether a revision of the pair shows the crash, or keeps quiet, for long enough.
     fn prove(&self, revision: &RevisionId, shows: bool, pair: &Pair) -> Proof {
+        match (self.word(revision), shows) {
+            (Some(Verdict::Bad), true) | (Some(Verdict::Good), false) => return Proof::Holds,
+            (Some(word), _) => return Proof::Fails(format!("is {word} by an operator's word")),
+            (None, _) => {}
+        }
         let counts = self.ledger.counts(revision);
         if self.outside_is_good && pair.outside.contains(revision) {
             return Proof::Holds;
@@ -211,16 +216,23 @@ impl Bisection {
         let reverted = self.ledger.counts(&self.reverted(culprit));
         let reverted = (reverted.total() > 0).then_some(reverted);
         let parents: Vec<Option<CertifiedParent>> = pair.parents().map(parent).collect();
-        if reverted.is_none() && !self.outside_is_good && parents.contains(&None) {
+        let overruled: Vec<RevisionId> =
+            pair.members().map(|(id, _)| id).filter(|id| self.word(id).is_some()).collect();
+        let unproven =
+            pair.parents().zip(&parents).any(|(id, parent)| parent.is_none() && !overruled.contains(&id));
+        if reverted.is_none() && !self.outside_is_good && unproven {
             return None;
         }
         let fingerprint = self.ledger.fingerprint(&pair.culprit);
         Some(Certificate {
             culprit: self.ledger.counts(&pair.culprit),
-            culprit_fingerprint: fingerprint
-                .or_else(|| reverted.and_then(|_| self.ledger.fingerprint(&self.question.bad)))?,
+            culprit_fingerprint: fingerprint.or_else(|| {
+                let stands = reverted.is_some() || overruled.contains(&pair.culprit);
+                self.ledger.fingerprint(&self.question.bad).filter(|_| stands)
+            })?,
             parents: parents.into_iter().flatten().collect(),
             reverted,
+            overruled,
         })
     }
 }

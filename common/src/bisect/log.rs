@@ -12,7 +12,8 @@ use crate::verdict::Verdict;
 /// A judgement is never taken back; where later evidence overrules one, another with a new
 /// verdict (Skip, if nothing is known instead) follows for the same revision.
 pub fn replay(judgements: &[Judgement]) -> Vec<&Judgement> {
-    let searched = |judgement: &Judgement| matches!(judgement.role, Role::Search | Role::Certify);
+    let searched =
+        |judgement: &Judgement| matches!(judgement.role, Role::Search | Role::Certify | Role::Overruled);
     effective(judgements).filter(|judgement| judgement.narrowed && searched(judgement)).collect()
 }
 

@@ -49,6 +49,7 @@ impl Bisection {
     pub(super) fn usable(&self, id: &RevisionId) -> bool {
         let counts = self.ledger.counts(id);
         !self.given_up(id)
+            && self.word(id).is_none()
             && counts.target < SHOWN_RUNS
             && (counts.target > 0 || self.rates().miss(self.assumption, counts.ok) > HIDDEN)
             && !is_silent(&counts)
@@ -80,6 +81,7 @@ impl Bisection {
         let shown =
             counts.target > flight.before.target && counts.total() >= flight.before.total() + SHOWN_RUNS;
         self.given_up(&id)
+            || self.word(&id).is_some()
             || shown
             || counts.ok >= flight.before.ok + wanted
             || is_silent(&counts)
@@ -95,7 +97,11 @@ impl Bisection {
             return self.satisfied(flight);
         }
         let counts = self.ledger.counts(revision);
-        counts.target >= 2 || *revision == self.question.bad || self.given_up(revision) || is_silent(&counts)
+        counts.target >= 2
+            || *revision == self.question.bad
+            || self.word(revision).is_some()
+            || self.given_up(revision)
+            || is_silent(&counts)
     }
 
     pub(super) fn id_of(&self, holds: Holds) -> Option<RevisionId> {

@@ -15,6 +15,7 @@ mod ledger;
 mod log;
 mod looks;
 mod model;
+mod overrule;
 mod posterior;
 mod prior;
 mod range;
@@ -66,6 +67,8 @@ pub enum Role {
     /// The bad end with this commit reverted. The candidate's revision is a name that the
     /// search made up; evidence comes under it.
     Revert(RevisionId),
+    /// Not evaluated: an operator says what it is.
+    Overruled,
 }
 
 /// A revision to be built, if it is not, and booted until `runs` runs count.
@@ -157,6 +160,9 @@ pub struct Certificate {
     /// The bad end with the culprit reverted, where that was run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverted: Option<Counts>,
+    /// Those of the pair that stand on an operator's word.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub overruled: Vec<RevisionId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,7 +177,7 @@ pub struct CertifiedParent {
 pub enum Finding {
     Culprit {
         revision: RevisionId,
-        certificate: Certificate,
+        certificate: Box<Certificate>,
     },
     /// One of these; `reason` says why no single one could be certified.
     Suspects {

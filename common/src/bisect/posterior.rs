@@ -30,8 +30,12 @@ pub(super) struct Test {
     pub ok: u32,
     /// Runs with each of the titles in doubt.
     pub others: Vec<u32>,
+    /// Whether it shows the bug, where a person says so: nothing else counts then.
+    pub told: Option<bool>,
 }
 
+/// People err too, but more is believed of them than of any number of runs.
+const TOLD_WRONG: f64 = -21.0;
 /// A change among kernels that are equal is no change: this much is believed of it.
 const NO_OP: f64 = -25.0;
 /// One kernel that shows both titles speaks against their being one bug.
@@ -246,6 +250,11 @@ fn readings(
             let mut rates = Rates::prior(assumption);
             let (mut shown, mut quiet, mut ln) = (0, 0, own);
             for ((place, test), with) in places.iter().zip(tests).zip(&with) {
+                if let Some(told) = test.told {
+                    let fits = has_bug(mode, *place, u32::from(told)).is_none_or(|shows| shows == told);
+                    ln += if fits { 0.0 } else { TOLD_WRONG };
+                    continue;
+                }
                 if *place == Member::Open && test.ok > 0 && reading.shown(test) == 0 {
                     ln += OPEN_QUIET.ln();
                 }
@@ -283,7 +292,7 @@ impl Reading {
 
     fn rates(&self, mode: Mode, assumption: Assumption, places: &[Member], tests: &[Test]) -> Rates {
         let mut rates = Rates::prior(assumption);
-        for (place, test) in places.iter().zip(tests) {
+        for (place, test) in places.iter().zip(tests).filter(|(_, test)| test.told.is_none()) {
             if has_bug(mode, *place, self.shown(test)) == Some(true) {
                 rates.learn(&model::likelihood(assumption, self.shown(test), test.ok));
             }

@@ -12,6 +12,9 @@ use crate::verdict::Verdict;
 impl Bisection {
     /// The verdict on a revision by all evidence so far.
     pub(super) fn verdict(&self, revision: &RevisionId) -> Option<Verdict> {
+        if let Some(word) = self.word(revision) {
+            return Some(word);
+        }
         let counts = self.ledger.counts(revision);
         let skip = self.given_up(revision).then_some(Verdict::Skip);
         if *revision == self.question.bad {
@@ -70,16 +73,20 @@ impl Bisection {
         let in_range =
             |id: &RevisionId| self.range.as_ref().is_some_and(|range| range.history.find(id).is_some());
         let unasked = unasked.filter(in_range).map(|id| (id, Role::Search));
-        let all: Vec<(RevisionId, Role)> = self.asked.iter().cloned().chain(unasked).collect();
+        let known: Vec<(RevisionId, Role)> = self.asked.iter().cloned().chain(unasked).collect();
+        let unseen = self.overruled.keys().filter(|id| !known.iter().any(|(known, _)| known == *id));
+        let unseen: Vec<_> = unseen.filter(|id| in_range(id)).map(|id| (*id, Role::Overruled)).collect();
+        let all = known.into_iter().chain(unseen);
         for (revision, role) in all {
             // What git does not know of is not logged for it.
             if matches!(role, Role::Revert(_)) {
                 continue;
             }
-            if matches!(role, Role::Search | Role::Certify) && !self.ends_judged() {
+            if matches!(role, Role::Search | Role::Certify | Role::Overruled) && !self.ends_judged() {
                 continue;
             }
             let Some(verdict) = self.verdict(&revision) else { continue };
+            let role = if self.word(&revision).is_some() { Role::Overruled } else { role };
             if self.log.last(&revision) != Some(verdict) {
                 let narrowed = self.narrows(&revision, &role, verdict);
                 let counts = self.ledger.counts(&revision);
@@ -99,8 +106,8 @@ impl Bisection {
         match (role, range.history.find(revision)) {
             (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Revert(_), _) => true,
             // git asks for the merge base of two trees before anything else.
-            (Role::Search | Role::Certify, None) => range.merge_base == Some(*revision),
-            (Role::Search | Role::Certify, Some(at)) => {
+            (Role::Search | Role::Certify | Role::Overruled, None) => range.merge_base == Some(*revision),
+            (Role::Search | Role::Certify | Role::Overruled, Some(at)) => {
                 let known_fixed = range.mode == Mode::Fix && self.sides(range).0.contains(&at);
                 self.log.narrows(range, at, verdict, known_fixed)
             }

@@ -68,6 +68,11 @@ pub enum Answer {
     /// A later life of this agent has spoken; this one is to end.
     Superseded,
     Cancelled,
+    Overruled {
+        revision: RevisionId,
+    },
+    /// Why not, for people.
+    Refused(String),
     /// There is no such job.
     UnknownJob,
     /// The job has ended already.

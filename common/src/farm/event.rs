@@ -8,6 +8,7 @@ use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session};
 use crate::job::Job;
 use crate::outcome::AttemptEnd;
 use crate::report::CommitDetails;
+use crate::verdict::Verdict;
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -53,6 +54,13 @@ pub enum Event {
     },
     CancelRequested {
         job: JobId,
+    },
+    /// An operator says what a revision is; without a word, takes back what was said. The revision
+    /// is named by a release tag or the beginning of its id.
+    OverruleRequested {
+        job: JobId,
+        revision: String,
+        word: Option<Verdict>,
     },
     /// A deadline has come; what is due is seen from `now`.
     Tick,

@@ -9,6 +9,7 @@ use crate::job::Job;
 use crate::outcome::{Infra, Product};
 use crate::report::ending;
 use crate::time::Timestamp;
+use crate::verdict::Verdict;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fact {
@@ -55,6 +56,13 @@ pub enum Fact {
     Judged {
         id: JobId,
         judged: Judged,
+    },
+    /// An operator said what a revision is, or took it back. A job that had ended goes on.
+    Overruled {
+        id: JobId,
+        at: Timestamp,
+        revision: RevisionId,
+        word: Option<Verdict>,
     },
     JobEnded {
         id: JobId,

@@ -5,6 +5,7 @@ use super::action::{Action, Answer};
 use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
+use super::overrule::Overrule;
 use super::pursue::{Pursuit, Wants};
 use super::reporting::{Additions, Ended, Reporting};
 use super::trace::Trace;
@@ -41,6 +42,7 @@ pub(super) struct JobState {
     /// Judgements of the bisection already seen.
     pub judgements_seen: usize,
     pub judged: Vec<Judged>,
+    pub overrules: Vec<Overrule>,
 }
 
 pub(super) enum Stage {
@@ -117,6 +119,7 @@ impl Farm {
             unavailable: BTreeMap::new(),
             judgements_seen: 0,
             judged: Vec::new(),
+            overrules: Vec::new(),
         };
         self.jobs.insert(id, state);
     }
@@ -163,14 +166,16 @@ impl Farm {
         };
         let releases = resolution.releases.iter().filter(served);
         let releases = releases.map(|release| (release.tag.clone(), release.revision.id));
-        state.bisection = Some(Bisection::new(Question {
+        let mut bisection = Bisection::new(Question {
             mode: state.job.mode,
             target: state.job.target.clone(),
             runs: state.job.runs.clone(),
             bad: resolution.bad.id,
             good: resolution.good.as_ref().map(|good| good.id),
             releases: releases.collect(),
-        }));
+        });
+        state.words().into_iter().for_each(|(revision, word)| bisection.overrule(revision, Some(word)));
+        state.bisection = Some(bisection);
         state.resolution = Some(resolution);
         state.stage = Stage::Preparing;
         self.dirty.insert(id.clone());
@@ -359,7 +364,8 @@ impl Farm {
         let new = bisection.judgements()[state.judgements_seen..].to_vec();
         state.judgements_seen += new.len();
         for judgement in new {
-            let known = state.judged.iter().any(|judged| {
+            let since = state.judged_since(&judgement.revision);
+            let known = state.judged[since..].iter().any(|judged| {
                 judged.judgement.revision == judgement.revision
                     && judged.judgement.verdict == judgement.verdict
                     && judged.judgement.role == judgement.role
@@ -460,6 +466,7 @@ pub fn role_name(role: &Role) -> &'static str {
         Role::Search => "search",
         Role::Certify => "certify",
         Role::Revert(_) => "revert",
+        Role::Overruled => "overruled",
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fact;
 mod grant;
 pub mod item;
 mod jobs;
+mod overrule;
 mod pursue;
 mod reporting;
 mod restore;
@@ -117,6 +118,9 @@ impl Farm {
                 actions.push(Action::Answer(Answer::Complete(answer)));
             }
             Event::CancelRequested { job } => self.cancel(now, &job, &mut actions),
+            Event::OverruleRequested { job, revision, word } => {
+                self.overrule(now, &job, &revision, word, &mut actions);
+            }
             Event::Tick => {}
         }
         self.handled = now;

@@ -80,6 +80,7 @@ impl Farm {
                     state.judged.push(judged);
                 }
             }
+            Fact::Overruled { id, revision, word, .. } => self.take_word(&id, revision, word),
             Fact::JobEnded { id, at, end, rendered } => {
                 if let Some(state) = self.jobs.get_mut(&id) {
                     let ended = EndedJob { at, end, rendered: *rendered };
@@ -93,7 +94,7 @@ impl Farm {
 
     /// Gives a restored bisection the evidence its verdicts rest on; what was seen at
     /// revisions without a verdict is found again under its key when the search asks.
-    fn recall_evidence(&mut self, id: &crate::id::JobId) {
+    pub(super) fn recall_evidence(&mut self, id: &crate::id::JobId) {
         let Some(mut state) = self.jobs.remove(id) else { return };
         for judged in state.judged.clone() {
             let revision = judged.judgement.revision;

@@ -149,7 +149,7 @@ fn is_stale(tested: &Tested) -> bool {
 fn opens(tested: &Tested) -> bool {
     match tested.judgement.role {
         Role::Start | Role::GoodEnd | Role::Release(_) => true,
-        Role::Search | Role::Certify | Role::Revert(_) => false,
+        Role::Search | Role::Certify | Role::Revert(_) | Role::Overruled => false,
     }
 }
 

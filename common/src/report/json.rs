@@ -120,6 +120,7 @@ fn tested(record: &Record<'_>, at: usize) -> Value {
         Role::Search => ("search", None),
         Role::Certify => ("certify", None),
         Role::Revert(_) => ("revert", None),
+        Role::Overruled => ("overruled", None),
     };
     json!({
         "revision": judgement.revision,

@@ -77,6 +77,9 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
             words::counts(parent.counts)
         ));
     }
+    for revision in &proof.overruled {
+        lines.push(format!("  by an operator's word, not by runs: {}", revision.short()));
+    }
     lines.push(fingerprints(proof));
     lines.push(compilers(record, revision, proof));
     for (word, list) in [("write to", &ending.recipients.to), ("copy to", &ending.recipients.cc)] {

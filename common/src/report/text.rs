@@ -37,7 +37,10 @@ pub fn render(record: &Record<'_>) -> String {
                 }
                 log.push_str(&bisecting(left, steps));
                 log.push_str(&format!("[{revision}] {}\n\n", one_line(&tested.subject)));
-                test(&mut log, record, at);
+                match tested.judgement.role {
+                    Role::Overruled => log.push_str("# an operator's word\n"),
+                    _ => test(&mut log, record, at),
+                }
                 log.push_str(&format!("# git bisect {} {revision}\n", word.as_str()));
             }
         }
@@ -93,7 +96,7 @@ fn opening(log: &mut String, record: &Record<'_>, at: usize) {
             }
             log.push_str(&format!("testing current HEAD {revision}\n"));
         }
-        (Role::Search | Role::Certify | Role::Revert(_), _) => {}
+        (Role::Search | Role::Certify | Role::Revert(_) | Role::Overruled, _) => {}
     }
     test(log, record, at);
 }
@@ -106,10 +109,14 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
     let what = match (&judgement.role, earlier) {
         (Role::Certify, true) => "ran again for the certificate",
         (Role::Certify, false) => "ran for the certificate",
+        (Role::Overruled, _) => "overruled by an operator:",
         (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search | Role::Revert(_), _) => "also tested",
     };
     let verdict = words::verdict(judgement.verdict);
     log.push_str(&format!("# {what} {}: {verdict}", judgement.revision));
+    if judgement.role == Role::Overruled {
+        return log.push('\n');
+    }
     match &tested.build {
         Built::Kernel { .. } => log.push_str(&format!(" ({})\n", words::counts(judgement.counts))),
         Built::Failed { message } => log.push_str(&format!(" (build failed: {})\n", first_line(message))),

@@ -47,9 +47,12 @@ impl<'a> Engine<'a> {
     fn ask(&mut self, candidate: &Candidate) -> Option<Ask> {
         let query = match &candidate.role {
             Role::Revert(commit) => Query::Revert(self.graph.find(commit)?),
-            Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search | Role::Certify => {
-                Query::Revision(self.graph.find(&candidate.revision)?)
-            }
+            Role::Start
+            | Role::GoodEnd
+            | Role::Release(_)
+            | Role::Search
+            | Role::Certify
+            | Role::Overruled => Query::Revision(self.graph.find(&candidate.revision)?),
         };
         self.names.insert(query, candidate.revision);
         Some(Ask { query, runs: candidate.runs })

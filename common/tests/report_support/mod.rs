@@ -334,6 +334,7 @@ fn scene_of(dag: &Dag, ids: &[RevisionId], mode: Mode, culprit: usize, tested: V
         culprit_fingerprint: fingerprint(&ids[culprit]),
         parents: parents.collect(),
         reverted: None,
+        overruled: vec![],
     };
     Scene {
         id: "job-1".parse().expect("a plain id"),
@@ -345,7 +346,7 @@ fn scene_of(dag: &Dag, ids: &[RevisionId], mode: Mode, culprit: usize, tested: V
         }),
         history: Some(dag.history(ids)),
         tested,
-        ending: Some(ending(Finding::Culprit { revision: ids[culprit], certificate })),
+        ending: Some(ending(Finding::Culprit { revision: ids[culprit], certificate: Box::new(certificate) })),
     }
 }
 

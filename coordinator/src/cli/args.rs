@@ -89,6 +89,8 @@ pub enum BisectCommand {
     Show(ShowArgs),
     /// Print a job's bisection log, its git replay text, or the log of a build or run
     Log(LogArgs),
+    /// Say what a revision is, whatever its runs say, or take that back; the search goes on, also of an ended job
+    Overrule(OverruleArgs),
     /// End a job before it is done
     Cancel(CancelArgs),
 }
@@ -310,6 +312,35 @@ pub struct LogArgs {
     pub to: To,
     #[command(flatten)]
     pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kulprit bisect overrule 12 3f2c9e1a7b good\n  kulprit bisect overrule 12 3f2c9e1a7b unsay"
+)]
+pub struct OverruleArgs {
+    /// The job's id
+    pub job: String,
+    /// A commit between the ends, by at least 7 digits of its id, the good end, or a release tag that was tried
+    pub revision: String,
+    /// What it is
+    pub word: Word,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Word {
+    /// Free of the crash
+    Good,
+    /// Shows the crash (for a fix: still shows it)
+    Bad,
+    /// Says nothing: do not go by its runs
+    Skip,
+    /// Take back what was said of it
+    Unsay,
 }
 
 #[derive(Debug, Args)]

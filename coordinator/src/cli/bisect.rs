@@ -1,6 +1,8 @@
 //! `kulprit bisect …`: one function per command.
 
-use super::args::{CancelArgs, Format, ListArgs, LogArgs, Output, ShowArgs, StartArgs, To, WatchArgs};
+use super::args::{
+    CancelArgs, Format, ListArgs, LogArgs, Output, OverruleArgs, ShowArgs, StartArgs, To, WatchArgs, Word,
+};
 use super::client::Coordinator;
 use super::ending::exit_code;
 use super::failure::Failure;
@@ -9,6 +11,8 @@ use super::signals::Signals;
 use super::submission::Submission;
 use super::watching::{self, News};
 use super::{follow, json, tables};
+use clap::ValueEnum as _;
+use kulprit_proto::v1;
 use serde_json::{Value, json};
 use std::io::Write as _;
 
@@ -65,6 +69,21 @@ pub async fn show(args: ShowArgs) -> Result<u8, Failure> {
 pub async fn cancel(args: CancelArgs) -> Result<u8, Failure> {
     let view = Coordinator::dial(&args.to.coordinator)?.cancel(&args.job).await?;
     print(args.output, || format!("job {} is cancelled\n", view.id), || json::job(&view))?;
+    Ok(0)
+}
+
+pub async fn overrule(args: OverruleArgs) -> Result<u8, Failure> {
+    let word = args.word.to_possible_value().map(|word| word.get_name().to_owned()).unwrap_or_default();
+    let request =
+        v1::OverruleRequest { job: args.job.clone(), revision: args.revision.clone(), word: word.clone() };
+    let answer = Coordinator::dial(&args.to.coordinator)?.overrule(request).await?;
+    let (job, revision) = (&answer.job, &answer.revision);
+    let said = match args.word {
+        Word::Unsay => format!("job {job}: what was said of {revision} is taken back\n"),
+        Word::Good | Word::Bad | Word::Skip => format!("job {job}: {revision} is {word} from now on\n"),
+    };
+    let hint = format!("the search goes on; follow it with\n  {}\n", watch_command(job, &args.to));
+    print(args.output, || said + &hint, || json!({ "job": job, "revision": revision, "word": word }))?;
     Ok(0)
 }
 

@@ -58,6 +58,11 @@ impl Coordinator {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
+    pub async fn overrule(&mut self, request: v1::OverruleRequest) -> Result<v1::OverruleResponse, Failure> {
+        let answer = self.client.overrule(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
     pub async fn agents(&mut self) -> Result<Vec<v1::AgentView>, Failure> {
         let answer = self.client.agent_list(timed(v1::AgentListRequest {})).await;
         answer.map(|answer| answer.into_inner().agents).map_err(|status| self.failure(&status))

@@ -58,6 +58,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             BisectCommand::List(args) => bisect::list(args).await,
             BisectCommand::Show(args) => bisect::show(args).await,
             BisectCommand::Log(args) => bisect::log(args).await,
+            BisectCommand::Overrule(args) => bisect::overrule(args).await,
             BisectCommand::Cancel(args) => bisect::cancel(args).await,
         },
         Command::Agent { command } => match command {

@@ -86,6 +86,31 @@ impl Jobs for Services {
         }
     }
 
+    async fn overrule(
+        &self,
+        request: Request<v1::OverruleRequest>,
+    ) -> Result<Response<v1::OverruleResponse>, Status> {
+        let request = request.into_inner();
+        let id = job_id(&request.job)?;
+        let word = match request.word.as_str() {
+            "unsay" => None,
+            word => Some(word.parse().map_err(|error: String| {
+                Status::invalid_argument(format!("word: {error}, and not unsay"))
+            })?),
+        };
+        let event = Event::OverruleRequested { job: id.clone(), revision: request.revision, word };
+        match self.driver.tell(event).await? {
+            Some(Answer::Overruled { revision }) => Ok(Response::new(v1::OverruleResponse {
+                job: id.to_string(),
+                revision: revision.to_string(),
+            })),
+            Some(Answer::UnknownJob) => Err(unknown(&id)),
+            Some(Answer::Refused(why)) if why.starts_with("revision: ") => Err(Status::invalid_argument(why)),
+            Some(Answer::Refused(why)) => Err(Status::failed_precondition(why)),
+            _ => Err(Status::internal("the farm gave no answer")),
+        }
+    }
+
     async fn agent_list(
         &self,
         _: Request<v1::AgentListRequest>,

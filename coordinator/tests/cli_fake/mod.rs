@@ -141,6 +141,17 @@ impl Jobs for Fake {
         Err(Status::failed_precondition(format!("job {} has already ended", request.into_inner().job)))
     }
 
+    async fn overrule(
+        &self,
+        request: Request<v1::OverruleRequest>,
+    ) -> Result<Response<v1::OverruleResponse>, Status> {
+        let request = request.into_inner();
+        match request.revision.len() {
+            0..7 => Err(Status::invalid_argument("revision: give more digits")),
+            _ => Ok(Response::new(v1::OverruleResponse { job: request.job, revision: request.revision })),
+        }
+    }
+
     async fn agent_list(
         &self,
         _: Request<v1::AgentListRequest>,

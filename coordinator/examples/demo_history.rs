@@ -17,12 +17,34 @@ struct Args {
     /// Decides which bug is planted, and where everything lies
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// What makes the search hard: `plain`, `rare` (the bug shows in three runs of ten) or `noisy`
+    /// (over half of the history another crash comes in six runs of ten)
+    #[arg(long, default_value = "plain")]
+    world: World,
     /// Directory with history.toml, the job's template, the reproducers and tiny.config
     #[arg(long, default_value = "examples/demo")]
     recipe: PathBuf,
     /// Directory with base.git, in which the history is made [default: demo/ in kulprit's cache]
     #[arg(long)]
     dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
+enum World {
+    Plain,
+    Rare,
+    Noisy,
+}
+
+impl World {
+    /// What histories and their folders are called.
+    fn name(self, seed: u64) -> String {
+        match self {
+            World::Plain => format!("history-{seed}"),
+            World::Rare => format!("history-rare-{seed}"),
+            World::Noisy => format!("history-noisy-{seed}"),
+        }
+    }
 }
 
 fn main() -> Result<()> {
@@ -40,12 +62,13 @@ fn main() -> Result<()> {
         toml::from_str(&text).with_context(|| format!("failed to understand {}", file.display()))?;
     ensure!(!recipe.bug.is_empty() && recipe.plain.len() >= FILLERS_MIN, "the recipe is too short");
 
-    let plan = plan(&recipe, args.seed);
-    let repository = dir.join(format!("history-{}.git", args.seed));
+    let plan = plan(&recipe, args.seed, args.world);
+    let name = args.world.name(args.seed);
+    let repository = dir.join(format!("{name}.git"));
     let commits = write_repository(&recipe, &plan, &dir.join("base.git"), &repository, args.seed)?;
     let truth = Truth::new(args.seed, &plan, commits)?;
-    let folder = dir.join(format!("history-{}", args.seed));
-    write_folder(&args.recipe, &folder, &repository, &plan, &truth)?;
+    let folder = dir.join(name);
+    write_folder(&args.recipe, &folder, &repository, &plan, &truth, args.world)?;
 
     println!("{}", toml::to_string(&truth.summary)?.trim_end());
     println!("repository = {repository:?}\njob = {:?}", folder.join("job.toml"));
@@ -72,6 +95,7 @@ struct Recipe {
     no_build: Vec<Stretch>,
     no_boot: Vec<Stretch>,
     flaky: Vec<Stretch>,
+    noisy: Vec<Stretch>,
     plain: Vec<Change>,
 }
 
@@ -168,7 +192,7 @@ enum Host {
     FlakyStretch,
 }
 
-fn plan(recipe: &Recipe, seed: u64) -> Plan<'_> {
+fn plan(recipe: &Recipe, seed: u64, world: World) -> Plan<'_> {
     let mut random = Random(seed);
     let mut plain: Vec<&Change> = recipe.plain.iter().collect();
     random.shuffle(&mut plain);
@@ -182,14 +206,17 @@ fn plan(recipe: &Recipe, seed: u64) -> Plan<'_> {
 
     let no_build = random.pick(&recipe.no_build);
     let no_boot = random.pick(&recipe.no_boot);
-    let flaky = random.pick(&recipe.flaky);
+    let noisy = world == World::Noisy;
+    let flaky = random.pick(if noisy { &recipe.noisy } else { &recipe.flaky });
     let mut around_build = take(random.between(3, 5));
     let mut around_boot = take(random.between(3, 5));
-    let mut around_flaky = take(random.between(9, 13));
+    let around_flaky = random.between(9, 13);
+    let mut around_flaky = if noisy { Vec::new() } else { take(around_flaky) };
     let mut sides = [take(random.between(2, 4)), take(random.between(2, 4))];
 
     let mut blocks = Vec::new();
     match [Host::Mainline, Host::SideBranch, Host::FlakyStretch][random.below(3)] {
+        Host::FlakyStretch if noisy => blocks.push(culprit),
         Host::Mainline => blocks.push(culprit),
         Host::SideBranch => insert(&mut sides[0], random.between(1, 2), culprit),
         Host::FlakyStretch => insert(&mut around_flaky, random.between(3, 6), culprit),
@@ -200,7 +227,9 @@ fn plan(recipe: &Recipe, seed: u64) -> Plan<'_> {
     }
     blocks.push(stretch(no_build, Trouble::NoBuild, &mut around_build));
     blocks.push(stretch(no_boot, Trouble::NoBoot, &mut around_boot));
-    blocks.push(stretch(flaky, Trouble::Flaky, &mut around_flaky));
+    if !noisy {
+        blocks.push(stretch(flaky, Trouble::Flaky, &mut around_flaky));
+    }
     random.shuffle(&mut blocks);
 
     // The commits that are left lie between the blocks, at least two in every gap: so the
@@ -218,6 +247,9 @@ fn plan(recipe: &Recipe, seed: u64) -> Plan<'_> {
         segments.extend(gap.into_iter().map(|step| vec![step]));
         segments.extend(blocks.next());
     }
+    if noisy {
+        over_half(&mut segments, flaky, &mut random);
+    }
     Plan {
         steps: with_releases(segments, &recipe.release),
         bug,
@@ -232,6 +264,19 @@ fn stretch<'a>(stretch: &'a Stretch, trouble: Trouble, between: &mut Vec<Step<'a
     steps.append(between);
     steps.push(Step::Commit(&stretch.fixes, Role::Fixes(trouble)));
     steps
+}
+
+/// Begins a stretch somewhere in the first half, and ends it after half of all commits.
+fn over_half<'a>(segments: &mut Vec<Vec<Step<'a>>>, stretch: &'a Stretch, random: &mut Random) {
+    let commits = |segments: &[Vec<Step>]| segments.iter().flatten().map(Step::commits).sum::<usize>();
+    let half = commits(segments) / 2;
+    let from = random.between(2, half - 2);
+    let place = |segments: &[Vec<Step>], done: usize| {
+        (0..segments.len()).find(|&at| commits(&segments[..at]) >= done).unwrap_or(segments.len())
+    };
+    let (begin, end) = (place(segments, from), place(segments, from + half));
+    segments.insert(end, vec![Step::Commit(&stretch.fixes, Role::Fixes(Trouble::Flaky))]);
+    segments.insert(begin, vec![Step::Commit(&stretch.breaks, Role::Breaks(Trouble::Flaky))]);
 }
 
 fn insert<'a>(steps: &mut Vec<Step<'a>>, at: usize, new: Vec<Step<'a>>) {
@@ -578,10 +623,25 @@ impl Truth {
     }
 }
 
-fn write_folder(recipe: &Path, folder: &Path, repository: &Path, plan: &Plan, truth: &Truth) -> Result<()> {
+fn write_folder(
+    recipe: &Path,
+    folder: &Path,
+    repository: &Path,
+    plan: &Plan,
+    truth: &Truth,
+    world: World,
+) -> Result<()> {
     fs::create_dir_all(folder)?;
     for file in ["tiny.config", plan.bug.reproducer.as_str()] {
         fs::copy(recipe.join(file), folder.join(file)).with_context(|| format!("failed to copy {file}"))?;
+    }
+    if world == World::Rare {
+        let read = |file: &str| {
+            fs::read_to_string(recipe.join(file)).with_context(|| format!("failed to read {file}"))
+        };
+        // The reproducer may define _GNU_SOURCE, which has to come before any header.
+        let text = format!("#define _GNU_SOURCE\n{}{}", read("rarely.c")?, read(&plan.bug.reproducer)?);
+        fs::write(folder.join(&plan.bug.reproducer), text)?;
     }
     let template = recipe.join("job.template.toml");
     let mut job =

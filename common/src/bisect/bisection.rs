@@ -83,6 +83,11 @@ impl Bisection {
         self
     }
 
+    /// The same, for a search under way.
+    pub fn set_costs(&mut self, costs: Costs) {
+        self.costs = costs;
+    }
+
     /// Says what may be assumed of the bug; else that it may be flaky.
     pub fn assuming(mut self, assumption: Assumption) -> Self {
         self.assumption = assumption;

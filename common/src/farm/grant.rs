@@ -44,7 +44,7 @@ impl Farm {
         }
         for key in self.ready_in_order() {
             let item = &self.items[&key];
-            let Some(agent) = self.best_agent(now, &key, item, &free) else { continue };
+            let Some(agent) = self.best_agent(now, item, &free) else { continue };
             let slots = free.get_mut(&agent).expect("the best agent has a free slot");
             let slot = slots.remove(0);
             if slots.is_empty() {
@@ -108,13 +108,7 @@ impl Farm {
     }
 
     /// An agent that can do it: has what it needs, has not failed it, has most room.
-    fn best_agent(
-        &self,
-        now: Timestamp,
-        key: &ItemKey,
-        item: &Item,
-        free: &BTreeMap<AgentId, Vec<u32>>,
-    ) -> Option<AgentId> {
+    fn best_agent(&self, now: Timestamp, item: &Item, free: &BTreeMap<AgentId, Vec<u32>>) -> Option<AgentId> {
         let fits = |id: &&AgentId| {
             let info = &self.agents[*id].info;
             let able = match &item.work {
@@ -132,8 +126,8 @@ impl Farm {
             };
             able && item.retry_at(id).is_none_or(|at| at <= now)
         };
-        let has_kernel = |id: &AgentId| match (&item.work, key) {
-            (Work::Run(work), _) => self.agents[id].have.contains(&work.kernel.digest),
+        let has_kernel = |id: &AgentId| match &item.work {
+            Work::Run(work) if !item.spread => self.agents[id].have.contains(&work.kernel.digest),
             _ => false,
         };
         free.keys()

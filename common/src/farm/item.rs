@@ -116,6 +116,8 @@ pub(super) struct Item {
     pub failures: Vec<Failure>,
     /// Order of creation, for fairness among equals.
     pub number: u64,
+    /// Of a certificate: its kernel's runs are spread over the agents.
+    pub spread: bool,
 }
 
 #[derive(Clone, Debug)]

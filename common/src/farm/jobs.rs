@@ -6,9 +6,10 @@ use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
 use super::overrule::Overrule;
-use super::pursue::{Pursuit, Wants};
+use super::pursue::Pursuit;
 use super::reporting::{Additions, Ended, Reporting};
 use super::trace::Trace;
+use super::wants::Wants;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision, TaggedRelease};
@@ -298,7 +299,11 @@ impl Farm {
                     Err(end) => return plain(end),
                 }
             }
+            let costs = self.costs(state);
             let mut bisection = state.bisection.take().expect("a searching job has a bisection");
+            if let Some(costs) = costs {
+                bisection.set_costs(costs);
+            }
             let step = bisection.next_step(width);
             state.bisection = Some(bisection);
             self.see_judgements(state, actions);
@@ -324,6 +329,9 @@ impl Farm {
                 Step::Done(finding) => return self.found(now, state, finding, actions),
             };
             let pursuit = self.pursue_all(state, &candidates, &executable, wants, actions);
+            if matches!(state.stage, Stage::Searching { certifying: true }) {
+                wants.interleave();
+            }
             state.candidates = candidates;
             match pursuit {
                 Ok(Pursuit::Learned) => {}

@@ -7,6 +7,7 @@
 pub mod action;
 mod agents;
 mod complete;
+mod costs;
 pub mod event;
 pub mod fact;
 mod grant;
@@ -18,6 +19,7 @@ mod reporting;
 mod restore;
 mod trace;
 pub mod view;
+mod wants;
 
 use crate::id::{AgentId, Attempt, JobId};
 use crate::outcome::Product;

@@ -5,6 +5,7 @@ use super::action::Action;
 use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
+use super::wants::{Want, Wants};
 use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
@@ -12,7 +13,7 @@ use crate::id::RevisionId;
 use crate::job::{Job, Mode, ReproducerKind, ToolchainChoice};
 use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
 use crate::signature;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// What a look at one candidate came to.
 pub(super) enum Pursuit {
@@ -20,18 +21,6 @@ pub(super) enum Pursuit {
     Learned,
     /// Its items are in the queue or in hand.
     Waiting,
-}
-
-/// Items a job wants, with what making them takes.
-#[derive(Default)]
-pub(super) struct Wants {
-    pub items: BTreeMap<ItemKey, (Work, String)>,
-}
-
-impl Wants {
-    pub(super) fn add(&mut self, key: ItemKey, work: Work, title: String) {
-        self.items.entry(key).or_insert((work, title));
-    }
 }
 
 impl Farm {
@@ -248,7 +237,7 @@ impl Farm {
                 self.items.remove(&key);
             }
         }
-        for (key, (work, title)) in wants.items {
+        for (key, Want { work, title, spread, .. }) in wants.in_order() {
             if self.products.contains_key(&key) {
                 continue;
             }
@@ -262,6 +251,7 @@ impl Farm {
                 state: claim.map_or(State::Ready, State::Leased),
                 failures: Vec::new(),
                 number,
+                spread,
             });
             self.items_made += 1;
             item.wanted_by.insert(state.id.clone());

@@ -150,7 +150,7 @@ fn the_references_cases_come_out_the_same() {
     };
     let cases: Vec<Value> = serde_json::from_str(&text).expect("JSON");
     let repository = Repository::new();
-    let (mut revisions, mut runs, mut wrong) = (0, 0, Vec::new());
+    let (mut revisions, mut kernels, mut runs, mut wrong) = (0, 0, 0, Vec::new());
     for value in &cases {
         let case = Case(value);
         let world = case.world(&repository);
@@ -158,13 +158,15 @@ fn the_references_cases_come_out_the_same() {
             let ended = drive(&world, width, Arrival::InOrder);
             if width == 1 {
                 println!(
-                    "{:45} {:3} revisions {:3} runs  {}",
+                    "{:45} {:3} revisions {:3} kernels {:3} runs  {}",
                     value["name"],
                     ended.builds,
+                    ended.kernels,
                     ended.runs,
                     words(&ended.finding)
                 );
                 revisions += ended.builds;
+                kernels += ended.kernels;
                 runs += ended.runs;
             }
             if !case.agrees(&repository, &ended.finding) {
@@ -172,6 +174,9 @@ fn the_references_cases_come_out_the_same() {
             }
         }
     }
-    println!("{} cases, one revision at a time: {revisions} revisions, {runs} runs", cases.len());
+    println!(
+        "{} cases, one revision at a time: {revisions} revisions built, {kernels} tested in {runs} runs",
+        cases.len()
+    );
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

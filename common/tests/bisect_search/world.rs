@@ -130,6 +130,8 @@ pub struct Ended {
     pub finding: Finding,
     pub judgements: Vec<Judgement>,
     pub builds: usize,
+    /// Kernels that were run: revisions that build to the same one share it.
+    pub kernels: usize,
     pub runs: usize,
     /// Revisions in the order in which they were first handed out.
     pub asked: Vec<usize>,
@@ -177,10 +179,12 @@ pub fn drive(world: &World, width: usize, arrival: Arrival) -> Ended {
                     check_replay(world, history, &judgements, number(revision));
                 }
                 let Farm { builds, runs, asked, .. } = farm;
+                let kernels: BTreeSet<u64> = runs.keys().map(|(kernel, _)| *kernel).collect();
                 return Ended {
                     finding,
                     judgements,
                     builds: builds.len(),
+                    kernels: kernels.len(),
                     runs: runs.len(),
                     asked,
                     choose_max,

@@ -54,6 +54,13 @@ impl Hands {
                 },
                 move |result| Event::Identified { job, revision, result },
             ),
+            Action::Patch { job, repository, name, order } => self.spawn(
+                move |mirrors| {
+                    let mirror = reopen(mirrors, &repository)?;
+                    mirror.patched(&order).map_err(|error| trouble(&error, "repository"))
+                },
+                move |result| Event::Patched { job, name, result: result.unwrap_or_else(|it| Err(why(it))) },
+            ),
             Action::Describe { job, repository, culprit, crash } => {
                 let (mirrors, symbols, driver) =
                     (self.mirrors.clone(), self.symbols.clone(), self.driver.clone());
@@ -112,9 +119,7 @@ async fn describe(
         };
         match with_git(mirrors, read).await {
             Ok(culprit) => described.culprit = Some(culprit),
-            Err(Trouble::Invalid { message: why, .. } | Trouble::Failed(why)) => {
-                described.notes.push(format!("the commit could not be read: {why}"));
-            }
+            Err(trouble) => described.notes.push(format!("the commit could not be read: {}", why(trouble))),
         }
     }
     if let Some(CrashAt { report, vmlinux }) = crash {
@@ -123,6 +128,12 @@ async fn describe(
         described.notes.extend(explained.note);
     }
     described
+}
+
+fn why(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Invalid { message: why, .. } | Trouble::Failed(why) => why,
+    }
 }
 
 fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {

@@ -4,7 +4,7 @@ mod git_fixture;
 
 use git_fixture::{Fixture, git, id};
 use kulprit_common::history::History;
-use kulprit_common::patch::Patch;
+use kulprit_common::patch::{Order, Patch, Patched};
 use kulprit_coordinator::git::{Field, GitError, Mirror, Mirrors};
 use std::time::Instant;
 
@@ -266,19 +266,18 @@ fn patches_apply_as_git_applies_them_and_leave_the_repository_alone() {
     f.head("main");
     let (_dir, mirror) = open(&f);
 
-    let (revert, pick) = (|oid| Patch::Revert(id(oid)), |oid| Patch::Pick(id(oid)));
-    for (what, revision, patches, applies) in [
-        ("a revert", merge, vec![revert(bug)], true),
-        ("a pick", later, vec![pick(side)], true),
-        ("one after the other", merge, vec![revert(bug), revert(later)], true),
-        ("a revert that conflicts", clash, vec![revert(bug)], false),
-        ("the revert of a merge", clash, vec![revert(merge)], false),
-        ("the revert of a root", clash, vec![revert(root)], false),
-        ("a pick of what is there", merge, vec![pick(bug)], false),
+    for (what, revision, commit, refused) in [
+        ("a revert", merge, bug, None),
+        ("one of a later commit", merge, later, None),
+        ("a revert that conflicts", clash, bug, Some("it conflicts in file")),
+        ("the revert of a merge", clash, merge, Some("it is a merge")),
+        ("the revert of a root", clash, root, Some("it has no parent")),
+        ("the revert of what is not there", later, side, Some("it changes nothing")),
     ] {
-        let ours = mirror.patched(&id(revision), &patches).expect(what);
-        assert_eq!(ours.is_some(), applies, "{what}");
-        let Some(ours) = ours else { continue };
+        let order = Order { revision: id(revision), revert: Some(id(commit)) };
+        let ours = mirror.patched(&order).expect(what);
+        assert_eq!(ours.as_ref().err().map(String::as_str), refused, "{what}");
+        let Ok(Patched { tree: ours, patches }) = ours else { continue };
         let objects = f.objects();
         let clone = tempfile::tempdir().unwrap();
         let path = clone.path().to_str().unwrap();

@@ -4,10 +4,11 @@ use crate::convert::{InvalidMessage, Result, artifact, attempt, need, revision, 
 use crate::v1;
 use crate::v1::fact::Fact as Wire;
 use kulprit_common::bisect::{Counts, Judgement, Role};
-use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Rendered, Resolution};
+use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, JobId};
+use kulprit_common::patch::Patch;
 use kulprit_common::time::Timestamp;
 use kulprit_common::toolchain::Release;
 use kulprit_common::verdict::Verdict;
@@ -243,6 +244,8 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         build: judged.build.map(Into::into),
         runs: judged.runs.into_iter().map(Into::into).collect(),
         unavailable: judged.unavailable.unwrap_or_default(),
+        patches: judged.recipe.patches.into_iter().map(Into::into).collect(),
+        compiler: judged.recipe.compiler,
     }
 }
 
@@ -280,5 +283,9 @@ fn judged_in(it: v1::Judged) -> Result<Judged> {
         build: it.build.map(ItemKey::try_from).transpose()?,
         runs: it.runs.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
         unavailable: Some(it.unavailable).filter(|reason| !reason.is_empty()),
+        recipe: Recipe {
+            patches: it.patches.into_iter().map(Patch::try_from).collect::<Result<_>>()?,
+            compiler: it.compiler,
+        },
     })
 }

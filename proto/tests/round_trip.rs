@@ -6,7 +6,7 @@ use kulprit_common::bisect::{Counts, Judgement, Role};
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
-use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Rendered, Resolution};
+use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{Attempt, Digest, RevisionId, Session, TreeId};
@@ -148,7 +148,10 @@ fn infra() -> impl Iterator<Item = Infra> {
 }
 
 fn judged() -> Vec<Judged> {
-    let roles = [Role::Start, Role::GoodEnd, Role::Release("v6.1".into()), Role::Search, Role::Certify];
+    let revert = Role::Revert(RevisionId::from_bytes([8; 20]));
+    let roles =
+        [Role::Start, Role::GoodEnd, Role::Release("v6.1".into()), Role::Search, Role::Certify, revert];
+    let (picked, reverted) = (RevisionId::from_bytes([6; 20]), RevisionId::from_bytes([8; 20]));
     let verdicts = [Verdict::Good, Verdict::Bad, Verdict::Skip];
     let one = |(index, role): (usize, Role)| Judged {
         judgement: Judgement {
@@ -162,6 +165,10 @@ fn judged() -> Vec<Judged> {
         build: (index > 0).then(|| ItemKey::Build(Digest::of(b"b"))),
         runs: items(),
         unavailable: (index == 0).then(|| "gave up".into()),
+        recipe: Recipe {
+            patches: [Patch::Pick(picked), Patch::Revert(reverted)][..index % 3].to_vec(),
+            compiler: (index > 0).then(|| "gcc 10".into()),
+        },
     };
     roles.into_iter().enumerate().map(one).collect()
 }

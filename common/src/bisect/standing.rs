@@ -72,11 +72,7 @@ impl Bisection {
         let unasked = unasked.filter(in_range).map(|id| (id, Role::Search));
         let all: Vec<(RevisionId, Role)> = self.asked.iter().cloned().chain(unasked).collect();
         for (revision, role) in all {
-            // What git does not know of is not logged for it.
-            if matches!(role, Role::Revert(_)) {
-                continue;
-            }
-            if matches!(role, Role::Search | Role::Certify) && !self.ends_judged() {
+            if matches!(role, Role::Search | Role::Certify | Role::Revert(_)) && !self.ends_judged() {
                 continue;
             }
             let Some(verdict) = self.verdict(&revision) else { continue };
@@ -97,7 +93,9 @@ impl Bisection {
     fn narrows(&self, revision: &RevisionId, role: &Role, verdict: Verdict) -> bool {
         let Some(range) = &self.range else { return true };
         match (role, range.history.find(revision)) {
-            (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Revert(_), _) => true,
+            (Role::Start | Role::GoodEnd | Role::Release(_), _) => true,
+            // git knows of no such kernel.
+            (Role::Revert(_), _) => false,
             // git asks for the merge base of two trees before anything else.
             (Role::Search | Role::Certify, None) => range.merge_base == Some(*revision),
             (Role::Search | Role::Certify, Some(at)) => {

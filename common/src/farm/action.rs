@@ -5,6 +5,7 @@ use super::item::{ItemKey, Work};
 use crate::artifact::Artifact;
 use crate::id::{Attempt, JobId, RevisionId};
 use crate::job::Mode;
+use crate::patch::Order;
 
 /// In the order given: a fact is durable before anything that follows it happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,6 +29,13 @@ pub enum Action {
         job: JobId,
         repository: String,
         revision: RevisionId,
+    },
+    /// Make the source of a kernel that is no revision as it stands; it goes by `name`.
+    Patch {
+        job: JobId,
+        repository: String,
+        name: RevisionId,
+        order: Order,
     },
     /// Say what the culprit is, and give the crash's report source lines.
     Describe {

@@ -7,6 +7,7 @@ use crate::history::{History, Revision};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session};
 use crate::job::Job;
 use crate::outcome::AttemptEnd;
+use crate::patch::Patched;
 use crate::report::CommitDetails;
 
 #[derive(Clone, Debug)]
@@ -32,6 +33,12 @@ pub enum Event {
         job: JobId,
         revision: RevisionId,
         result: Result<Revision, Trouble>,
+    },
+    /// Answers `Action::Patch`; without a tree, says why there is none.
+    Patched {
+        job: JobId,
+        name: RevisionId,
+        result: Result<Patched, String>,
     },
     /// Answers `Action::Describe`.
     Described {

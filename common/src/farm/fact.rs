@@ -7,6 +7,7 @@ use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
 use crate::job::Job;
 use crate::outcome::{Infra, Product};
+use crate::patch::Patch;
 use crate::report::ending;
 use crate::time::Timestamp;
 
@@ -83,6 +84,16 @@ pub struct Judged {
     pub runs: Vec<ItemKey>,
     /// Why the farm gave up on the revision, where it did.
     pub unavailable: Option<String>,
+    pub recipe: Recipe,
+}
+
+/// How a judged kernel was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// Applied to the revision; to the bad end, where a revert was judged.
+    pub patches: Vec<Patch>,
+    /// The toolchain's `gcc …, ld …`; absent in old journals and where nothing was built.
+    pub compiler: Option<String>,
 }
 
 /// How a job ended.

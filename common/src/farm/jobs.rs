@@ -13,6 +13,7 @@ use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
 use crate::job::{ConfigBase, Job, ToolchainChoice};
 use crate::outcome::Product;
+use crate::patch::Patched;
 use crate::report::{Ending, Record};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,8 @@ pub(super) struct JobState {
     pub bisection: Option<Bisection>,
     /// Revisions outside the range whose trees were asked for.
     pub identified: BTreeMap<RevisionId, Option<Revision>>,
+    /// Kernels that git makes the source of, by name; without an answer while it is asked.
+    pub patched: BTreeMap<RevisionId, Option<Result<Patched, String>>>,
     pub candidates: Vec<Candidate>,
     pub wants: BTreeSet<ItemKey>,
     /// Evidence given to the bisection, once each.
@@ -108,6 +111,7 @@ impl Farm {
             resolution: None,
             bisection: None,
             identified: BTreeMap::new(),
+            patched: BTreeMap::new(),
             candidates: Vec::new(),
             wants: BTreeSet::new(),
             recorded: BTreeSet::new(),
@@ -160,14 +164,15 @@ impl Farm {
         };
         let releases = resolution.releases.iter().filter(served);
         let releases = releases.map(|release| (release.tag.clone(), release.revision.id));
-        state.bisection = Some(Bisection::new(Question {
+        let question = Question {
             mode: state.job.mode,
             target: state.job.target.clone(),
             runs: state.job.runs.clone(),
             bad: resolution.bad.id,
             good: resolution.good.as_ref().map(|good| good.id),
             releases: releases.collect(),
-        }));
+        };
+        state.bisection = Some(Bisection::new(question).allow_reverts());
         state.resolution = Some(resolution);
         state.stage = Stage::Preparing;
         self.dirty.insert(id.clone());
@@ -352,7 +357,8 @@ impl Farm {
                 items(state).into_iter().partition(|key| matches!(key, ItemKey::Run(..)));
             let build = builds.into_iter().find(|key| matches!(key, ItemKey::Build(_)));
             let judged = Judged {
-                subject: Self::revision(state, &id).map(|revision| revision.subject).unwrap_or_default(),
+                subject: Self::subject(state, &judgement.role, &id),
+                recipe: self.recipe(state, &id, build.is_some()),
                 build,
                 runs: runs.into_iter().filter(|key| self.products.contains_key(key)).collect(),
                 unavailable: state.unavailable.get(&id).cloned(),

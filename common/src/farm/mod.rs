@@ -2,7 +2,7 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
@@ -12,6 +12,7 @@ pub mod fact;
 mod grant;
 pub mod item;
 mod jobs;
+mod kernels;
 mod pursue;
 mod reporting;
 mod restore;
@@ -108,6 +109,7 @@ impl Farm {
             Event::Identified { job, revision, result } => {
                 self.identified(now, &job, revision, result, &mut actions);
             }
+            Event::Patched { job, name, result } => self.patched(&job, name, result),
             Event::Described { job, described } => self.described(&job, described),
             Event::Synced(sync) => self.synced(now, sync, &mut actions),
             Event::Completed { agent, session, attempt, item, end } => {

@@ -77,6 +77,9 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
             words::counts(parent.counts)
         ));
     }
+    if let Some(counts) = proof.reverted {
+        lines.push(format!("  at the bad end without it: {}", words::counts(counts)));
+    }
     lines.push(fingerprints(proof));
     lines.push(compilers(record, revision, proof));
     for (word, list) in [("write to", &ending.recipients.to), ("copy to", &ending.recipients.cc)] {

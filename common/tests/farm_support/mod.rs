@@ -17,6 +17,7 @@ use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
     ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
+use kulprit_common::patch::{Order, Patch, Patched};
 use kulprit_common::report::CommitDetails;
 use kulprit_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +57,56 @@ pub struct Faults {
     pub infra: u64,
     /// As many agents, the first ones, whose disk is full whatever they try.
     pub full_disks: usize,
+    /// Of commits: their reverts do not apply.
+    pub conflicts: u64,
+    /// Of commits other than the culprit: they change nothing that is built.
+    pub idle: u64,
+}
+
+impl Faults {
+    /// A property of a commit that it has or not, in every life of the world.
+    fn has(index: u32, salt: u64, percent: u64) -> bool {
+        Dice(u64::from(index) << 8 | salt).chance(percent)
+    }
+
+    pub fn conflicts(&self, index: u32) -> bool {
+        Faults::has(index, 1, self.conflicts)
+    }
+
+    /// The commit whose kernel this one's is.
+    fn built_like(&self, mut index: u32, culprit: u32) -> u32 {
+        while index > 0 && index != culprit && Faults::has(index, 2, self.idle) {
+            index -= 1;
+        }
+        index
+    }
+}
+
+/// What a kernel of the world is built from, as its tree and its digest tell: a commit, and
+/// what it is without.
+#[derive(Clone, Copy)]
+struct Made {
+    index: u32,
+    without: Option<u32>,
+}
+
+impl Made {
+    fn write(self, mut bytes: [u8; 20]) -> [u8; 20] {
+        bytes[..4].copy_from_slice(&self.index.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.without.map_or(0, |commit| commit + 1).to_be_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Made {
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        Made { index: number(0), without: number(4).checked_sub(1) }
+    }
+
+    fn digest(self) -> Digest {
+        let mut bytes = [0x33; 32];
+        bytes[..20].copy_from_slice(&self.write([0x33; 20]));
+        Digest::from_bytes(bytes)
+    }
 }
 
 pub fn commit_id(index: u32) -> RevisionId {
@@ -65,13 +116,11 @@ pub fn commit_id(index: u32) -> RevisionId {
 }
 
 fn tree_id(index: u32) -> TreeId {
-    let mut bytes = [0x22; 20];
-    bytes[..4].copy_from_slice(&index.to_be_bytes());
-    TreeId::from_bytes(bytes)
+    TreeId::from_bytes(Made { index, without: None }.write([0x22; 20]))
 }
 
-fn index_of(tree: &TreeId) -> u32 {
-    u32::from_be_bytes(tree.as_bytes()[..4].try_into().expect("a tree id has 20 bytes"))
+pub fn index_of(id: &RevisionId) -> u32 {
+    u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"))
 }
 
 pub fn revision(index: u32) -> Revision {
@@ -112,6 +161,7 @@ pub fn job() -> Job {
 
 enum ToFarm {
     Sync(Sync, Timestamp),
+    Patched { job: JobId, name: RevisionId, result: Result<Patched, String> },
     Complete { agent: AgentId, session: Session, attempt: Attempt, item: ItemKey, end: AttemptEnd },
 }
 
@@ -159,6 +209,10 @@ pub struct World {
     pub faults: Faults,
     /// Walked to find a good end, where there are any.
     pub releases: Vec<TaggedRelease>,
+    /// Every seventh commit merges the good end.
+    pub merges: bool,
+    /// What git was asked to patch.
+    pub orders: Vec<Order>,
     agents: Vec<SimAgent>,
     wire: Vec<(Timestamp, Message)>,
     /// How often each item's product was taken.
@@ -183,6 +237,8 @@ impl World {
             culprit,
             faults,
             releases: vec![],
+            merges: false,
+            orders: vec![],
             agents: vec![],
             wire: vec![],
             recorded: BTreeMap::new(),
@@ -241,12 +297,19 @@ impl World {
                     self.tell(Event::Resolved { job, result: Ok(Box::new(resolution)) });
                 }
                 Action::LoadHistory { job, .. } => {
-                    let history = line(self.commits);
+                    let history = line(self.commits, |index| self.is_merge(index));
                     self.tell(Event::HistoryLoaded { job, result: Ok(Box::new(history)) });
                 }
                 Action::Identify { job, revision: id, .. } => {
-                    let index = u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"));
-                    self.tell(Event::Identified { job, revision: id, result: Ok(revision(index)) });
+                    let found = revision(index_of(&id));
+                    assert_eq!(found.id, id, "git was asked for a name that is no commit's");
+                    self.tell(Event::Identified { job, revision: id, result: Ok(found) });
+                }
+                Action::Patch { job, name, order, .. } => {
+                    let result = self.patch(order);
+                    let at = self.now + Duration::from_millis(self.dice.roll(2000));
+                    let message = Message::Farm(Box::new(ToFarm::Patched { job, name, result }));
+                    self.wire.push((at, message));
                 }
                 Action::Describe { job, culprit, crash, .. } => {
                     let described = describe(culprit, crash);
@@ -255,6 +318,23 @@ impl World {
             }
         }
         answer
+    }
+
+    /// As git would answer.
+    fn patch(&mut self, order: Order) -> Result<Patched, String> {
+        self.orders.push(order.clone());
+        let commit = order.revert.expect("nothing else is asked for");
+        assert!(!self.is_merge(index_of(&commit)), "git was asked to revert a merge");
+        if self.faults.conflicts(index_of(&commit)) {
+            return Err("it conflicts in f.c".into());
+        }
+        let made = Made { index: index_of(&order.revision), without: Some(index_of(&commit)) };
+        let tree = TreeId::from_bytes(made.write([0x22; 20]));
+        Ok(Patched { tree, patches: vec![Patch::Revert(commit)] })
+    }
+
+    fn is_merge(&self, index: u32) -> bool {
+        self.merges && index.is_multiple_of(7)
     }
 
     /// Runs until every job has ended, for `limit` of virtual time at most.
@@ -340,6 +420,9 @@ impl World {
     fn farm_gets(&mut self, message: ToFarm) {
         match message {
             ToFarm::Sync(sync, sent) => self.farm_hears(sync, sent),
+            ToFarm::Patched { job, name, result } => {
+                self.tell(Event::Patched { job, name, result });
+            }
             ToFarm::Complete { agent, session, attempt, item, end } => {
                 let index = self.agents.iter().position(|it| it.id == agent).expect("known");
                 let end = Box::new(end);
@@ -400,7 +483,7 @@ impl World {
     }
 
     fn agent_step(&mut self, index: usize) {
-        let (now, culprit) = (self.now, self.culprit);
+        let (now, culprit, faults) = (self.now, self.culprit, self.faults);
         let class = match index < self.faults.full_disks {
             true => Some(InfraClass::Disk),
             false => self.dice.chance(self.faults.infra).then_some(InfraClass::Internal),
@@ -415,7 +498,7 @@ impl World {
             let reason = "the dice say so".into();
             let end = match class {
                 Some(class) => AttemptEnd::Infra(Infra { class, reason }),
-                None => AttemptEnd::Done(carry_out(&held.assignment, culprit)),
+                None => AttemptEnd::Done(carry_out(&held.assignment, culprit, &faults)),
             };
             if matches!((&held.assignment.item, &end), (ItemKey::Build(_), AttemptEnd::Done(_))) {
                 built.push(held.assignment.item.clone());
@@ -494,13 +577,13 @@ impl World {
     }
 }
 
-/// A straight line of commits 1..=n over the good end 0.
-fn line(commits: u32) -> History {
+/// A straight line of commits 1..=n over the good end 0, which some merge once more.
+fn line(commits: u32, is_merge: impl Fn(u32) -> bool) -> History {
     let commit = |index: u32| Commit {
         id: commit_id(index),
         tree: tree_id(index),
         parents: if index == 1 { vec![] } else { vec![index - 2] },
-        outside: if index == 1 { vec![commit_id(0)] } else { vec![] },
+        outside: if index == 1 || is_merge(index) { vec![commit_id(0)] } else { vec![] },
         time: i64::from(index),
         subject: format!("commit {index}"),
     };
@@ -528,7 +611,7 @@ fn describe(culprit: Option<RevisionId>, crash: Option<CrashAt>) -> Described {
 /// What stands in the log of a culprit that the maintainers were asked for.
 pub const RECIPIENTS: &str = "recipients (to): [\"maintainer@x.org\" \"person@x.org\"]\n";
 
-fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
+fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product {
     match &assignment.work {
         Work::Toolchain { .. } => Product::Toolchain(ToolchainFacts {
             image_id: "sha256:gcc".into(),
@@ -541,23 +624,23 @@ fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
             problem: None,
         }),
         Work::Build(work) => {
-            let index = index_of(&work.tree);
-            let image = Artifact { digest: kernel_digest(index), size: 1 };
-            let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: kernel_digest(index) };
+            let mut made = Made::read(work.tree.as_bytes());
+            let patches = made.without.map(|commit| Patch::Revert(commit_id(commit)));
+            assert_eq!(work.patches, patches.into_iter().collect::<Vec<_>>(), "what makes the tree");
+            assert_eq!(index_of(&work.revision), made.index);
+            made.without = made.without.filter(|&commit| faults.built_like(commit, culprit) == commit);
+            made.index = faults.built_like(made.index, culprit);
+            let image = Artifact { digest: made.digest(), size: 1 };
+            let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: made.digest() };
             Product::Build(Build { outcome: BuildOutcome::Built(kernel), log: image, duration_ms: 60_000 })
         }
         Work::Run(work) => {
-            let index = u32::from_be_bytes(work.kernel.digest.as_bytes()[..4].try_into().expect("32 bytes"));
-            let outcome = if index >= culprit { Outcome::Crashed(vec![target()]) } else { Outcome::Ok };
+            let made = Made::read(work.kernel.digest.as_bytes());
+            let crashes = made.index >= culprit && made.without != Some(culprit);
+            let outcome = if crashes { Outcome::Crashed(vec![target()]) } else { Outcome::Ok };
             Product::Run(Run { outcome, console: artifact("console"), duration_ms: 2000 })
         }
     }
-}
-
-fn kernel_digest(index: u32) -> Digest {
-    let mut bytes = [0x33; 32];
-    bytes[..4].copy_from_slice(&index.to_be_bytes());
-    Digest::from_bytes(bytes)
 }
 
 fn target() -> SeenCrash {

@@ -135,6 +135,7 @@ pub fn tested(revision: RevisionId, role: Role, verdict: Verdict, narrowed: bool
         subject: format!("demo: change {}", &revision.short()[..4]),
         judgement: Judgement { revision, role, verdict, counts, narrowed },
         compiler: GCC.into(),
+        patches: vec![],
         build: kernel(&revision),
         runs: vec![run; 3],
     }

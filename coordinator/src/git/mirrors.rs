@@ -1,12 +1,13 @@
 //! Our own bare mirrors: of a URL by fetching, of a local path through alternates.
 
+use super::patched::Patching;
 use super::url::{Location, mirror_name, redact};
-use super::{GitError, patched, releases, show, walk};
+use super::{GitError, releases, show, walk};
 use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
 use git2::{Oid, Repository};
 use kulprit_common::history::{History, Revision, TaggedRelease};
 use kulprit_common::id::{RevisionId, TreeId};
-use kulprit_common::patch::Patch;
+use kulprit_common::patch::{Order, Patch, Patched};
 use kulprit_common::report::CommitDetails;
 use nix::fcntl::{Flock, FlockArg};
 use std::cell::RefCell;
@@ -143,10 +144,20 @@ impl Mirror {
         walk::history(&self.source, oid(good)?, oid(bad)?)
     }
 
-    /// The tree that `revision` becomes under patches; `None` where they do not apply or change
-    /// nothing. Its objects are written into the mirror, never into the user's repository.
-    pub fn patched(&self, revision: &RevisionId, patches: &[Patch]) -> Result<Option<TreeId>, GitError> {
-        patched::tree(&Repository::open(&self.path)?, revision, patches)
+    /// The source that was ordered, or why a revert does not apply. Its objects are written into
+    /// the mirror, never into the user's repository.
+    pub fn patched(&self, order: &Order) -> Result<Result<Patched, String>, GitError> {
+        let own = Repository::open(&self.path)?;
+        let mut patching = Patching::start(&own, &order.revision)?;
+        let mut patches = Vec::new();
+        if let Some(commit) = order.revert {
+            let revert = Patch::Revert(commit);
+            if let Some(reason) = patching.apply(&revert)?.why_not() {
+                return Ok(Err(reason));
+            }
+            patches.push(revert);
+        }
+        Ok(Ok(Patched { tree: patching.tree(), patches }))
     }
 
     /// The commit as `git show --stat` has it; a merge is compared with its first parent.

@@ -12,10 +12,22 @@ pub enum Patch {
     Pick(RevisionId),
 }
 
+/// A fix for breakage that has nothing to do with what is searched for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownFix {
+    pub fix: RevisionId,
+    /// The commit that broke it; revisions without it need no fix.
+    pub breaks: Option<RevisionId>,
+    /// For people.
+    pub title: String,
+}
+
 /// A kernel's source, as git is asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
     pub revision: RevisionId,
+    /// Each is put in where the revision has the breakage and not the fix.
+    pub fixes: Vec<KnownFix>,
     /// Taken out last.
     pub revert: Option<RevisionId>,
 }
@@ -26,6 +38,8 @@ pub struct Patched {
     pub tree: TreeId,
     /// What `tree` is made by, in this order.
     pub patches: Vec<Patch>,
+    /// What was put in and what did not apply, for people.
+    pub remarks: Vec<String>,
 }
 
 impl Patch {

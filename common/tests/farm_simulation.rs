@@ -2,7 +2,7 @@
 
 mod farm_support;
 
-use farm_support::{Faults, World, commit_id, job, revision};
+use farm_support::{Faults, World, commit_id, job};
 use kulprit_common::bisect::Role;
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
@@ -139,6 +139,7 @@ fn everything_at_once() {
         full_disks: 1,
         conflicts: 30,
         idle: 20,
+        ..Faults::default()
     };
     for seed in 0..150 {
         check(seed, 4, faults);
@@ -312,11 +313,7 @@ fn a_repeated_submission_is_the_same_job() {
 
 /// Names of releases and the commits they name, as the walk gets them.
 fn tagged(releases: &[(&str, u32)]) -> Vec<TaggedRelease> {
-    let one = |(tag, index): &(&str, u32)| TaggedRelease {
-        tag: (*tag).into(),
-        release: tag.parse().expect("a release"),
-        revision: revision(*index),
-    };
+    let one = |(tag, index): &(&str, u32)| farm_support::tagged(*index, tag.parse().expect("a release"));
     releases.iter().map(one).collect()
 }
 

@@ -66,6 +66,9 @@ fn cause() -> Scene {
     unreverted.runs = vec![];
     let mut reverted = tested(id(0xf5), Role::Revert(id(5)), Verdict::Good, false);
     reverted.patches = vec![Patch::Revert(id(5))];
+    let mut mended = tested(id(11), Role::Search, Verdict::Good, true);
+    mended.patches = vec![Patch::Pick(id(0xf1))];
+    mended.remarks = vec![format!("put in: {} (demo: mend it)", id(0xf1))];
     let mut scene = random(1);
     scene.job = job(Mode::Cause);
     scene.ends = Some(Ends {
@@ -82,7 +85,7 @@ fn cause() -> Scene {
         overruled,
         broken,
         tested(id(7), Role::Search, Verdict::Bad, true),
-        tested(id(11), Role::Search, Verdict::Good, true),
+        mended,
         tested(id(1), Role::Search, Verdict::Good, false),
         lost,
         tested(id(6), Role::Search, Verdict::Bad, true),

@@ -7,7 +7,8 @@ use kulprit_common::farm::action::{Action, Answer, CrashAt};
 use kulprit_common::farm::event::{Culprit, Described, Event, Trouble};
 use kulprit_common::farm::fact::Resolution;
 use kulprit_common::id::RevisionId;
-use kulprit_common::job::Mode;
+use kulprit_common::job::{Backport, Mode};
+use kulprit_common::patch::KnownFix;
 
 pub struct Hands {
     mirrors: Mirrors,
@@ -36,8 +37,12 @@ impl Hands {
     /// Starts what an action asks for.
     pub fn take(&self, action: Action) {
         match action {
-            Action::Resolve { job, repository, bad, good, mode } => self.spawn(
-                move |mirrors| resolve(&open(mirrors, &repository)?, &bad, good, mode),
+            Action::Resolve { job, repository, bad, good, mode, backports } => self.spawn(
+                move |mirrors| {
+                    let mirror = open(mirrors, &repository)?;
+                    let resolution = resolve(&mirror, &bad, good, mode)?;
+                    Ok(Resolution { fixes: known_fixes(&mirror, &backports)?, ..resolution })
+                },
                 |result| Event::Resolved { job, result: result.map(Box::new) },
             ),
             Action::LoadHistory { job, repository, good, bad } => self.spawn(
@@ -160,7 +165,7 @@ fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Resu
             Mode::Fix => (&bad, good),
         };
         mirror.check_range(&older.id, &newer.id).map_err(|error| trouble(&error, "bad"))?;
-        return Ok(Resolution { bad, good: Some(good.clone()), releases: Vec::new() });
+        return Ok(Resolution { bad, good: Some(good.clone()), releases: Vec::new(), fixes: Vec::new() });
     }
     let releases = mirror.releases(&bad.id).map_err(|error| trouble(&error, "bad"))?;
     // The bad end itself is tested as such.
@@ -170,7 +175,30 @@ fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Resu
             "is missing, and the repository has no release tag (vX.Y) before the bad end to walk back to";
         return Err(Trouble::Invalid { field: "good".into(), message: message.into() });
     }
-    Ok(Resolution { bad, good: None, releases })
+    Ok(Resolution { bad, good: None, releases, fixes: Vec::new() })
+}
+
+/// The commits of the known fixes. What the farm's list names and this repository has not is of
+/// no use here; in a job's own list it is a mistake.
+fn known_fixes(mirror: &Mirror, backports: &[Backport]) -> Result<Vec<KnownFix>, Trouble> {
+    let mut fixes = Vec::new();
+    for (i, backport) in backports.iter().enumerate() {
+        let find = |rev: &String, key: &str| match mirror.name(rev) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if backport.is_farms && error.field() == Some(Field::Revision) => Ok(None),
+            Err(error) => Err(trouble(&error, &format!("backports[{i}].{key}"))),
+        };
+        let Some((fix, subject)) = find(&backport.fix, "fix")? else { continue };
+        let breaks = match &backport.breaks {
+            None => None,
+            Some(rev) => match find(rev, "breaks")? {
+                Some((breaks, _)) => Some(breaks),
+                None => continue,
+            },
+        };
+        fixes.push(KnownFix { fix, breaks, title: backport.title.clone().unwrap_or(subject) });
+    }
+    Ok(fixes)
 }
 
 /// Names the field to mend, where the person who wrote the job file can.

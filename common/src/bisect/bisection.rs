@@ -19,7 +19,7 @@ use crate::history::History;
 use crate::id::RevisionId;
 use crate::job::Mode;
 use crate::verdict::Verdict;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 /// With as many at once, one of them goes to the good end at the start.
@@ -47,6 +47,8 @@ pub struct Bisection {
     pub(super) outside_is_good: bool,
     /// Names of reverted kernels that were asked for, with the commit reverted.
     pub(super) reverts: BTreeMap<RevisionId, u32>,
+    /// Revisions that are known from elsewhere only.
+    pub(super) inherited: BTreeSet<RevisionId>,
     /// The target's files and the prior that they make.
     pub(super) prior: Option<(Vec<String>, Vec<f64>)>,
     /// Absent after new evidence.
@@ -68,6 +70,7 @@ impl Bisection {
             reverts_allowed: false,
             outside_is_good: false,
             reverts: BTreeMap::new(),
+            inherited: BTreeSet::new(),
             prior: None,
             beliefs: None,
             question,
@@ -126,6 +129,16 @@ impl Bisection {
         let shows = |counts: &Counts| counts.target >= 2 || counts.target == 1 && counts.total() >= max;
         self.measure.rate = Rate::pooled(self.ledger.kernel_counts().filter(shows));
         self.settle();
+    }
+
+    /// Takes what another search saw. It is evidence as any other, but no look of this search,
+    /// which it does not tire, and no verdict is logged on it unless the revision is asked for.
+    pub fn inherit(&mut self, evidence: Evidence) {
+        let revision = evidence.revision();
+        if !self.asked.iter().any(|(asked, _)| *asked == revision) {
+            self.inherited.insert(revision);
+        }
+        self.record(evidence);
     }
 
     /// Answers `Step::LoadHistory`.

@@ -69,7 +69,8 @@ impl Bisection {
         let unasked = self.ledger.revisions().filter(|id| !self.asked.iter().any(|(asked, _)| asked == id));
         let in_range =
             |id: &RevisionId| self.range.as_ref().is_some_and(|range| range.history.find(id).is_some());
-        let unasked = unasked.filter(in_range).map(|id| (id, Role::Search));
+        let unasked =
+            unasked.filter(|id| in_range(id) && !self.inherited.contains(id)).map(|id| (id, Role::Search));
         let all: Vec<(RevisionId, Role)> = self.asked.iter().cloned().chain(unasked).collect();
         for (revision, role) in all {
             if matches!(role, Role::Search | Role::Certify | Role::Revert(_)) && !self.ends_judged() {
@@ -107,6 +108,7 @@ impl Bisection {
 
     pub(super) fn remember(&mut self, candidates: &[Candidate]) {
         for candidate in candidates {
+            self.inherited.remove(&candidate.revision);
             if !self.asked.iter().any(|(id, _)| *id == candidate.revision) {
                 self.asked.push((candidate.revision, candidate.role.clone()));
             }

@@ -4,7 +4,7 @@ use super::fact::Fact;
 use super::item::{ItemKey, Work};
 use crate::artifact::Artifact;
 use crate::id::{Attempt, JobId, RevisionId};
-use crate::job::Mode;
+use crate::job::{Backport, Mode};
 use crate::patch::Order;
 
 /// In the order given: a fact is durable before anything that follows it happens.
@@ -18,6 +18,7 @@ pub enum Action {
         bad: String,
         good: Option<String>,
         mode: Mode,
+        backports: Vec<Backport>,
     },
     LoadHistory {
         job: JobId,

@@ -2,16 +2,18 @@
 
 use super::Farm;
 use super::action::{Action, Answer};
+use super::breakage::Inherited;
 use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
+use super::kernels::kernel_of;
 use super::pursue::{Pursuit, Wants};
 use super::reporting::{Additions, Ended, Reporting};
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
-use crate::job::{ConfigBase, Job, ToolchainChoice};
+use crate::job::{ConfigBase, Job, KernelBuild, ToolchainChoice};
 use crate::outcome::Product;
 use crate::patch::Patched;
 use crate::report::{Ending, Record};
@@ -25,6 +27,8 @@ pub(super) struct JobState {
     /// Order of submission.
     pub number: u64,
     pub job: Job,
+    /// How all its kernels are configured; as the job has it until the range is known.
+    pub kernel: KernelBuild,
     pub reproducer: Artifact,
     pub submitted: Timestamp,
     pub stage: Stage,
@@ -34,6 +38,7 @@ pub(super) struct JobState {
     pub identified: BTreeMap<RevisionId, Option<Revision>>,
     /// Kernels that git makes the source of, by name; without an answer while it is asked.
     pub patched: BTreeMap<RevisionId, Option<Result<Patched, String>>>,
+    pub inherited: Inherited,
     pub candidates: Vec<Candidate>,
     pub wants: BTreeSet<ItemKey>,
     /// Evidence given to the bisection, once each.
@@ -72,6 +77,7 @@ impl Farm {
             let answer = Answer::Submitted { job: id.clone(), created: false };
             return actions.push(Action::Answer(answer));
         }
+        let job = Job { repairs: job.repairs.or_farms(&self.config.repairs), ..job };
         let id: JobId = (self.submissions + 1).to_string().parse().expect("a number is a job id");
         let fact = Fact::JobSubmitted {
             id: id.clone(),
@@ -104,6 +110,7 @@ impl Farm {
         let state = JobState {
             id: id.clone(),
             number: self.submissions,
+            kernel: job.kernel.clone(),
             job,
             reproducer,
             submitted: at,
@@ -112,6 +119,7 @@ impl Farm {
             bisection: None,
             identified: BTreeMap::new(),
             patched: BTreeMap::new(),
+            inherited: Inherited::default(),
             candidates: Vec::new(),
             wants: BTreeSet::new(),
             recorded: BTreeSet::new(),
@@ -130,6 +138,7 @@ impl Farm {
             bad: job.bad.clone(),
             good: job.good.clone(),
             mode: job.mode,
+            backports: job.repairs.backports().to_vec(),
         })
     }
 
@@ -173,6 +182,7 @@ impl Farm {
             releases: releases.collect(),
         };
         state.bisection = Some(Bisection::new(question).allow_reverts());
+        state.kernel = kernel_of(&self.config.rules, &resolution, &state.job);
         state.resolution = Some(resolution);
         state.stage = Stage::Preparing;
         self.dirty.insert(id.clone());
@@ -284,6 +294,7 @@ impl Farm {
         if matches!(state.stage, Stage::Preparing) {
             state.stage = Stage::Searching { certifying: false };
         }
+        self.inherit(state);
         let width = self.width();
         loop {
             let mut bisection = state.bisection.take().expect("a searching job has a bisection");
@@ -335,7 +346,7 @@ impl Farm {
     }
 
     /// Turns new judgements into facts; one that a restored job already has is not new.
-    fn see_judgements(&self, state: &mut JobState, actions: &mut Vec<Action>) {
+    fn see_judgements(&mut self, state: &mut JobState, actions: &mut Vec<Action>) {
         let Some(bisection) = &state.bisection else { return };
         let new = bisection.judgements()[state.judgements_seen..].to_vec();
         state.judgements_seen += new.len();
@@ -358,13 +369,14 @@ impl Farm {
             let build = builds.into_iter().find(|key| matches!(key, ItemKey::Build(_)));
             let judged = Judged {
                 subject: Self::subject(state, &judgement.role, &id),
-                recipe: self.recipe(state, &id, build.is_some()),
+                recipe: self.recipe(state, &judgement.role, &id, build.is_some()),
                 build,
                 runs: runs.into_iter().filter(|key| self.products.contains_key(key)).collect(),
                 unavailable: state.unavailable.get(&id).cloned(),
                 judgement,
             };
             actions.push(Action::Record(Fact::Judged { id: state.id.clone(), judged: judged.clone() }));
+            self.note_breakage(state, &judged);
             state.judged.push(judged);
         }
     }

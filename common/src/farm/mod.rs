@@ -2,10 +2,11 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
+mod breakage;
 mod complete;
 pub mod event;
 pub mod fact;
@@ -19,6 +20,7 @@ mod restore;
 pub mod view;
 
 use crate::id::{AgentId, Attempt, JobId};
+use crate::job::Repairs;
 use crate::outcome::Product;
 use crate::time::Timestamp;
 use crate::toolchain::Rules;
@@ -34,6 +36,8 @@ pub struct Config {
     /// The coordinator's name, for logs.
     pub host: String,
     pub rules: Rules,
+    /// For jobs that have no lists of their own.
+    pub repairs: Repairs,
     /// How long an agent may work on without being heard; it counts from when it spoke.
     pub lease_ttl: Duration,
     /// What the coordinator waits longer than that before it gives an item to another.
@@ -56,6 +60,7 @@ impl Default for Config {
         Config {
             host: "coordinator".into(),
             rules: Rules::default(),
+            repairs: Repairs::default(),
             lease_ttl: Duration::from_secs(30),
             lease_slack: Duration::from_secs(15),
             grace: Duration::from_secs(30),
@@ -90,6 +95,8 @@ pub struct Farm {
     agents: BTreeMap<AgentId, agents::AgentState>,
     /// Held from an earlier coordinator's life, for items no job has asked for yet.
     claims: BTreeMap<ItemKey, Lease>,
+    /// Kernels that jobs found not to build or boot.
+    breakage: Vec<breakage::Broken>,
     /// When an event was handled last.
     handled: Timestamp,
     /// Jobs to look at again.

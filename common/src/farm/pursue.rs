@@ -5,12 +5,12 @@ use super::action::Action;
 use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
-use super::kernels::{Sourced, kernel_name};
+use super::kernels::{Sourced, kernel_name, oldest};
 use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
 use crate::id::RevisionId;
-use crate::job::{Job, Mode, ReproducerKind, ToolchainChoice};
+use crate::job::{Job, ReproducerKind, ToolchainChoice};
 use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
 use crate::signature;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,15 +79,7 @@ impl Farm {
             return Ok(image.clone());
         }
         let rules = &self.config.rules;
-        let (older, release) = match (job.mode, &resolution.good) {
-            (Mode::Fix, _) => (&resolution.bad, resolution.bad.release),
-            (Mode::Cause, Some(good)) => (good, good.release),
-            (Mode::Cause, None) => {
-                let releases = resolution.releases.iter().map(|tagged| tagged.release);
-                let served = releases.filter(|release| rules.choose(Some(*release)).is_some());
-                (&resolution.bad, served.min().or(resolution.bad.release))
-            }
-        };
+        let (older, release) = oldest(rules, resolution, job);
         rules.choose(release).map(str::to_owned).ok_or_else(|| {
             let message = format!("no rule serves revisions as old as {}; name an image", older.id);
             JobEnd::Invalid { field: "toolchain".into(), message }
@@ -147,14 +139,14 @@ impl Farm {
             Err(Some(end)) => return Err(end),
         };
         let title = format!("job {} {} {}", state.id, kernel_name(&candidate.role, &id), source.subject);
-        let build = ItemKey::Build(signature::build_key(&source.tree, &state.job.kernel, &facts.image_id));
+        let build = ItemKey::Build(signature::build_key(&source.tree, &state.kernel, &facts.image_id));
         let Some(product) = self.products.get(&build) else {
             let work = BuildWork {
                 repository: state.job.repository.clone(),
                 revision: source.revision,
                 patches: source.patches,
                 tree: source.tree,
-                kernel: state.job.kernel.clone(),
+                kernel: state.kernel.clone(),
                 image_id: facts.image_id,
                 timeout_s: state.job.timeouts.build_s,
             };

@@ -304,6 +304,7 @@ impl Farm {
             judgement: judged.judgement.clone(),
             compiler: self.compiler_of(state, judged),
             patches: judged.recipe.patches.clone(),
+            remarks: judged.recipe.remarks.clone(),
             build: built,
             runs,
         }
@@ -343,7 +344,7 @@ impl Farm {
                     build_time,
                     test_time,
                     recipients: added.recipients,
-                    notes: added.notes,
+                    notes: added.notes.into_iter().chain(state.inherited.note()).collect(),
                 };
                 self.render(state, Some(&ending))
             }

@@ -7,15 +7,17 @@ mod checks;
 mod error;
 mod kconfig;
 mod keys;
+mod repairs;
 mod wire;
 
 pub use error::JobFileError;
 pub use keys::{KEYS, Key, Takes};
+pub use repairs::farm as farm_repairs;
 pub use wire::check;
 
 use super::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts,
-    ToolchainChoice,
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Repairs, Reproducer, ReproducerKind, Runs,
+    Timeouts, ToolchainChoice,
 };
 use crate::id::Digest;
 use serde::Deserialize;
@@ -41,6 +43,7 @@ pub struct JobFile {
     runs: Runs,
     timeouts: Timeouts,
     machine: Machine,
+    repairs: Repairs,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +190,7 @@ impl JobFile {
             runs: self.runs,
             timeouts: self.timeouts,
             machine: self.machine,
+            repairs: self.repairs,
         })
     }
 }
@@ -233,6 +237,8 @@ struct Raw {
     timeouts: RawTimeouts,
     #[serde(default)]
     machine: RawMachine,
+    backports: Option<Vec<repairs::RawBackport>>,
+    configs: Option<Vec<repairs::RawSwitchedOff>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -316,6 +322,7 @@ impl Raw {
             runs: self.runs.check()?,
             timeouts: self.timeouts.check()?,
             machine: self.machine.check()?,
+            repairs: repairs::check_raw(self.backports, self.configs)?,
         })
     }
 }

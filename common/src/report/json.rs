@@ -113,7 +113,7 @@ fn suspect(record: &Record<'_>, suspect: &Suspect) -> Value {
 }
 
 fn tested(record: &Record<'_>, at: usize) -> Value {
-    let Tested { subject, judgement, compiler, patches, build, runs } = &record.tested[at];
+    let Tested { subject, judgement, compiler, patches, remarks, build, runs } = &record.tested[at];
     let target = words::target(record, at);
     let (role, tag, reverts) = match &judgement.role {
         Role::Start => ("start", None, None),
@@ -130,6 +130,7 @@ fn tested(record: &Record<'_>, at: usize) -> Value {
         "release_tag": tag,
         "reverts": reverts,
         "patches": patches.iter().map(patch).collect::<Vec<_>>(),
+        "remarks": remarks,
         "verdict": judgement.verdict,
         "narrowed": judgement.narrowed,
         "counts": judgement.counts,

@@ -61,6 +61,8 @@ pub struct Tested {
     pub compiler: String,
     /// What the revision was built with, or the bad end without.
     pub patches: Vec<Patch>,
+    /// What else people should know of how it was made.
+    pub remarks: Vec<String>,
     pub build: Built,
     /// What each counted run saw, in order of index.
     pub runs: Vec<RunLine>,

@@ -118,6 +118,7 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
         Built::Failed { message } => log.push_str(&format!(" (build failed: {})\n", first_line(message))),
         Built::Unavailable { reason } => log.push_str(&format!(" (infra problem: {})\n", one_line(reason))),
     }
+    remarks(log, tested);
 }
 
 /// The bad end without a commit, in one line: no reader of such logs has a word for it.
@@ -129,6 +130,13 @@ fn reverted(log: &mut String, tested: &Tested, commit: &RevisionId, bad: &Revisi
         Built::Unavailable { reason } => one_line(reason),
     };
     log.push_str(&format!("# revert of {commit} on top of {bad}: {verdict} ({why})\n"));
+    remarks(log, tested);
+}
+
+fn remarks(log: &mut String, tested: &Tested) {
+    for remark in &tested.remarks {
+        log.push_str(&format!("# {}\n", one_line(remark)));
+    }
 }
 
 /// The block of a revision: who built it, what came of it, what its runs saw.
@@ -151,6 +159,7 @@ fn test(log: &mut String, record: &Record<'_>, at: usize) {
         }
         Built::Unavailable { reason } => log.push_str(&format!("# given up: {}\n", one_line(reason))),
     }
+    remarks(log, tested);
     runs(log, tested, words::target(record, at));
 }
 

@@ -1,4 +1,5 @@
 //! A farm in virtual time: agents, a network that loses, repeats and reorders, restarts.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use kulprit_common::artifact::Artifact;
 use kulprit_common::crash::Crash;
@@ -11,15 +12,17 @@ use kulprit_common::farm::{Config, Farm};
 use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
+    Backport, ConfigBase, Job, KernelBuild, Machine, Mode, Repairs, Reproducer, ReproducerKind, Runs,
+    Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
     ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
-use kulprit_common::patch::{Order, Patch, Patched};
+use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
 use kulprit_common::report::CommitDetails;
 use kulprit_common::time::Timestamp;
+use kulprit_common::toolchain::Release;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -61,6 +64,11 @@ pub struct Faults {
     pub conflicts: u64,
     /// Of commits other than the culprit: they change nothing that is built.
     pub idle: u64,
+    /// From the first commit on, and before the second, kernels do not build, unless the second
+    /// is put in; that applies to every commit that five does not divide.
+    pub broken: (u32, u32),
+    /// In that region kernels build, and do not boot.
+    pub builds_at_least: bool,
 }
 
 impl Faults {
@@ -73,6 +81,10 @@ impl Faults {
         Faults::has(index, 1, self.conflicts)
     }
 
+    fn is_broken(&self, made: &Made) -> bool {
+        (self.broken.0..self.broken.1).contains(&made.index) && !made.mended
+    }
+
     /// The commit whose kernel this one's is.
     fn built_like(&self, mut index: u32, culprit: u32) -> u32 {
         while index > 0 && index != culprit && Faults::has(index, 2, self.idle) {
@@ -82,24 +94,26 @@ impl Faults {
     }
 }
 
-/// What a kernel of the world is built from, as its tree and its digest tell: a commit, and
-/// what it is without.
+/// What a kernel of the world is built from, as its tree and its digest tell: a commit, what it
+/// is without, and whether a fix was put in.
 #[derive(Clone, Copy)]
 struct Made {
     index: u32,
     without: Option<u32>,
+    mended: bool,
 }
 
 impl Made {
     fn write(self, mut bytes: [u8; 20]) -> [u8; 20] {
         bytes[..4].copy_from_slice(&self.index.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.without.map_or(0, |commit| commit + 1).to_be_bytes());
+        bytes[8] = u8::from(self.mended);
         bytes
     }
 
     fn read(bytes: &[u8]) -> Made {
         let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        Made { index: number(0), without: number(4).checked_sub(1) }
+        Made { index: number(0), without: number(4).checked_sub(1), mended: bytes[8] == 1 }
     }
 
     fn digest(self) -> Digest {
@@ -116,7 +130,7 @@ pub fn commit_id(index: u32) -> RevisionId {
 }
 
 fn tree_id(index: u32) -> TreeId {
-    TreeId::from_bytes(Made { index, without: None }.write([0x22; 20]))
+    TreeId::from_bytes(Made { index, without: None, mended: false }.write([0x22; 20]))
 }
 
 pub fn index_of(id: &RevisionId) -> u32 {
@@ -125,6 +139,11 @@ pub fn index_of(id: &RevisionId) -> u32 {
 
 pub fn revision(index: u32) -> Revision {
     Revision { id: commit_id(index), tree: tree_id(index), subject: format!("commit {index}"), release: None }
+}
+
+/// A release that names a commit.
+pub fn tagged(index: u32, release: Release) -> TaggedRelease {
+    TaggedRelease { tag: release.to_string(), release, revision: revision(index) }
 }
 
 fn artifact(text: &str) -> Artifact {
@@ -156,6 +175,7 @@ pub fn job() -> Job {
         runs: Runs::default(),
         timeouts: Timeouts::default(),
         machine: Machine { memory_mib: 256, cpus: 1, cmdline: String::new() },
+        repairs: Repairs::default(),
     }
 }
 
@@ -209,6 +229,8 @@ pub struct World {
     pub faults: Faults,
     /// Walked to find a good end, where there are any.
     pub releases: Vec<TaggedRelease>,
+    /// Of the good end, where it is given.
+    pub good_release: Option<Release>,
     /// Every seventh commit merges the good end.
     pub merges: bool,
     /// What git was asked to patch.
@@ -237,6 +259,7 @@ impl World {
             culprit,
             faults,
             releases: vec![],
+            good_release: None,
             merges: false,
             orders: vec![],
             agents: vec![],
@@ -290,10 +313,18 @@ impl World {
                     self.facts.push(fact);
                 }
                 Action::Answer(given) => answer = Some(given),
-                Action::Resolve { job, .. } => {
+                Action::Resolve { job, backports, .. } => {
+                    let commit = |name: &String| commit_id(name.parse().expect("a number"));
+                    let known = |backport: &Backport| KnownFix {
+                        fix: commit(&backport.fix),
+                        breaks: backport.breaks.as_ref().map(commit),
+                        title: backport.title.clone().unwrap_or_default(),
+                    };
+                    let fixes = backports.iter().map(known).collect();
                     let releases = self.releases.clone();
-                    let good = releases.is_empty().then(|| revision(0));
-                    let resolution = Resolution { bad: revision(self.commits), good, releases };
+                    let release = self.good_release;
+                    let good = releases.is_empty().then(|| Revision { release, ..revision(0) });
+                    let resolution = Resolution { bad: revision(self.commits), good, releases, fixes };
                     self.tell(Event::Resolved { job, result: Ok(Box::new(resolution)) });
                 }
                 Action::LoadHistory { job, .. } => {
@@ -323,14 +354,32 @@ impl World {
     /// As git would answer.
     fn patch(&mut self, order: Order) -> Result<Patched, String> {
         self.orders.push(order.clone());
-        let commit = order.revert.expect("nothing else is asked for");
-        assert!(!self.is_merge(index_of(&commit)), "git was asked to revert a merge");
-        if self.faults.conflicts(index_of(&commit)) {
-            return Err("it conflicts in f.c".into());
+        let index = index_of(&order.revision);
+        assert_eq!(commit_id(index), order.revision, "git was asked for a name that is no commit's");
+        let (mut patches, mut remarks) = (vec![], vec![]);
+        for known in &order.fixes {
+            let contains = |commit: &RevisionId| index >= index_of(commit);
+            if contains(&known.fix) || known.breaks.is_some_and(|breaks| !contains(&breaks)) {
+                continue;
+            }
+            if index.is_multiple_of(5) {
+                remarks.push(format!("not put in: {}", known.title));
+            } else {
+                patches.push(Patch::Pick(known.fix));
+                remarks.push(format!("put in: {}", known.title));
+            }
         }
-        let made = Made { index: index_of(&order.revision), without: Some(index_of(&commit)) };
-        let tree = TreeId::from_bytes(made.write([0x22; 20]));
-        Ok(Patched { tree, patches: vec![Patch::Revert(commit)] })
+        let mended = !patches.is_empty();
+        let without = order.revert.as_ref().map(index_of);
+        if let Some(commit) = without {
+            assert!(!self.is_merge(commit), "git was asked to revert a merge");
+            if self.faults.conflicts(commit) {
+                return Err("it conflicts in f.c".into());
+            }
+            patches.push(Patch::Revert(commit_id(commit)));
+        }
+        let tree = TreeId::from_bytes(Made { index, without, mended }.write([0x22; 20]));
+        Ok(Patched { tree, patches, remarks })
     }
 
     fn is_merge(&self, index: u32) -> bool {
@@ -625,19 +674,29 @@ fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product 
         }),
         Work::Build(work) => {
             let mut made = Made::read(work.tree.as_bytes());
-            let patches = made.without.map(|commit| Patch::Revert(commit_id(commit)));
-            assert_eq!(work.patches, patches.into_iter().collect::<Vec<_>>(), "what makes the tree");
+            let pick = made.mended.then(|| Patch::Pick(commit_id(faults.broken.1)));
+            let revert = made.without.map(|commit| Patch::Revert(commit_id(commit)));
+            let patches: Vec<Patch> = pick.into_iter().chain(revert).collect();
+            assert_eq!(work.patches, patches, "what makes the tree");
             assert_eq!(index_of(&work.revision), made.index);
             made.without = made.without.filter(|&commit| faults.built_like(commit, culprit) == commit);
             made.index = faults.built_like(made.index, culprit);
             let image = Artifact { digest: made.digest(), size: 1 };
+            if faults.is_broken(&made) && !faults.builds_at_least {
+                let outcome = BuildOutcome::Failed { message: "f.c:1: error".into() };
+                return Product::Build(Build { outcome, log: image, duration_ms: 60_000 });
+            }
             let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: made.digest() };
             Product::Build(Build { outcome: BuildOutcome::Built(kernel), log: image, duration_ms: 60_000 })
         }
         Work::Run(work) => {
             let made = Made::read(work.kernel.digest.as_bytes());
             let crashes = made.index >= culprit && made.without != Some(culprit);
-            let outcome = if crashes { Outcome::Crashed(vec![target()]) } else { Outcome::Ok };
+            let outcome = match (faults.is_broken(&made), crashes) {
+                (true, _) => Outcome::BootFailed { crashes: vec![], reason: "it hangs".into() },
+                (false, true) => Outcome::Crashed(vec![target()]),
+                (false, false) => Outcome::Ok,
+            };
             Product::Run(Run { outcome, console: artifact("console"), duration_ms: 2000 })
         }
     }

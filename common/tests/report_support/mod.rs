@@ -6,7 +6,8 @@ use kulprit_common::crash::Crash;
 use kulprit_common::history::{Commit, History, Revision};
 use kulprit_common::id::{Digest, JobId, RevisionId, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
+    ConfigBase, Job, KernelBuild, Machine, Mode, Repairs, Reproducer, ReproducerKind, Runs, Timeouts,
+    ToolchainChoice,
 };
 use kulprit_common::outcome::{Outcome, Phase, SeenCrash};
 use kulprit_common::recipients::Recipients;
@@ -73,6 +74,7 @@ pub fn job(mode: Mode) -> Job {
         runs: Runs::default(),
         timeouts: Timeouts::default(),
         machine: Machine::default(),
+        repairs: Repairs::default(),
     }
 }
 
@@ -136,6 +138,7 @@ pub fn tested(revision: RevisionId, role: Role, verdict: Verdict, narrowed: bool
         judgement: Judgement { revision, role, verdict, counts, narrowed },
         compiler: GCC.into(),
         patches: vec![],
+        remarks: vec![],
         build: kernel(&revision),
         runs: vec![run; 3],
     }

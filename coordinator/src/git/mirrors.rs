@@ -1,13 +1,12 @@
 //! Our own bare mirrors: of a URL by fetching, of a local path through alternates.
 
-use super::patched::Patching;
 use super::url::{Location, mirror_name, redact};
-use super::{GitError, releases, show, walk};
+use super::{GitError, patched, releases, show, walk};
 use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
 use git2::{Oid, Repository};
 use kulprit_common::history::{History, Revision, TaggedRelease};
 use kulprit_common::id::{RevisionId, TreeId};
-use kulprit_common::patch::{Order, Patch, Patched};
+use kulprit_common::patch::{Order, Patched};
 use kulprit_common::report::CommitDetails;
 use nix::fcntl::{Flock, FlockArg};
 use std::cell::RefCell;
@@ -147,17 +146,7 @@ impl Mirror {
     /// The source that was ordered, or why a revert does not apply. Its objects are written into
     /// the mirror, never into the user's repository.
     pub fn patched(&self, order: &Order) -> Result<Result<Patched, String>, GitError> {
-        let own = Repository::open(&self.path)?;
-        let mut patching = Patching::start(&own, &order.revision)?;
-        let mut patches = Vec::new();
-        if let Some(commit) = order.revert {
-            let revert = Patch::Revert(commit);
-            if let Some(reason) = patching.apply(&revert)?.why_not() {
-                return Ok(Err(reason));
-            }
-            patches.push(revert);
-        }
-        Ok(Ok(Patched { tree: patching.tree(), patches }))
+        patched::carry_out(&Repository::open(&self.path)?, order)
     }
 
     /// The commit as `git show --stat` has it; a merge is compared with its first parent.

@@ -4,13 +4,13 @@
 use super::GitError;
 use super::mirrors::tree_id;
 use git2::{Index, Oid, Repository};
-use kulprit_common::id::{RevisionId, TreeId};
-use kulprit_common::patch::Patch;
+use kulprit_common::id::RevisionId;
+use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
 
 /// What became of a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Applied {
-    Tree(TreeId),
+enum Applied {
+    Tree,
     /// It conflicts in these files.
     Conflict(Vec<String>),
     /// The tree is as it was: its change is not there, or there already.
@@ -21,24 +21,61 @@ pub enum Applied {
     },
 }
 
+/// What was ordered, or why a revert does not apply.
+pub(super) fn carry_out(own: &Repository, order: &Order) -> Result<Result<Patched, String>, GitError> {
+    let mut patching = Patching::start(own, &order.revision)?;
+    let (mut patches, mut remarks) = (Vec::new(), Vec::new());
+    for known in &order.fixes {
+        if !is_missing(own, &order.revision, known)? {
+            continue;
+        }
+        let (pick, name) = (Patch::Pick(known.fix), format!("{} ({})", known.fix, known.title));
+        match patching.apply(&pick)? {
+            Applied::Tree => {
+                patches.push(pick);
+                remarks.push(format!("put in: {name}"));
+            }
+            // It is there under another id.
+            Applied::Nothing => {}
+            other => remarks.push(format!("not put in: {name}: {}", other.why_not())),
+        }
+    }
+    if let Some(commit) = order.revert {
+        match patching.apply(&Patch::Revert(commit))? {
+            Applied::Tree => patches.push(Patch::Revert(commit)),
+            other => return Ok(Err(other.why_not())),
+        }
+    }
+    Ok(Ok(Patched { tree: tree_id(patching.tree.id()), patches, remarks }))
+}
+
+/// Whether a revision has the breakage and not the fix, by ancestry.
+fn is_missing(own: &Repository, revision: &RevisionId, known: &KnownFix) -> Result<bool, GitError> {
+    let oid = |id: &RevisionId| Oid::from_bytes(id.as_bytes());
+    let contains = |commit: &RevisionId| -> Result<bool, git2::Error> {
+        Ok(revision == commit || own.graph_descendant_of(oid(revision)?, oid(commit)?)?)
+    };
+    let is_broken = match &known.breaks {
+        Some(breaks) => contains(breaks)?,
+        None => true,
+    };
+    Ok(is_broken && !contains(&known.fix)?)
+}
+
 /// A tree, as patches change it one by one.
-pub struct Patching<'r> {
+struct Patching<'r> {
     own: &'r Repository,
     tree: git2::Tree<'r>,
 }
 
 impl<'r> Patching<'r> {
-    pub(super) fn start(own: &'r Repository, revision: &RevisionId) -> Result<Self, GitError> {
+    fn start(own: &'r Repository, revision: &RevisionId) -> Result<Self, GitError> {
         let tree = own.find_commit(Oid::from_bytes(revision.as_bytes())?)?.tree()?;
         Ok(Patching { own, tree })
     }
 
-    pub(super) fn tree(&self) -> TreeId {
-        tree_id(self.tree.id())
-    }
-
     /// Applies a patch; unless it yields a tree, all is as before.
-    pub(super) fn apply(&mut self, patch: &Patch) -> Result<Applied, GitError> {
+    fn apply(&mut self, patch: &Patch) -> Result<Applied, GitError> {
         let commit = self.own.find_commit(Oid::from_bytes(patch.commit().as_bytes())?)?;
         if commit.parent_count() != 1 {
             return Ok(Applied::NoChange { parents: commit.parent_count() });
@@ -57,7 +94,7 @@ impl<'r> Patching<'r> {
             return Ok(Applied::Nothing);
         }
         self.tree = self.own.find_tree(next)?;
-        Ok(Applied::Tree(self.tree()))
+        Ok(Applied::Tree)
     }
 }
 
@@ -74,21 +111,21 @@ fn conflicts(merged: &Index) -> Result<Vec<String>, GitError> {
 }
 
 impl Applied {
-    /// Why there is no tree, fit to stand behind the patch's name; `None` where there is one.
-    pub fn why_not(&self) -> Option<String> {
+    /// Why the tree is as it was.
+    fn why_not(&self) -> String {
         match self {
-            Applied::Tree(_) => None,
+            Applied::Tree => "it applies".into(),
             Applied::Conflict(files) => {
                 let first = files.first().map_or("a file", String::as_str);
                 let more = match files.len() {
                     0 | 1 => String::new(),
                     n => format!(" and {} more", n - 1),
                 };
-                Some(format!("it conflicts in {first}{more}"))
+                format!("it conflicts in {first}{more}")
             }
-            Applied::Nothing => Some("it changes nothing".into()),
-            Applied::NoChange { parents: 0 } => Some("it has no parent".into()),
-            Applied::NoChange { .. } => Some("it is a merge".into()),
+            Applied::Nothing => "it changes nothing".into(),
+            Applied::NoChange { parents: 0 } => "it has no parent".into(),
+            Applied::NoChange { .. } => "it is a merge".into(),
         }
     }
 }

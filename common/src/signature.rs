@@ -1,7 +1,8 @@
 //! Reuse keys: equal inputs are one item, whichever job asks.
 
-use crate::id::{Digest, TreeId};
+use crate::id::{Digest, RevisionId, TreeId};
 use crate::job::{ConfigBase, KernelBuild, Machine, Reproducer, Timeouts};
+use crate::patch::KnownFix;
 use sha2::Digest as _;
 
 /// Hashes fields with their lengths, so that no two lists of fields read the same.
@@ -38,6 +39,41 @@ impl Hasher {
 pub fn build_key(tree: &TreeId, kernel: &KernelBuild, image_id: &str) -> Digest {
     let mut hasher = Hasher::new("kulprit build 1");
     hasher.field(tree.as_bytes()).field(config_key(kernel).as_bytes()).field(image_id.as_bytes());
+    hasher.finish()
+}
+
+/// The keys by which jobs know each other's kernels: what a revision is built to is settled by
+/// its tree, the configuration, the toolchain, and the fixes that are put in by its ancestry.
+pub struct SharedKeys {
+    config: Digest,
+    image_id: String,
+    fixes: Vec<KnownFix>,
+}
+
+impl SharedKeys {
+    pub fn new(kernel: &KernelBuild, image_id: &str, fixes: &[KnownFix]) -> Self {
+        SharedKeys { config: config_key(kernel), image_id: image_id.into(), fixes: fixes.to_vec() }
+    }
+
+    pub fn of(&self, revision: &RevisionId, tree: &TreeId) -> Digest {
+        let mut hasher = Hasher::new("kulprit shared 1");
+        hasher.field(tree.as_bytes()).field(self.config.as_bytes()).field(self.image_id.as_bytes());
+        for known in &self.fixes {
+            let breaks = known.breaks.as_ref().map_or(&[][..], RevisionId::as_bytes);
+            hasher.field(revision.as_bytes()).field(known.fix.as_bytes()).field(breaks);
+        }
+        hasher.finish()
+    }
+}
+
+/// The key of what a boot depends on beside the kernel, up to the reproducer's start.
+pub fn boot_key(machine: &Machine, t: &Timeouts) -> Digest {
+    let mut hasher = Hasher::new("kulprit boot 1");
+    hasher.field(&machine.memory_mib.to_le_bytes()).field(&machine.cpus.to_le_bytes());
+    hasher.field(machine.cmdline.as_bytes());
+    for limit in [t.first_byte_s, t.boot_s, t.settle_ms] {
+        hasher.field(&limit.to_le_bytes());
+    }
     hasher.finish()
 }
 
@@ -106,6 +142,27 @@ mod tests {
             fragments: vec![Fragment { name: "a".into(), text: "CONFIG_A=y\n".into() }],
             make_args: vec![],
         }
+    }
+
+    #[test]
+    fn fixes_make_a_kernel_another_one() {
+        let (tree, revision) = (TreeId::from_bytes([1; 20]), |n| RevisionId::from_bytes([n; 20]));
+        let known = |fix, breaks| KnownFix { fix: revision(fix), breaks, title: String::new() };
+        let key = |fixes: &[KnownFix], of: u8| {
+            SharedKeys::new(&kernel(), "sha256:1", fixes).of(&revision(of), &tree)
+        };
+        assert_eq!(key(&[], 1), key(&[], 2), "without fixes only the tree counts");
+        let keys = [
+            key(&[], 1),
+            key(&[known(7, None)], 1),
+            key(&[known(7, None)], 2),
+            key(&[known(8, None)], 1),
+            key(&[known(7, Some(revision(8)))], 1),
+            key(&[known(7, None), known(8, None)], 1),
+        ];
+        assert_eq!(keys.iter().collect::<std::collections::BTreeSet<_>>().len(), keys.len());
+        let titled = KnownFix { title: "x".into(), ..known(7, None) };
+        assert_eq!(key(&[titled], 1), keys[1], "a title is only for people");
     }
 
     #[test]

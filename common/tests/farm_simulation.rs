@@ -2,7 +2,8 @@
 
 mod farm_support;
 
-use farm_support::{Faults, World, commit_id, job, revision};
+use farm_support::{Faults, World, commit_id, job};
+use kulprit_common::bisect::Role;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
@@ -116,6 +117,7 @@ fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
 
 #[test]
 fn a_word_in_the_middle_of_a_search_turns_it() {
+    let (mut turned, mut believed) = (0, 0);
     for seed in 0..40 {
         let mut world = World::new(seed, 40, 3, Faults::default());
         let job = world.submit("request");
@@ -134,9 +136,15 @@ fn a_word_in_the_middle_of_a_search_turns_it() {
         assert!(matches!(answer, Some(Answer::Overruled { .. })), "seed {seed}: {answer:?}");
         world.run(DAY);
         let (_, end) = world.job(&job).ended.expect("every job ends");
-        let named = end.culprit.map(|id| id.to_string());
-        assert_eq!(named.as_deref(), Some(&told[..]), "seed {seed}: {end:?}");
+        turned += 1;
+        // Where a reverted kernel contradicts the word, nobody is named; never what it rules out.
+        match end.culprit.map(|id| id.to_string()) {
+            Some(named) => assert_eq!(named, told, "seed {seed}: {end:?}"),
+            None => assert_eq!(end.kind, "suspects", "seed {seed}: {end:?}"),
+        }
+        believed += u32::from(end.culprit.is_some());
     }
+    assert!(turned > 5 && believed * 3 >= turned * 2, "{believed} of {turned}");
 }
 
 #[test]
@@ -220,9 +228,90 @@ fn everything_at_once() {
         restart_permille: 5,
         infra: 0,
         full_disks: 1,
+        conflicts: 30,
+        idle: 20,
+        ..Faults::default()
     };
     for seed in 0..150 {
         check(seed, 4, faults);
+    }
+}
+
+/// The last line of the log that says how the bad end fared without the culprit.
+fn reverted_line(world: &World, job: &JobId) -> Option<String> {
+    let log = world.farm.log(job).expect("known");
+    log.lines().find(|line| line.starts_with("# with it reverted on top of")).map(str::to_owned)
+}
+
+#[test]
+fn the_bad_end_is_tried_without_the_culprit_where_that_applies() {
+    let mut tried = [0, 0];
+    for seed in 0..40 {
+        let faults = Faults { conflicts: 50, idle: 30, restart_permille: 5, ..Faults::default() };
+        let mut world = World::new(seed, 40, 3, faults);
+        world.merges = true;
+        let job = world.submit("request");
+        world.run(DAY);
+        let (_, end) = world.job(&job).ended.expect("it ends");
+        assert_eq!(end.culprit, Some(commit_id(world.culprit)), "seed {seed}: {}", end.message);
+        let applies = !world.culprit.is_multiple_of(7) && !faults.conflicts(world.culprit);
+        let line = reverted_line(&world, &job);
+        assert_eq!(line.is_some(), applies, "seed {seed}: {line:?}");
+        assert!(line.is_none_or(|line| line.contains(": 0 of ")), "seed {seed}");
+        tried[usize::from(applies)] += 1;
+    }
+    assert!(tried.iter().all(|times| *times > 5), "{tried:?}");
+}
+
+#[test]
+fn a_revert_that_does_not_apply_is_said_so_and_costs_nothing() {
+    let mut world = World::new(3, 40, 3, Faults { conflicts: 100, ..Faults::default() });
+    world.merges = true;
+    let job = world.submit("request");
+    world.run(DAY);
+    let log = world.farm.log(&job).expect("known");
+    assert!(!world.orders.is_empty());
+    let unpatched = |fact: &Fact| match fact {
+        Fact::Judged { judged, .. } if matches!(judged.judgement.role, Role::Revert(_)) => {
+            judged.build.is_none() && judged.runs.is_empty() && judged.judgement.verdict == Verdict::Skip
+        }
+        _ => true,
+    };
+    assert!(world.facts.iter().all(unpatched));
+    let why = "cannot be judged (it conflicts in f.c)";
+    assert!(log.lines().any(|line| line.starts_with("# revert of ") && line.ends_with(why)), "{log}");
+}
+
+#[test]
+fn a_merge_is_not_reverted_and_git_is_not_asked() {
+    let mut world = World::new(3, 40, 3, Faults::default());
+    (world.merges, world.culprit) = (true, 14);
+    let job = world.submit("request");
+    world.run(DAY);
+    assert_eq!(world.job(&job).ended.expect("it ends").1.culprit, Some(commit_id(14)));
+    let line = format!(
+        "# revert of {} on top of {}: cannot be judged (a merge cannot be reverted)",
+        commit_id(14),
+        commit_id(40)
+    );
+    let log = world.farm.log(&job).expect("known");
+    assert!(log.lines().any(|it| it == line), "{log}");
+}
+
+#[test]
+fn a_replay_names_commits_only() {
+    for seed in 0..20 {
+        let world = check(seed, 4, Faults { conflicts: 20, idle: 20, ..Faults::default() });
+        let job = world.farm.jobs()[0].id.clone();
+        let rendered = world.farm.rendered(&job).expect("known");
+        assert!(rendered.log.contains("# revert of "), "{}", rendered.log);
+        for line in rendered.replay.lines().filter(|line| line.starts_with("git bisect ")) {
+            for id in line.split_whitespace().map(|word| word.trim_matches('\'')).filter(|it| it.len() == 40)
+            {
+                let id: RevisionId = id.parse().expect("an id");
+                assert_eq!(commit_id(farm_support::index_of(&id)), id, "seed {seed}: {line}");
+            }
+        }
     }
 }
 
@@ -315,11 +404,7 @@ fn a_repeated_submission_is_the_same_job() {
 
 /// Names of releases and the commits they name, as the walk gets them.
 fn tagged(releases: &[(&str, u32)]) -> Vec<TaggedRelease> {
-    let one = |(tag, index): &(&str, u32)| TaggedRelease {
-        tag: (*tag).into(),
-        release: tag.parse().expect("a release"),
-        revision: revision(*index),
-    };
+    let one = |(tag, index): &(&str, u32)| farm_support::tagged(*index, tag.parse().expect("a release"));
     releases.iter().map(one).collect()
 }
 

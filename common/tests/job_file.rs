@@ -4,7 +4,7 @@
 
 use kulprit_common::id::Digest;
 use kulprit_common::job::file::{self, Input, JobFile, JobFileError, KEYS, Place, Takes};
-use kulprit_common::job::{ConfigBase, Job, Mode, ReproducerKind, ToolchainChoice};
+use kulprit_common::job::{Backport, ConfigBase, Job, Mode, ReproducerKind, SwitchedOff, ToolchainChoice};
 
 const PLACE: Place<'static> = Place { dir: "/home/me/jobs", stem: "demo-1" };
 const MINIMAL: [&str; 4] = [
@@ -113,6 +113,15 @@ fn every_key_arrives() {
         memory_mib = 256
         cpus = 2
         cmdline = "slub_debug=FZ"
+        [[backports]]
+        fix = "v6.2-rc1~3"
+        breaks = "v6.0"
+        [[backports]]
+        fix = "1a2b3c"
+        title = "objtool: mend it"
+        [[configs]]
+        disable = ["CONFIG_KCSAN", "CONFIG_A"]
+        before = "v5.10"
     "#;
     let file = JobFile::parse(text).expect("valid");
     let fields: Vec<String> = file.inputs().into_iter().map(|input| input.field).collect();
@@ -131,6 +140,33 @@ fn every_key_arrives() {
     assert_eq!((job.timeouts.build_s, job.timeouts.settle_ms, job.timeouts.boot_s), (100, 0, 300));
     assert_eq!((job.machine.memory_mib, job.machine.cpus), (256, 2));
     assert_eq!(job.machine.cmdline, "slub_debug=FZ");
+    let [first, second] = job.repairs.backports() else { panic!("{:?}", job.repairs) };
+    assert_eq!((first.fix.as_str(), first.breaks.as_deref()), ("v6.2-rc1~3", Some("v6.0")));
+    assert_eq!((second.fix.as_str(), second.title.as_deref()), ("1a2b3c", Some("objtool: mend it")));
+    let rules = job.repairs.configs.expect("given");
+    assert_eq!(rules[0].disable, ["CONFIG_KCSAN", "CONFIG_A"]);
+    assert_eq!(rules[0].before.to_string(), "v5.10");
+}
+
+#[test]
+fn a_jobs_own_list_stands_in_place_of_the_farms() {
+    let text = "[[backports]]\nfix = \"abc\"\n[[configs]]\ndisable = [\"CONFIG_A\"]\nbefore = \"v5.10\"\n";
+    let farm = file::farm_repairs(text).expect("valid");
+    for (lists, backports, configs) in [("", 1, 1), ("backports = []", 0, 1), ("configs = []", 1, 0)] {
+        let text = format!("{lists}\n{}", MINIMAL.join("\n"));
+        let repairs = resolve(&text).expect("valid").repairs.or_farms(&farm);
+        assert_eq!(repairs.backports().len(), backports, "{lists}");
+        assert!(repairs.backports().iter().all(|backport| backport.is_farms));
+        assert_eq!(repairs.configs.map(|rules| rules.len()), Some(configs), "{lists}");
+    }
+    for (text, problem) in [
+        ("[[backports]]\nfixx = \"abc\"", "fixx"),
+        ("[[backports]]\nfix = \"-x\"", "backports[0].fix"),
+        ("toolchain = []", "toolchain"),
+    ] {
+        let error = file::farm_repairs(text).expect_err(text);
+        assert!(error.contains(problem), "{error}");
+    }
 }
 
 /// What a program may send that never read the job file's rules.
@@ -139,7 +175,13 @@ fn a_job_from_the_wire_is_held_to_the_same_rules() {
     let sound = resolve(&apply("config.fragments = [\"tiny.config\"]")).expect("it is sound");
     file::check(&sound).expect("what a file says may be sent");
     type Change = fn(&mut Job);
-    let cases: [(&str, Change); 14] = [
+    let backport = |fix: &str| Backport { fix: fix.into(), title: None, breaks: None, is_farms: false };
+    let mut sound = sound;
+    sound.repairs.backports = Some(vec![backport("v6.2")]);
+    sound.repairs.configs =
+        Some(vec![SwitchedOff { disable: vec!["CONFIG_A".into()], before: "v5.10".parse().expect("one") }]);
+    file::check(&sound).expect("and its lists too");
+    let cases: [(&str, Change); 17] = [
         ("name", |job| job.name = "n".repeat(101)),
         ("repository", |job| job.repository = "--upload-pack=x".into()),
         ("bad", |job| job.bad = String::new()),
@@ -154,6 +196,13 @@ fn a_job_from_the_wire_is_held_to_the_same_rules() {
         ("runs.max", |job| job.runs.max = u32::MAX),
         ("timeouts.first_byte_s", |job| job.timeouts.first_byte_s = job.timeouts.boot_s + 1),
         ("machine.cpus", |job| job.machine.cpus = 0),
+        ("backports[0].fix", |job| job.repairs.backports.as_mut().expect("some")[0].fix = "-x".into()),
+        ("backports[0].breaks", |job| {
+            job.repairs.backports.as_mut().expect("some")[0].breaks = Some(String::new());
+        }),
+        ("configs[0].disable", |job| {
+            job.repairs.configs.as_mut().expect("some")[0].disable = vec!["CONFIG_A=y\nCONFIG_B".into()];
+        }),
     ];
     for (field, change) in cases {
         let mut job = sound.clone();
@@ -189,6 +238,7 @@ fn the_manual_has_every_key_with_its_range_and_default() {
         let row = manual.lines().find(|line| line.starts_with(&format!("| `{}` |", key.name)));
         match key.takes {
             Takes::Table => assert!(manual.contains(&format!("[{}]", key.name)), "{}", key.name),
+            Takes::Tables => assert!(manual.contains(&format!("[[{}]]", key.name)), "{}", key.name),
             Takes::Text(_) | Takes::Texts => assert!(row.is_some(), "the manual has no row for {}", key.name),
             Takes::Number { min, max, .. } => {
                 let row = row.unwrap_or_else(|| panic!("the manual has no row for {}", key.name));

@@ -8,6 +8,7 @@ use kulprit_common::bisect::{Certificate, CertifiedParent, Finding, Role, Suspec
 use kulprit_common::history::History;
 use kulprit_common::job::Mode;
 use kulprit_common::outcome::{Outcome, Phase};
+use kulprit_common::patch::Patch;
 use kulprit_common::recipients::Recipients;
 use kulprit_common::report::{
     Built, CommitDetails, Ends, FileStat, RunLine, ShownCrash, ending as endings, json, replay, summary, text,
@@ -60,6 +61,14 @@ fn cause() -> Scene {
     lost.runs = vec![];
     let mut overruled = tested(id(7), Role::Search, Verdict::Good, true);
     overruled.judgement.counts = counts(0, 3, 0, 0);
+    let mut unreverted = tested(id(0xf6), Role::Revert(id(6)), Verdict::Skip, false);
+    unreverted.build = Built::Unavailable { reason: "it conflicts in drivers/demo/demo.c".into() };
+    unreverted.runs = vec![];
+    let mut reverted = tested(id(0xf5), Role::Revert(id(5)), Verdict::Good, false);
+    reverted.patches = vec![Patch::Revert(id(5))];
+    let mut mended = tested(id(11), Role::Search, Verdict::Good, true);
+    mended.patches = vec![Patch::Pick(id(0xf1))];
+    mended.remarks = vec![format!("put in: {} (demo: mend it)", id(0xf1))];
     let mut scene = random(1);
     scene.job = job(Mode::Cause);
     scene.ends = Some(Ends {
@@ -76,12 +85,14 @@ fn cause() -> Scene {
         overruled,
         broken,
         tested(id(7), Role::Search, Verdict::Bad, true),
-        tested(id(11), Role::Search, Verdict::Good, true),
+        mended,
         tested(id(1), Role::Search, Verdict::Good, false),
         lost,
         tested(id(6), Role::Search, Verdict::Bad, true),
+        unreverted,
         tested(id(5), Role::Search, Verdict::Bad, true),
         tested(id(5), Role::Certify, Verdict::Bad, false),
+        reverted,
         tested(id(4), Role::Certify, Verdict::Good, false),
     ];
     scene.ending = Some(culprit_ending());
@@ -95,7 +106,7 @@ fn culprit_ending() -> kulprit_common::report::Ending {
         culprit: counts(10, 0, 0, 0),
         culprit_fingerprint: fingerprint(&id(5)),
         parents: vec![parent],
-        reverted: None,
+        reverted: Some(counts(0, 3, 0, 0)),
         overruled: vec![],
     };
     let mut ending = ending(Finding::Culprit { revision: id(5), certificate: Box::new(certificate) });

@@ -8,7 +8,8 @@ use kulprit_common::farm::action::{Action, Answer, CrashAt};
 use kulprit_common::farm::event::{Culprit, Described, Event, Traced, Trouble};
 use kulprit_common::farm::fact::Resolution;
 use kulprit_common::id::RevisionId;
-use kulprit_common::job::Mode;
+use kulprit_common::job::{Backport, Mode};
+use kulprit_common::patch::KnownFix;
 use std::collections::BTreeSet;
 
 pub struct Hands {
@@ -38,8 +39,12 @@ impl Hands {
     /// Starts what an action asks for.
     pub fn take(&self, action: Action) {
         match action {
-            Action::Resolve { job, repository, bad, good, mode } => self.spawn(
-                move |mirrors| resolve(&open(mirrors, &repository)?, &bad, good, mode),
+            Action::Resolve { job, repository, bad, good, mode, backports } => self.spawn(
+                move |mirrors| {
+                    let mirror = open(mirrors, &repository)?;
+                    let resolution = resolve(&mirror, &bad, good, mode)?;
+                    Ok(Resolution { fixes: known_fixes(&mirror, &backports)?, ..resolution })
+                },
                 |result| Event::Resolved { job, result: result.map(Box::new) },
             ),
             Action::LoadHistory { job, repository, good, bad } => self.spawn(
@@ -55,6 +60,13 @@ impl Hands {
                     mirror.resolve(&revision.to_string()).map_err(|error| trouble(&error, "repository"))
                 },
                 move |result| Event::Identified { job, revision, result },
+            ),
+            Action::Patch { job, repository, name, order } => self.spawn(
+                move |mirrors| {
+                    let mirror = reopen(mirrors, &repository)?;
+                    mirror.patched(&order).map_err(|error| trouble(&error, "repository"))
+                },
+                move |result| Event::Patched { job, name, result: result.unwrap_or_else(|it| Err(why(it))) },
             ),
             Action::Trace { job, repository, revision, commits, crash, frames } => {
                 let (mirrors, symbols, driver) =
@@ -131,9 +143,7 @@ async fn describe(
         };
         match with_git(mirrors, read).await {
             Ok(culprit) => described.culprit = Some(culprit),
-            Err(Trouble::Invalid { message: why, .. } | Trouble::Failed(why)) => {
-                described.notes.push(format!("the commit could not be read: {why}"));
-            }
+            Err(trouble) => described.notes.push(format!("the commit could not be read: {}", why(trouble))),
         }
     }
     if let Some(CrashAt { report, vmlinux }) = crash {
@@ -164,6 +174,12 @@ fn trace(
     Ok(Traced { files, touched })
 }
 
+fn why(trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Invalid { message: why, .. } | Trouble::Failed(why) => why,
+    }
+}
+
 fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {
     let mut progress = |line: String| tracing::info!("{line}");
     mirrors.open(repository, &mut progress).map_err(|error| trouble(&error, "repository"))
@@ -188,7 +204,7 @@ fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Resu
             Mode::Fix => (&bad, good),
         };
         mirror.check_range(&older.id, &newer.id).map_err(|error| trouble(&error, "bad"))?;
-        return Ok(Resolution { bad, good: Some(good.clone()), releases: Vec::new() });
+        return Ok(Resolution { bad, good: Some(good.clone()), releases: Vec::new(), fixes: Vec::new() });
     }
     let releases = mirror.releases(&bad.id).map_err(|error| trouble(&error, "bad"))?;
     // The bad end itself is tested as such.
@@ -198,7 +214,30 @@ fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Resu
             "is missing, and the repository has no release tag (vX.Y) before the bad end to walk back to";
         return Err(Trouble::Invalid { field: "good".into(), message: message.into() });
     }
-    Ok(Resolution { bad, good: None, releases })
+    Ok(Resolution { bad, good: None, releases, fixes: Vec::new() })
+}
+
+/// The commits of the known fixes. What the farm's list names and this repository has not is of
+/// no use here; in a job's own list it is a mistake.
+fn known_fixes(mirror: &Mirror, backports: &[Backport]) -> Result<Vec<KnownFix>, Trouble> {
+    let mut fixes = Vec::new();
+    for (i, backport) in backports.iter().enumerate() {
+        let find = |rev: &String, key: &str| match mirror.name(rev) {
+            Ok(found) => Ok(Some(found)),
+            Err(error) if backport.is_farms && error.field() == Some(Field::Revision) => Ok(None),
+            Err(error) => Err(trouble(&error, &format!("backports[{i}].{key}"))),
+        };
+        let Some((fix, subject)) = find(&backport.fix, "fix")? else { continue };
+        let breaks = match &backport.breaks {
+            None => None,
+            Some(rev) => match find(rev, "breaks")? {
+                Some((breaks, _)) => Some(breaks),
+                None => continue,
+            },
+        };
+        fixes.push(KnownFix { fix, breaks, title: backport.title.clone().unwrap_or(subject) });
+    }
+    Ok(fixes)
 }
 
 /// Names the field to mend, where the person who wrote the job file can.

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::Parser;
 use kulprit_common::farm::{Config, Farm};
+use kulprit_common::job::Repairs;
 use kulprit_common::toolchain::{Rule, Rules};
 use kulprit_coordinator::artifacts::Store;
 use kulprit_coordinator::driver::{self, Clock, Driver};
@@ -56,6 +57,9 @@ struct Args {
     /// TOML file with [[toolchain]] rules: since = "v6.7", image = "kulprit/gcc-12"
     #[arg(long, env = "KULPRIT_TOOLCHAINS", value_name = "FILE")]
     toolchains: Option<PathBuf>,
+    /// TOML file with the farm's [[backports]] and [[configs]], for jobs without their own
+    #[arg(long, env = "KULPRIT_REPAIRS", value_name = "FILE")]
+    repairs: Option<PathBuf>,
     /// File to write the addresses to once everything is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -97,8 +101,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let clock = Clock::start();
     let (journal, facts) = open_journal(&args.state).await?;
-    let config =
-        Config { host: process::hostname(), rules: rules(args.toolchains.as_deref())?, ..Config::default() };
+    let config = Config {
+        host: process::hostname(),
+        rules: rules(args.toolchains.as_deref())?,
+        repairs: repairs(args.repairs.as_deref())?,
+        ..Config::default()
+    };
     let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let (farm, first) = Farm::restore(config, facts, clock.now());
 
@@ -210,6 +218,13 @@ fn rules(path: Option<&Path>) -> anyhow::Result<Rules> {
         bail!("read the rules in {}: toolchain[{rule}].image is empty; name an image", path.display());
     }
     Ok(Rules::new(file.toolchain))
+}
+
+fn repairs(path: Option<&Path>) -> anyhow::Result<Repairs> {
+    let Some(path) = path else { return Ok(Repairs::default()) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    kulprit_common::job::file::farm_repairs(&text)
+        .map_err(|problem| anyhow::anyhow!("read the known breakage in {}: {problem}", path.display()))
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -20,6 +20,7 @@ fn view(stage: &str, end: Option<v1::JobEnd>) -> v1::JobView {
         runs_done: 3,
         runs_wanted: 10,
         runs_target: 3,
+        reverts: None,
     };
     let revisions = if end.is_some() { vec![bad] } else { vec![] };
     v1::JobView {

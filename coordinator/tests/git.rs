@@ -3,9 +3,10 @@
 mod git_fixture;
 
 use git_fixture::{Fixture, git, id};
+use git2::Oid;
 use kulprit_common::crash::Functions;
 use kulprit_common::history::History;
-use kulprit_common::patch::Patch;
+use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
 use kulprit_coordinator::git::{Field, GitError, Mirror, Mirrors};
 use std::time::Instant;
 
@@ -300,19 +301,18 @@ fn patches_apply_as_git_applies_them_and_leave_the_repository_alone() {
     f.head("main");
     let (_dir, mirror) = open(&f);
 
-    let (revert, pick) = (|oid| Patch::Revert(id(oid)), |oid| Patch::Pick(id(oid)));
-    for (what, revision, patches, applies) in [
-        ("a revert", merge, vec![revert(bug)], true),
-        ("a pick", later, vec![pick(side)], true),
-        ("one after the other", merge, vec![revert(bug), revert(later)], true),
-        ("a revert that conflicts", clash, vec![revert(bug)], false),
-        ("the revert of a merge", clash, vec![revert(merge)], false),
-        ("the revert of a root", clash, vec![revert(root)], false),
-        ("a pick of what is there", merge, vec![pick(bug)], false),
+    for (what, revision, commit, refused) in [
+        ("a revert", merge, bug, None),
+        ("one of a later commit", merge, later, None),
+        ("a revert that conflicts", clash, bug, Some("it conflicts in file")),
+        ("the revert of a merge", clash, merge, Some("it is a merge")),
+        ("the revert of a root", clash, root, Some("it has no parent")),
+        ("the revert of what is not there", later, side, Some("it changes nothing")),
     ] {
-        let ours = mirror.patched(&id(revision), &patches).expect(what);
-        assert_eq!(ours.is_some(), applies, "{what}");
-        let Some(ours) = ours else { continue };
+        let order = Order { revision: id(revision), fixes: vec![], revert: Some(id(commit)) };
+        let ours = mirror.patched(&order).expect(what);
+        assert_eq!(ours.as_ref().err().map(String::as_str), refused, "{what}");
+        let Ok(Patched { tree: ours, patches, .. }) = ours else { continue };
         let objects = f.objects();
         let clone = tempfile::tempdir().unwrap();
         let path = clone.path().to_str().unwrap();
@@ -329,6 +329,64 @@ fn patches_apply_as_git_applies_them_and_leave_the_repository_alone() {
         assert_eq!(run(&["rev-parse", "HEAD^{tree}"]).trim(), ours.to_string(), "{what}");
         assert_eq!(f.objects(), objects, "the user's repository is left alone");
     }
+}
+
+/// The breakage comes with `broken`; the fix stands on a branch that forked off before it was
+/// merged, so that dates and order tell nothing, only ancestry does.
+#[test]
+fn known_fixes_are_put_in_by_ancestry() {
+    let mut f = Fixture::new();
+    let mut commit =
+        |message: &str, parents: &[Oid], a: &str, b: &str| f.files(message, parents, &[("a", a), ("b", b)]);
+    let root = commit("root", &[], "1\n", "1\n");
+    let broken = commit("broken", &[root], "broken\n", "1\n");
+    let fix = commit("mend it", &[broken], "mended\n", "1\n");
+    let old = commit("old", &[root], "1\n", "2\n");
+    let main = commit("main", &[broken], "broken\n", "2\n");
+    let clash = commit("clash", &[main], "another\n", "2\n");
+    let merged = commit("merged", &[main, fix], "mended\n", "2\n");
+    let backport = commit("stable", &[main], "mended\n", "2\n");
+    let merge = commit("of old", &[main, old], "broken\n", "3\n");
+    for (name, oid) in [("a", clash), ("b", merged), ("c", backport), ("d", merge)] {
+        f.branch(name, oid);
+    }
+    f.head("b");
+    let (_dir, mirror) = open(&f);
+    let known = |fix: Oid, breaks: Option<Oid>| KnownFix {
+        fix: id(fix),
+        breaks: breaks.map(id),
+        title: "mend it".into(),
+    };
+    let carried_out = |revision: Oid, fixes: Vec<KnownFix>, revert: Option<Oid>| {
+        let order = Order { revision: id(revision), fixes, revert: revert.map(id) };
+        mirror.patched(&order).expect("git answers")
+    };
+    let name = format!("{} (mend it)", id(fix));
+    let (put, conflict) = (format!("put in: {name}"), format!("not put in: {name}: it conflicts in a"));
+    for (what, revision, breaks, picked, remark) in [
+        ("before the breakage", old, Some(broken), false, None),
+        ("the breakage itself", broken, Some(broken), true, Some(&put)),
+        ("behind it", main, Some(broken), true, Some(&put)),
+        ("the fix itself", fix, Some(broken), false, None),
+        ("behind a merge of the fix", merged, Some(broken), false, None),
+        ("a merge without it", merge, Some(broken), true, Some(&put)),
+        ("where it is under another id", backport, Some(broken), false, None),
+        ("where it does not apply", clash, Some(broken), false, Some(&conflict)),
+        ("always missing", merge, None, true, Some(&put)),
+    ] {
+        let made = carried_out(revision, vec![known(fix, breaks)], None).expect(what);
+        assert_eq!(made.patches == [Patch::Pick(id(fix))], picked, "{what}");
+        assert_eq!(made.remarks.first(), remark, "{what}");
+        assert!(picked || made.patches.is_empty(), "{what}");
+        let plain = mirror.resolve(&revision.to_string()).expect(what).tree;
+        assert_eq!(made.tree != plain, picked, "{what}: {made:?}");
+    }
+    let made = carried_out(main, vec![known(fix, None)], Some(main)).expect("both apply");
+    assert_eq!(made.patches, [Patch::Pick(id(fix)), Patch::Revert(id(main))]);
+    assert_eq!(made.tree, mirror.resolve(&fix.to_string()).unwrap().tree);
+    let twice = carried_out(main, vec![known(fix, None), known(merged, None)], None).expect("a tree");
+    assert_eq!(twice.remarks.len(), 2, "{:?}", twice.remarks);
+    assert!(twice.remarks[1].ends_with("it is a merge"), "{:?}", twice.remarks);
 }
 
 #[test]
@@ -387,6 +445,11 @@ fn a_long_range_loads() {
     let start = Instant::now();
     let revision = mirror.resolve(&tree.last.to_string()).unwrap();
     println!("resolved in {:?}: newest release {:?}", start.elapsed(), revision.release);
+    let known = KnownFix { fix: good, breaks: Some(good), title: String::new() };
+    let start = Instant::now();
+    let order = Order { revision: bad, fixes: vec![known], revert: None };
+    assert_eq!(mirror.patched(&order).unwrap().unwrap().patches, []);
+    println!("a fix of the range's far end looked for in {:?}", start.elapsed());
     let start = Instant::now();
     println!("{} releases listed in {:?}", mirror.releases(&bad).unwrap().len(), start.elapsed());
 }

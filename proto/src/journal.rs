@@ -1,13 +1,14 @@
 //! Facts as the journal keeps them: protobuf, so that they evolve.
 
-use crate::convert::{InvalidMessage, Result, artifact, attempt, need, revision, tree};
+use crate::convert::{InvalidMessage, Result, artifact, attempt, digest, need, revision, tree};
 use crate::v1;
 use crate::v1::fact::Fact as Wire;
 use kulprit_common::bisect::{Counts, Judgement, Role};
-use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Rendered, Resolution};
+use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, JobId};
+use kulprit_common::patch::{KnownFix, Patch};
 use kulprit_common::time::Timestamp;
 use kulprit_common::toolchain::Release;
 use kulprit_common::verdict::Verdict;
@@ -54,6 +55,7 @@ impl From<Fact> for Wire {
                 bad: Some(resolution.bad.into()),
                 good: resolution.good.map(Into::into),
                 releases: resolution.releases.into_iter().map(Into::into).collect(),
+                fixes: resolution.fixes.into_iter().map(Into::into).collect(),
             }),
             Fact::ItemFinished { item, attempt, agent, at, product } => {
                 Wire::ItemFinished(v1::ItemFinished {
@@ -120,6 +122,7 @@ impl TryFrom<Wire> for Fact {
                     bad: need(it.bad, "bad")?.try_into()?,
                     good: it.good.map(TryInto::try_into).transpose()?,
                     releases: it.releases.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
+                    fixes: it.fixes.into_iter().map(TryInto::try_into).collect::<Result<_>>()?,
                 }),
             },
             Wire::ItemFinished(it) => Fact::ItemFinished {
@@ -233,6 +236,27 @@ impl TryFrom<v1::TaggedRelease> for TaggedRelease {
     }
 }
 
+impl From<KnownFix> for v1::KnownFix {
+    fn from(known: KnownFix) -> Self {
+        v1::KnownFix {
+            fix: known.fix.as_bytes().to_vec(),
+            breaks: known.breaks.map(|commit| commit.as_bytes().to_vec()),
+            title: known.title,
+        }
+    }
+}
+
+impl TryFrom<v1::KnownFix> for KnownFix {
+    type Error = InvalidMessage;
+    fn try_from(it: v1::KnownFix) -> Result<Self> {
+        Ok(KnownFix {
+            fix: revision(&it.fix, "fixes.fix")?,
+            breaks: it.breaks.map(|commit| revision(&commit, "fixes.breaks")).transpose()?,
+            title: it.title,
+        })
+    }
+}
+
 fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
     let Judgement { revision, role, verdict, counts, narrowed } = judged.judgement;
     let (role, tag) = match role {
@@ -259,6 +283,10 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         build: judged.build.map(Into::into),
         runs: judged.runs.into_iter().map(Into::into).collect(),
         unavailable: judged.unavailable.unwrap_or_default(),
+        patches: judged.recipe.patches.into_iter().map(Into::into).collect(),
+        compiler: judged.recipe.compiler,
+        remarks: judged.recipe.remarks,
+        shared: judged.recipe.shared.map(|key| key.as_bytes().to_vec()),
     }
 }
 
@@ -292,5 +320,11 @@ fn judged_in(it: v1::Judged) -> Result<Judged> {
         build: it.build.map(ItemKey::try_from).transpose()?,
         runs: it.runs.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
         unavailable: Some(it.unavailable).filter(|reason| !reason.is_empty()),
+        recipe: Recipe {
+            patches: it.patches.into_iter().map(Patch::try_from).collect::<Result<_>>()?,
+            compiler: it.compiler,
+            remarks: it.remarks,
+            shared: it.shared.map(|key| digest(&key, "judged.shared")).transpose()?,
+        },
     })
 }

@@ -6,19 +6,19 @@ use kulprit_common::bisect::{Counts, Judgement, Role};
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
-use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Rendered, Resolution};
+use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{Attempt, Digest, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
-    ToolchainChoice,
+    Backport, ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
+    ReproducerKind, Runs, SwitchedOff, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
     ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
-use kulprit_common::patch::Patch;
+use kulprit_common::patch::{KnownFix, Patch};
 use kulprit_common::time::Timestamp;
 use kulprit_common::verdict::Verdict;
 use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
@@ -71,6 +71,24 @@ fn job(good: Option<&str>, config: ConfigBase, toolchain: ToolchainChoice, kind:
         timeouts: Timeouts::default(),
         machine: Machine { memory_mib: 256, cpus: 2, cmdline: "quiet".into() },
         prior: if good.is_some() { Prior::Auto } else { Prior::Flat },
+        repairs: repairs(good.is_some()),
+    }
+}
+
+fn repairs(given: bool) -> Repairs {
+    let backport = |breaks: Option<&str>, is_farms| Backport {
+        fix: "v6.1~2".into(),
+        title: breaks.map(Into::into),
+        breaks: breaks.map(Into::into),
+        is_farms,
+    };
+    let rule = SwitchedOff { disable: vec!["CONFIG_A".into()], before: "v5.10".parse().expect("a release") };
+    match given {
+        true => Repairs {
+            backports: Some(vec![backport(None, true), backport(Some("v6.0"), false)]),
+            configs: Some(vec![rule]),
+        },
+        false => Repairs { backports: Some(vec![]), configs: None },
     }
 }
 
@@ -149,6 +167,7 @@ fn infra() -> impl Iterator<Item = Infra> {
 }
 
 fn judged() -> Vec<Judged> {
+    let (picked, reverted) = (RevisionId::from_bytes([6; 20]), RevisionId::from_bytes([8; 20]));
     let roles = [
         Role::Start,
         Role::GoodEnd,
@@ -171,6 +190,12 @@ fn judged() -> Vec<Judged> {
         build: (index > 0).then(|| ItemKey::Build(Digest::of(b"b"))),
         runs: items(),
         unavailable: (index == 0).then(|| "gave up".into()),
+        recipe: Recipe {
+            patches: [Patch::Pick(picked), Patch::Revert(reverted)][..index % 3].to_vec(),
+            compiler: (index > 0).then(|| "gcc 10".into()),
+            remarks: vec!["a remark".into(); index % 2],
+            shared: (index > 0).then(|| Digest::of(b"s")),
+        },
     };
     roles.into_iter().enumerate().map(one).collect()
 }
@@ -187,6 +212,7 @@ fn facts() -> Vec<Fact> {
         reproducer: artifact("repro"),
     };
     let text = "CONFIG_A=y\n".to_owned();
+    let picked = RevisionId::from_bytes([6; 20]);
     let mut facts = vec![
         Fact::EpochStarted { epoch: 3 },
         submitted(job(None, ConfigBase::File(text), ToolchainChoice::Auto, ReproducerKind::Script)),
@@ -206,6 +232,9 @@ fn facts() -> Vec<Fact> {
                     release: "v5.10".parse().expect("a release"),
                     revision: revision(3, Some("v5.10")),
                 }],
+                fixes: [None, Some(picked)]
+                    .map(|breaks| KnownFix { fix: picked, breaks, title: "t".into() })
+                    .to_vec(),
             }),
         },
         Fact::AgentCame { agent: agent(), at },

@@ -19,7 +19,7 @@ use crate::history::History;
 use crate::id::RevisionId;
 use crate::job::Mode;
 use crate::verdict::Verdict;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 /// With as many at once, one of them goes to the good end at the start.
@@ -49,6 +49,8 @@ pub struct Bisection {
     pub(super) reverts: BTreeMap<RevisionId, u32>,
     /// What operators say of revisions.
     pub(super) overruled: BTreeMap<RevisionId, Verdict>,
+    /// Revisions that are known from elsewhere only.
+    pub(super) inherited: BTreeSet<RevisionId>,
     /// The target's files and the prior that they make.
     pub(super) prior: Option<(Vec<String>, Vec<f64>)>,
     /// Absent after new evidence.
@@ -71,6 +73,7 @@ impl Bisection {
             outside_is_good: false,
             reverts: BTreeMap::new(),
             overruled: BTreeMap::new(),
+            inherited: BTreeSet::new(),
             prior: None,
             beliefs: None,
             question,
@@ -134,6 +137,16 @@ impl Bisection {
         let shows = |counts: &Counts| counts.target >= 2 || counts.target == 1 && counts.total() >= max;
         self.measure.rate = Rate::pooled(self.ledger.kernel_counts().filter(shows));
         self.settle();
+    }
+
+    /// Takes what another search saw. It is evidence as any other, but no look of this search,
+    /// which it does not tire, and no verdict is logged on it unless the revision is asked for.
+    pub fn inherit(&mut self, evidence: Evidence) {
+        let revision = evidence.revision();
+        if !self.asked.iter().any(|(asked, _)| *asked == revision) {
+            self.inherited.insert(revision);
+        }
+        self.record(evidence);
     }
 
     /// Answers `Step::LoadHistory`.

@@ -120,6 +120,17 @@ pub enum Evidence {
     },
 }
 
+impl Evidence {
+    pub fn revision(&self) -> RevisionId {
+        match self {
+            Evidence::Built { revision, .. }
+            | Evidence::BuildFailed { revision, .. }
+            | Evidence::Run { revision, .. }
+            | Evidence::Unavailable { revision, .. } => *revision,
+        }
+    }
+}
+
 /// A revision's runs, counted against the target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {

@@ -7,6 +7,7 @@ use super::looks::Flight;
 use super::posterior::Holds;
 use super::range::Range;
 use super::{Finding, Step};
+use crate::id::RevisionId;
 use crate::job::Mode;
 
 /// A culprit is certified from this probability on.
@@ -111,14 +112,16 @@ impl Bisection {
 
     /// The good end, if it has shown a crash that may be the target's bug. One that could not be
     /// judged, or kept quiet, is never called bad.
-    fn doubtful_good_end(&self) -> Option<crate::id::RevisionId> {
+    fn doubtful_good_end(&self) -> Option<RevisionId> {
         self.question.good.filter(|good| !self.ledger.others(good).is_empty())
     }
 
     /// How much more than at first a visit must tell, by what was spent: a wider search may spend more.
     fn impatience(&self, width: usize) -> f64 {
-        let looks: u32 =
-            self.ledger.kernel_counts().map(|counts| 1 + counts.total() / self.measure.max).sum();
+        let own = |revisions: &Vec<RevisionId>| !revisions.iter().all(|id| self.inherited.contains(id));
+        let kernels = self.ledger.kernels().into_iter().filter(own);
+        let counts = kernels.map(|revisions| self.ledger.counts(&revisions[0]));
+        let looks: u32 = counts.map(|counts| 1 + counts.total() / self.measure.max).sum();
         let patience = PATIENCE_LOOKS * (width as f64).sqrt();
         1.0 + (f64::from(looks) / patience).powi(2)
     }

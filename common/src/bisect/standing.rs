@@ -72,17 +72,15 @@ impl Bisection {
         let unasked = self.ledger.revisions().filter(|id| !self.asked.iter().any(|(asked, _)| asked == id));
         let in_range =
             |id: &RevisionId| self.range.as_ref().is_some_and(|range| range.history.find(id).is_some());
-        let unasked = unasked.filter(in_range).map(|id| (id, Role::Search));
+        let unasked =
+            unasked.filter(|id| in_range(id) && !self.inherited.contains(id)).map(|id| (id, Role::Search));
         let known: Vec<(RevisionId, Role)> = self.asked.iter().cloned().chain(unasked).collect();
         let unseen = self.overruled.keys().filter(|id| !known.iter().any(|(known, _)| known == *id));
         let unseen: Vec<_> = unseen.filter(|id| in_range(id)).map(|id| (*id, Role::Overruled)).collect();
         let all = known.into_iter().chain(unseen);
         for (revision, role) in all {
-            // What git does not know of is not logged for it.
-            if matches!(role, Role::Revert(_)) {
-                continue;
-            }
-            if matches!(role, Role::Search | Role::Certify | Role::Overruled) && !self.ends_judged() {
+            let in_search = matches!(role, Role::Search | Role::Certify | Role::Revert(_) | Role::Overruled);
+            if in_search && !self.ends_judged() {
                 continue;
             }
             let Some(verdict) = self.verdict(&revision) else { continue };
@@ -104,7 +102,9 @@ impl Bisection {
     fn narrows(&self, revision: &RevisionId, role: &Role, verdict: Verdict) -> bool {
         let Some(range) = &self.range else { return true };
         match (role, range.history.find(revision)) {
-            (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Revert(_), _) => true,
+            (Role::Start | Role::GoodEnd | Role::Release(_), _) => true,
+            // git knows of no such kernel.
+            (Role::Revert(_), _) => false,
             // git asks for the merge base of two trees before anything else.
             (Role::Search | Role::Certify | Role::Overruled, None) => range.merge_base == Some(*revision),
             (Role::Search | Role::Certify | Role::Overruled, Some(at)) => {
@@ -116,6 +116,7 @@ impl Bisection {
 
     pub(super) fn remember(&mut self, candidates: &[Candidate]) {
         for candidate in candidates {
+            self.inherited.remove(&candidate.revision);
             if !self.asked.iter().any(|(id, _)| *id == candidate.revision) {
                 self.asked.push((candidate.revision, candidate.role.clone()));
             }

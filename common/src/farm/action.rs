@@ -4,7 +4,8 @@ use super::fact::Fact;
 use super::item::{ItemKey, Work};
 use crate::artifact::Artifact;
 use crate::id::{Attempt, JobId, RevisionId};
-use crate::job::Mode;
+use crate::job::{Backport, Mode};
+use crate::patch::Order;
 
 /// In the order given: a fact is durable before anything that follows it happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +18,7 @@ pub enum Action {
         bad: String,
         good: Option<String>,
         mode: Mode,
+        backports: Vec<Backport>,
     },
     LoadHistory {
         job: JobId,
@@ -39,6 +41,13 @@ pub enum Action {
         crash: CrashAt,
         /// Functions of the stack, innermost first.
         frames: Vec<String>,
+    },
+    /// Make the source of a kernel that is no revision as it stands; it goes by `name`.
+    Patch {
+        job: JobId,
+        repository: String,
+        name: RevisionId,
+        order: Order,
     },
     /// Say what the culprit is, and give the crash's report source lines.
     Describe {

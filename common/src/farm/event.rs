@@ -7,6 +7,7 @@ use crate::history::{History, Revision};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session};
 use crate::job::Job;
 use crate::outcome::AttemptEnd;
+use crate::patch::Patched;
 use crate::report::CommitDetails;
 use crate::verdict::Verdict;
 
@@ -38,6 +39,12 @@ pub enum Event {
     Traced {
         job: JobId,
         traced: Traced,
+    },
+    /// Answers `Action::Patch`; without a tree, says why there is none.
+    Patched {
+        job: JobId,
+        name: RevisionId,
+        result: Result<Patched, String>,
     },
     /// Answers `Action::Describe`.
     Described {

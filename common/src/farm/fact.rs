@@ -4,9 +4,10 @@ use super::item::ItemKey;
 use crate::artifact::Artifact;
 use crate::bisect::{Finding, Judgement};
 use crate::history::{Revision, TaggedRelease};
-use crate::id::{AgentId, Attempt, JobId, RevisionId};
+use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId};
 use crate::job::Job;
 use crate::outcome::{Infra, Product};
+use crate::patch::{KnownFix, Patch};
 use crate::report::ending;
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
@@ -79,6 +80,7 @@ pub struct Resolution {
     pub good: Option<Revision>,
     /// Newest first; only where the good end is to be found.
     pub releases: Vec<TaggedRelease>,
+    pub fixes: Vec<KnownFix>,
 }
 
 /// A verdict with the items it rests on.
@@ -91,6 +93,20 @@ pub struct Judged {
     pub runs: Vec<ItemKey>,
     /// Why the farm gave up on the revision, where it did.
     pub unavailable: Option<String>,
+    pub recipe: Recipe,
+}
+
+/// How a judged kernel was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipe {
+    /// Applied to the revision; to the bad end, where a revert was judged.
+    pub patches: Vec<Patch>,
+    /// The toolchain's `gcc …, ld …`; absent in old journals and where nothing was built.
+    pub compiler: Option<String>,
+    /// What else people should know of it.
+    pub remarks: Vec<String>,
+    /// Under this key other jobs know the kernel again; see `signature::shared_key`.
+    pub shared: Option<Digest>,
 }
 
 /// How a job ended.

@@ -2,9 +2,11 @@
 
 use super::Farm;
 use super::action::{Action, Answer};
+use super::breakage::Inherited;
 use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
+use super::kernels::kernel_of;
 use super::overrule::Overrule;
 use super::pursue::Pursuit;
 use super::reporting::{Additions, Ended, Reporting};
@@ -14,8 +16,9 @@ use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
 use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
-use crate::job::{ConfigBase, Job, ToolchainChoice};
+use crate::job::{ConfigBase, Job, KernelBuild, ToolchainChoice};
 use crate::outcome::Product;
+use crate::patch::Patched;
 use crate::report::{Ending, Record};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +30,8 @@ pub(super) struct JobState {
     /// Order of submission.
     pub number: u64,
     pub job: Job,
+    /// How all its kernels are configured; as the job has it until the range is known.
+    pub kernel: KernelBuild,
     pub reproducer: Artifact,
     pub submitted: Timestamp,
     pub stage: Stage,
@@ -35,6 +40,9 @@ pub(super) struct JobState {
     /// Revisions outside the range whose trees were asked for.
     pub identified: BTreeMap<RevisionId, Option<Revision>>,
     pub trace: Trace,
+    /// Kernels that git makes the source of, by name; without an answer while it is asked.
+    pub patched: BTreeMap<RevisionId, Option<Result<Patched, String>>>,
+    pub inherited: Inherited,
     pub candidates: Vec<Candidate>,
     pub wants: BTreeSet<ItemKey>,
     /// Evidence given to the bisection, once each.
@@ -74,6 +82,7 @@ impl Farm {
             let answer = Answer::Submitted { job: id.clone(), created: false };
             return actions.push(Action::Answer(answer));
         }
+        let job = Job { repairs: job.repairs.or_farms(&self.config.repairs), ..job };
         let id: JobId = (self.submissions + 1).to_string().parse().expect("a number is a job id");
         let fact = Fact::JobSubmitted {
             id: id.clone(),
@@ -106,6 +115,7 @@ impl Farm {
         let state = JobState {
             id: id.clone(),
             number: self.submissions,
+            kernel: job.kernel.clone(),
             job,
             reproducer,
             submitted: at,
@@ -114,6 +124,8 @@ impl Farm {
             bisection: None,
             identified: BTreeMap::new(),
             trace: Trace::Unasked,
+            patched: BTreeMap::new(),
+            inherited: Inherited::default(),
             candidates: Vec::new(),
             wants: BTreeSet::new(),
             recorded: BTreeSet::new(),
@@ -133,6 +145,7 @@ impl Farm {
             bad: job.bad.clone(),
             good: job.good.clone(),
             mode: job.mode,
+            backports: job.repairs.backports().to_vec(),
         })
     }
 
@@ -174,9 +187,11 @@ impl Farm {
             bad: resolution.bad.id,
             good: resolution.good.as_ref().map(|good| good.id),
             releases: releases.collect(),
-        });
+        })
+        .allow_reverts();
         state.words().into_iter().for_each(|(revision, word)| bisection.overrule(revision, Some(word)));
         state.bisection = Some(bisection);
+        state.kernel = kernel_of(&self.config.rules, &resolution, &state.job);
         state.resolution = Some(resolution);
         state.stage = Stage::Preparing;
         self.dirty.insert(id.clone());
@@ -288,6 +303,7 @@ impl Farm {
         if matches!(state.stage, Stage::Preparing) {
             state.stage = Stage::Searching { certifying: false };
         }
+        self.inherit(state);
         let width = self.width();
         loop {
             self.see_judgements(state, actions);
@@ -367,7 +383,7 @@ impl Farm {
     }
 
     /// Turns new judgements into facts; one that a restored job already has is not new.
-    fn see_judgements(&self, state: &mut JobState, actions: &mut Vec<Action>) {
+    fn see_judgements(&mut self, state: &mut JobState, actions: &mut Vec<Action>) {
         let Some(bisection) = &state.bisection else { return };
         let new = bisection.judgements()[state.judgements_seen..].to_vec();
         state.judgements_seen += new.len();
@@ -390,13 +406,15 @@ impl Farm {
                 items(state).into_iter().partition(|key| matches!(key, ItemKey::Run(..)));
             let build = builds.into_iter().find(|key| matches!(key, ItemKey::Build(_)));
             let judged = Judged {
-                subject: Self::revision(state, &id).map(|revision| revision.subject).unwrap_or_default(),
+                subject: Self::subject(state, &judgement.role, &id),
+                recipe: self.recipe(state, &judgement.role, &id, build.is_some()),
                 build,
                 runs: runs.into_iter().filter(|key| self.products.contains_key(key)).collect(),
                 unavailable: state.unavailable.get(&id).cloned(),
                 judgement,
             };
             actions.push(Action::Record(Fact::Judged { id: state.id.clone(), judged: judged.clone() }));
+            self.note_breakage(state, &judged);
             state.judged.push(judged);
         }
     }

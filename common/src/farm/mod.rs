@@ -2,10 +2,11 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
+mod breakage;
 mod complete;
 mod costs;
 pub mod event;
@@ -13,6 +14,7 @@ pub mod fact;
 mod grant;
 pub mod item;
 mod jobs;
+mod kernels;
 mod overrule;
 mod pursue;
 mod reporting;
@@ -22,6 +24,7 @@ pub mod view;
 mod wants;
 
 use crate::id::{AgentId, Attempt, JobId};
+use crate::job::Repairs;
 use crate::outcome::Product;
 use crate::time::Timestamp;
 use crate::toolchain::Rules;
@@ -37,6 +40,8 @@ pub struct Config {
     /// The coordinator's name, for logs.
     pub host: String,
     pub rules: Rules,
+    /// For jobs that have no lists of their own.
+    pub repairs: Repairs,
     /// How long an agent may work on without being heard; it counts from when it spoke.
     pub lease_ttl: Duration,
     /// What the coordinator waits longer than that before it gives an item to another.
@@ -59,6 +64,7 @@ impl Default for Config {
         Config {
             host: "coordinator".into(),
             rules: Rules::default(),
+            repairs: Repairs::default(),
             lease_ttl: Duration::from_secs(30),
             lease_slack: Duration::from_secs(15),
             grace: Duration::from_secs(30),
@@ -93,6 +99,8 @@ pub struct Farm {
     agents: BTreeMap<AgentId, agents::AgentState>,
     /// Held from an earlier coordinator's life, for items no job has asked for yet.
     claims: BTreeMap<ItemKey, Lease>,
+    /// Kernels that jobs found not to build or boot.
+    breakage: Vec<breakage::Broken>,
     /// When an event was handled last.
     handled: Timestamp,
     /// Jobs to look at again.
@@ -113,6 +121,7 @@ impl Farm {
                 self.identified(now, &job, revision, result, &mut actions);
             }
             Event::Traced { job, traced } => self.traced(&job, traced),
+            Event::Patched { job, name, result } => self.patched(&job, name, result),
             Event::Described { job, described } => self.described(&job, described),
             Event::Synced(sync) => self.synced(now, sync, &mut actions),
             Event::Completed { agent, session, attempt, item, end } => {

@@ -2,6 +2,7 @@
 
 use super::Farm;
 use super::action::{Action, Answer};
+use super::breakage::Inherited;
 use super::fact::Fact;
 use super::jobs::{JobState, Stage};
 use super::trace::Trace;
@@ -115,6 +116,7 @@ impl Farm {
         state.candidates.clear();
         state.judgements_seen = 0;
         state.trace = Trace::Unasked;
+        state.inherited = Inherited::default();
         if let Some(resolution) = state.resolution.clone() {
             self.set_resolution(id, resolution);
         }

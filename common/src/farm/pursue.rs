@@ -5,12 +5,13 @@ use super::action::Action;
 use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
+use super::kernels::{Sourced, kernel_name, oldest};
 use super::wants::{Want, Wants};
 use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
 use crate::id::RevisionId;
-use crate::job::{Job, Mode, ReproducerKind, ToolchainChoice};
+use crate::job::{Job, ReproducerKind, ToolchainChoice};
 use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
 use crate::signature;
 use std::collections::BTreeSet;
@@ -67,15 +68,7 @@ impl Farm {
             return Ok(image.clone());
         }
         let rules = &self.config.rules;
-        let (older, release) = match (job.mode, &resolution.good) {
-            (Mode::Fix, _) => (&resolution.bad, resolution.bad.release),
-            (Mode::Cause, Some(good)) => (good, good.release),
-            (Mode::Cause, None) => {
-                let releases = resolution.releases.iter().map(|tagged| tagged.release);
-                let served = releases.filter(|release| rules.choose(Some(*release)).is_some());
-                (&resolution.bad, served.min().or(resolution.bad.release))
-            }
-        };
+        let (older, release) = oldest(rules, resolution, job);
         rules.choose(release).map(str::to_owned).ok_or_else(|| {
             let message = format!("no rule serves revisions as old as {}; name an image", older.id);
             JobEnd::Invalid { field: "toolchain".into(), message }
@@ -124,28 +117,25 @@ impl Farm {
         actions: &mut Vec<Action>,
     ) -> Result<Pursuit, JobEnd> {
         let id = candidate.revision;
-        let Some(revision) = Self::revision(state, &id) else {
-            if let std::collections::btree_map::Entry::Vacant(entry) = state.identified.entry(id) {
-                entry.insert(None);
-                let repository = state.job.repository.clone();
-                actions.push(Action::Identify { job: state.id.clone(), repository, revision: id });
-            }
-            return Ok(Pursuit::Waiting);
+        let source = match Self::source(state, candidate, actions) {
+            Sourced::Ready(source) => source,
+            Sourced::Waiting => return Ok(Pursuit::Waiting),
+            Sourced::Refused(reason) => return Ok(refuse(state, id, reason)),
         };
         let facts = match self.toolchain(state, wants) {
             Ok(facts) => facts.clone(),
             Err(None) => return Ok(Pursuit::Waiting),
             Err(Some(end)) => return Err(end),
         };
-        let title = format!("job {} {} {}", state.id, id.short(), revision.subject);
-        let build = ItemKey::Build(signature::build_key(&revision.tree, &state.job.kernel, &facts.image_id));
+        let title = format!("job {} {} {}", state.id, kernel_name(&candidate.role, &id), source.subject);
+        let build = ItemKey::Build(signature::build_key(&source.tree, &state.kernel, &facts.image_id));
         let Some(product) = self.products.get(&build) else {
             let work = BuildWork {
                 repository: state.job.repository.clone(),
-                revision: id,
-                patches: Vec::new(),
-                tree: revision.tree,
-                kernel: state.job.kernel.clone(),
+                revision: source.revision,
+                patches: source.patches,
+                tree: source.tree,
+                kernel: state.kernel.clone(),
                 image_id: facts.image_id,
                 timeout_s: state.job.timeouts.build_s,
             };
@@ -257,6 +247,17 @@ impl Farm {
             item.wanted_by.insert(state.id.clone());
         }
     }
+}
+
+/// Tells the bisection, once, that there will be no kernel of this name.
+fn refuse(state: &mut JobState, revision: RevisionId, reason: String) -> Pursuit {
+    if state.unavailable.insert(revision, reason.clone()).is_some() {
+        return Pursuit::Waiting;
+    }
+    if let Some(bisection) = &mut state.bisection {
+        bisection.record(Evidence::Unavailable { revision, reason });
+    }
+    Pursuit::Learned
 }
 
 /// Gives the bisection a piece of evidence, once; says whether it was new.

@@ -2,6 +2,7 @@
 
 use super::Farm;
 use super::action::{Action, CrashAt};
+use super::breakage::Inherited;
 use super::event::Described;
 use super::fact::JobEnd;
 use super::item::{ItemKey, MaintainersWork, State, Work};
@@ -208,6 +209,7 @@ impl Farm {
         state.stage = Stage::Ended(Box::new(ended));
         state.bisection = None;
         state.recorded.clear();
+        state.inherited = Inherited::default();
         self.jobs.insert(id.clone(), state);
         self.touch_open_jobs();
     }

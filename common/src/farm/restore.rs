@@ -35,6 +35,7 @@ impl Farm {
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
             claims: BTreeMap::new(),
+            breakage: Vec::new(),
             handled: now,
             dirty: BTreeSet::new(),
         };
@@ -76,8 +77,10 @@ impl Farm {
                 self.awaited.remove(&agent);
             }
             Fact::Judged { id, judged } => {
-                if let Some(state) = self.jobs.get_mut(&id) {
+                if let Some(mut state) = self.jobs.remove(&id) {
+                    self.note_breakage(&state, &judged);
                     state.judged.push(judged);
+                    self.jobs.insert(id, state);
                 }
             }
             Fact::Overruled { id, revision, word, .. } => self.take_word(&id, revision, word),

@@ -4,6 +4,7 @@ use super::Farm;
 use super::fact::{EndSummary, JobEnd, Judged, Rendered};
 use super::item::{ItemKey, State, Work};
 use super::jobs::{JobState, Stage, role_name};
+use super::kernels::kernel_name;
 use super::reporting::Ended;
 use crate::bisect::{Bisection, Role};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
@@ -43,6 +44,8 @@ pub struct RevisionView {
     pub revision: RevisionId,
     pub subject: String,
     pub role: &'static str,
+    /// The commit without which this kernel is built; `revision` then is a made-up name.
+    pub reverts: Option<RevisionId>,
     pub state: &'static str,
     pub runs_done: u32,
     pub runs_wanted: u32,
@@ -204,6 +207,7 @@ impl Farm {
                 revision: judged.judgement.revision,
                 subject: judged.subject.clone(),
                 role: role_name(&judged.judgement.role),
+                reverts: reverts(&judged.judgement.role),
                 state: match judged.judgement.verdict {
                     Verdict::Good => "good",
                     Verdict::Bad => "bad",
@@ -227,18 +231,17 @@ impl Farm {
                 .iter()
                 .filter(|(revision, key)| *revision == candidate.revision && matches!(key, ItemKey::Run(..)));
             let done = u32::try_from(done.count()).unwrap_or(u32::MAX);
+            let name = kernel_name(&candidate.role, &candidate.revision);
             let leased = state.wants.iter().any(|key| {
                 let item = self.items.get(key);
-                item.is_some_and(|item| {
-                    matches!(item.state, State::Leased(_)) && item.title.contains(&candidate.revision.short())
-                })
+                item.is_some_and(|item| matches!(item.state, State::Leased(_)) && item.title.contains(&name))
             });
-            let revision = Self::revision(state, &candidate.revision);
             views.retain(|view| view.revision != candidate.revision || view.state != "queued");
             views.push(RevisionView {
                 revision: candidate.revision,
-                subject: revision.map(|revision| revision.subject).unwrap_or_default(),
+                subject: Self::subject(state, &candidate.role, &candidate.revision),
                 role: role_name(&candidate.role),
+                reverts: reverts(&candidate.role),
                 state: match (built, leased) {
                     (true, _) => "booting",
                     (false, true) => "building",
@@ -300,13 +303,19 @@ impl Farm {
             subject: judged.subject.clone(),
             judgement: judged.judgement.clone(),
             compiler: self.compiler_of(state, judged),
+            patches: judged.recipe.patches.clone(),
+            remarks: judged.recipe.remarks.clone(),
             build: built,
             runs,
         }
     }
 
-    /// The `compiler:` line of the toolchain a revision was built with.
+    /// The `compiler:` line of the toolchain a revision was built with. Old journals do not say;
+    /// there the build's key tells.
     fn compiler_of(&self, state: &JobState, judged: &Judged) -> String {
+        if let Some(compiler) = &judged.recipe.compiler {
+            return compiler.clone();
+        }
         let Some(revision) = Self::revision(state, &judged.judgement.revision) else { return String::new() };
         let facts = self.products.values().filter_map(|product| match product {
             Product::Toolchain(facts) => Some(facts),
@@ -335,7 +344,7 @@ impl Farm {
                     build_time,
                     test_time,
                     recipients: added.recipients,
-                    notes: added.notes,
+                    notes: added.notes.into_iter().chain(state.inherited.note()).collect(),
                 };
                 self.render(state, Some(&ending))
             }
@@ -398,5 +407,14 @@ impl Farm {
                 work: work_in(slot),
             })
             .collect()
+    }
+}
+
+fn reverts(role: &Role) -> Option<RevisionId> {
+    match role {
+        Role::Revert(commit) => Some(*commit),
+        Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search | Role::Certify | Role::Overruled => {
+            None
+        }
     }
 }

@@ -7,15 +7,17 @@ mod checks;
 mod error;
 mod kconfig;
 mod keys;
+mod repairs;
 mod wire;
 
 pub use error::JobFileError;
 pub use keys::{KEYS, Key, Takes};
+pub use repairs::farm as farm_repairs;
 pub use wire::check;
 
 use super::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
-    ToolchainChoice,
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs,
+    Timeouts, ToolchainChoice,
 };
 use crate::id::Digest;
 use serde::Deserialize;
@@ -42,6 +44,7 @@ pub struct JobFile {
     timeouts: Timeouts,
     machine: Machine,
     prior: Prior,
+    repairs: Repairs,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,6 +192,7 @@ impl JobFile {
             timeouts: self.timeouts,
             machine: self.machine,
             prior: self.prior,
+            repairs: self.repairs,
         })
     }
 }
@@ -237,6 +241,8 @@ struct Raw {
     machine: RawMachine,
     #[serde(default)]
     search: RawSearch,
+    backports: Option<Vec<repairs::RawBackport>>,
+    configs: Option<Vec<repairs::RawSwitchedOff>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -327,6 +333,7 @@ impl Raw {
             timeouts: self.timeouts.check()?,
             machine: self.machine.check()?,
             prior: self.search.prior.unwrap_or_default(),
+            repairs: repairs::check_raw(self.backports, self.configs)?,
         })
     }
 }

@@ -3,6 +3,9 @@
 //! `file` reads the TOML a person writes; this is what the farm works with.
 
 pub mod file;
+mod repairs;
+
+pub use repairs::{Backport, Repairs, SwitchedOff};
 
 use crate::id::Digest;
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,7 @@ pub struct Job {
     pub timeouts: Timeouts,
     pub machine: Machine,
     pub prior: Prior,
+    pub repairs: Repairs,
 }
 
 /// How a kernel is configured and made. Together with a tree and a toolchain it makes the build key.

@@ -79,6 +79,7 @@ pub fn places(record: &Record<'_>) -> Vec<Place> {
             state = Some(rebuilt(history, record, &record.tested[..at], tested));
         }
         let place = match (opens(tested), &mut state) {
+            _ if is_revert(tested) => Place::Aside,
             (true, _) if !started => Place::Opening,
             (true, _) | (false, None) => Place::Aside,
             (false, Some(state)) => state.step(tested, record.job.mode, overrules),
@@ -130,7 +131,7 @@ fn rebuilt<'a>(history: &'a History, record: &Record<'_>, before: &[Tested], ane
 /// overtaken counts from when it came up again.
 fn effective(tested: &[Tested]) -> Vec<&Tested> {
     let mut last: HashMap<RevisionId, usize> = HashMap::new();
-    for (at, one) in tested.iter().enumerate().filter(|(_, one)| !opens(one)) {
+    for (at, one) in tested.iter().enumerate().filter(|(_, one)| !opens(one) && !is_revert(one)) {
         let held = last.get(&one.judgement.revision).map(|&at| &tested[at]);
         if held.is_none_or(|held| held.judgement.verdict != one.judgement.verdict || is_stale(held)) {
             last.insert(one.judgement.revision, at);
@@ -144,6 +145,11 @@ fn effective(tested: &[Tested]) -> Vec<&Tested> {
 /// Overtaken by another pick when it fell.
 fn is_stale(tested: &Tested) -> bool {
     tested.judgement.role == Role::Search && !tested.judgement.narrowed
+}
+
+/// git knows of no such revision.
+fn is_revert(tested: &Tested) -> bool {
+    matches!(tested.judgement.role, Role::Revert(_))
 }
 
 fn opens(tested: &Tested) -> bool {

@@ -4,6 +4,7 @@ use super::{Built, Ending, Record, RunLine, Tested, ending, revisions_tested, wo
 use crate::bisect::{Certificate, Finding, Role, Suspect};
 use crate::history::Revision;
 use crate::outcome::{Outcome, Phase, SeenCrash};
+use crate::patch::Patch;
 use crate::recipients::Mailbox;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -98,6 +99,7 @@ fn proof(certificate: &Certificate) -> Value {
     json!({
         "culprit": { "counts": certificate.culprit, "fingerprint": certificate.culprit_fingerprint },
         "parents": certificate.parents.iter().map(parent).collect::<Vec<_>>(),
+        "reverted": certificate.reverted.map(|counts| json!({ "counts": counts })),
     })
 }
 
@@ -111,22 +113,25 @@ fn suspect(record: &Record<'_>, suspect: &Suspect) -> Value {
 }
 
 fn tested(record: &Record<'_>, at: usize) -> Value {
-    let Tested { subject, judgement, compiler, build, runs } = &record.tested[at];
+    let Tested { subject, judgement, compiler, patches, remarks, build, runs } = &record.tested[at];
     let target = words::target(record, at);
-    let (role, tag) = match &judgement.role {
-        Role::Start => ("start", None),
-        Role::GoodEnd => ("good_end", None),
-        Role::Release(tag) => ("release", Some(tag)),
-        Role::Search => ("search", None),
-        Role::Certify => ("certify", None),
-        Role::Revert(_) => ("revert", None),
-        Role::Overruled => ("overruled", None),
+    let (role, tag, reverts) = match &judgement.role {
+        Role::Start => ("start", None, None),
+        Role::GoodEnd => ("good_end", None, None),
+        Role::Release(tag) => ("release", Some(tag), None),
+        Role::Search => ("search", None, None),
+        Role::Certify => ("certify", None, None),
+        Role::Revert(commit) => ("revert", None, Some(commit)),
+        Role::Overruled => ("overruled", None, None),
     };
     json!({
         "revision": judgement.revision,
         "subject": subject,
         "role": role,
         "release_tag": tag,
+        "reverts": reverts,
+        "patches": patches.iter().map(patch).collect::<Vec<_>>(),
+        "remarks": remarks,
         "verdict": judgement.verdict,
         "narrowed": judgement.narrowed,
         "counts": judgement.counts,
@@ -134,6 +139,13 @@ fn tested(record: &Record<'_>, at: usize) -> Value {
         "build": built(build),
         "runs": runs.iter().map(|line| run(line, target)).collect::<Vec<_>>(),
     })
+}
+
+fn patch(patch: &Patch) -> Value {
+    match patch {
+        Patch::Revert(commit) => json!({ "revert": commit }),
+        Patch::Pick(commit) => json!({ "pick": commit }),
+    }
 }
 
 fn built(build: &Built) -> Value {

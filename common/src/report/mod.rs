@@ -19,6 +19,7 @@ use crate::history::{History, Revision};
 use crate::id::{Digest, JobId, RevisionId};
 use crate::job::Job;
 use crate::outcome::Outcome;
+use crate::patch::Patch;
 use crate::recipients::Recipients;
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -58,6 +59,10 @@ pub struct Tested {
     pub judgement: Judgement,
     /// The toolchain's `gcc …, ld …`.
     pub compiler: String,
+    /// What the revision was built with, or the bad end without.
+    pub patches: Vec<Patch>,
+    /// What else people should know of how it was made.
+    pub remarks: Vec<String>,
     pub build: Built,
     /// What each counted run saw, in order of index.
     pub runs: Vec<RunLine>,

@@ -77,6 +77,9 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
             words::counts(parent.counts)
         ));
     }
+    if let Some(counts) = proof.reverted {
+        lines.push(format!("  at the bad end without it: {}", words::counts(counts)));
+    }
     for revision in &proof.overruled {
         lines.push(format!("  by an operator's word, not by runs: {}", revision.short()));
     }

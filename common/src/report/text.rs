@@ -105,6 +105,9 @@ fn opening(log: &mut String, record: &Record<'_>, at: usize) {
 fn aside(log: &mut String, record: &Record<'_>, at: usize) {
     let tested = &record.tested[at];
     let judgement = &tested.judgement;
+    if let (Role::Revert(commit), Some(ends)) = (&judgement.role, record.ends) {
+        return reverted(log, tested, commit, &ends.bad.id);
+    }
     let earlier = record.tested[..at].iter().any(|other| other.judgement.revision == judgement.revision);
     let what = match (&judgement.role, earlier) {
         (Role::Certify, true) => "ran again for the certificate",
@@ -121,6 +124,25 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
         Built::Kernel { .. } => log.push_str(&format!(" ({})\n", words::counts(judgement.counts))),
         Built::Failed { message } => log.push_str(&format!(" (build failed: {})\n", first_line(message))),
         Built::Unavailable { reason } => log.push_str(&format!(" (infra problem: {})\n", one_line(reason))),
+    }
+    remarks(log, tested);
+}
+
+/// The bad end without a commit, in one line: no reader of such logs has a word for it.
+fn reverted(log: &mut String, tested: &Tested, commit: &RevisionId, bad: &RevisionId) {
+    let verdict = words::verdict(tested.judgement.verdict);
+    let why = match &tested.build {
+        Built::Kernel { .. } => words::counts(tested.judgement.counts),
+        Built::Failed { message } => format!("build failed: {}", first_line(message)),
+        Built::Unavailable { reason } => one_line(reason),
+    };
+    log.push_str(&format!("# revert of {commit} on top of {bad}: {verdict} ({why})\n"));
+    remarks(log, tested);
+}
+
+fn remarks(log: &mut String, tested: &Tested) {
+    for remark in &tested.remarks {
+        log.push_str(&format!("# {}\n", one_line(remark)));
     }
 }
 
@@ -144,6 +166,7 @@ fn test(log: &mut String, record: &Record<'_>, at: usize) {
         }
         Built::Unavailable { reason } => log.push_str(&format!("# given up: {}\n", one_line(reason))),
     }
+    remarks(log, tested);
     runs(log, tested, words::target(record, at));
 }
 

@@ -1,4 +1,5 @@
 //! A farm in virtual time: agents, a network that loses, repeats and reorders, restarts.
+#![allow(dead_code, reason = "each test program uses a part")]
 
 use kulprit_common::artifact::Artifact;
 use kulprit_common::crash::Crash;
@@ -11,15 +12,17 @@ use kulprit_common::farm::{Config, Farm};
 use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
-    ToolchainChoice,
+    Backport, ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs,
+    Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
     ReproducerOutcome, Run, SeenCrash, ToolchainFacts,
 };
+use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
 use kulprit_common::report::CommitDetails;
 use kulprit_common::time::Timestamp;
+use kulprit_common::toolchain::Release;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -57,6 +60,67 @@ pub struct Faults {
     pub infra: u64,
     /// As many agents, the first ones, whose disk is full whatever they try.
     pub full_disks: usize,
+    /// Of commits: their reverts do not apply.
+    pub conflicts: u64,
+    /// Of commits other than the culprit: they change nothing that is built.
+    pub idle: u64,
+    /// From the first commit on, and before the second, kernels do not build, unless the second
+    /// is put in; that applies to every commit that five does not divide.
+    pub broken: (u32, u32),
+    /// In that region kernels build, and do not boot.
+    pub builds_at_least: bool,
+}
+
+impl Faults {
+    /// A property of a commit that it has or not, in every life of the world.
+    fn has(index: u32, salt: u64, percent: u64) -> bool {
+        Dice(u64::from(index) << 8 | salt).chance(percent)
+    }
+
+    pub fn conflicts(&self, index: u32) -> bool {
+        Faults::has(index, 1, self.conflicts)
+    }
+
+    fn is_broken(&self, made: &Made) -> bool {
+        (self.broken.0..self.broken.1).contains(&made.index) && !made.mended
+    }
+
+    /// The commit whose kernel this one's is.
+    fn built_like(&self, mut index: u32, culprit: u32) -> u32 {
+        while index > 0 && index != culprit && Faults::has(index, 2, self.idle) {
+            index -= 1;
+        }
+        index
+    }
+}
+
+/// What a kernel of the world is built from, as its tree and its digest tell: a commit, what it
+/// is without, and whether a fix was put in.
+#[derive(Clone, Copy)]
+struct Made {
+    index: u32,
+    without: Option<u32>,
+    mended: bool,
+}
+
+impl Made {
+    fn write(self, mut bytes: [u8; 20]) -> [u8; 20] {
+        bytes[..4].copy_from_slice(&self.index.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.without.map_or(0, |commit| commit + 1).to_be_bytes());
+        bytes[8] = u8::from(self.mended);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Made {
+        let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
+        Made { index: number(0), without: number(4).checked_sub(1), mended: bytes[8] == 1 }
+    }
+
+    fn digest(self) -> Digest {
+        let mut bytes = [0x33; 32];
+        bytes[..20].copy_from_slice(&self.write([0x33; 20]));
+        Digest::from_bytes(bytes)
+    }
 }
 
 pub fn commit_id(index: u32) -> RevisionId {
@@ -66,17 +130,20 @@ pub fn commit_id(index: u32) -> RevisionId {
 }
 
 fn tree_id(index: u32) -> TreeId {
-    let mut bytes = [0x22; 20];
-    bytes[..4].copy_from_slice(&index.to_be_bytes());
-    TreeId::from_bytes(bytes)
+    TreeId::from_bytes(Made { index, without: None, mended: false }.write([0x22; 20]))
 }
 
-fn index_of(tree: &TreeId) -> u32 {
-    u32::from_be_bytes(tree.as_bytes()[..4].try_into().expect("a tree id has 20 bytes"))
+pub fn index_of(id: &RevisionId) -> u32 {
+    u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"))
 }
 
 pub fn revision(index: u32) -> Revision {
     Revision { id: commit_id(index), tree: tree_id(index), subject: format!("commit {index}"), release: None }
+}
+
+/// A release that names a commit.
+pub fn tagged(index: u32, release: Release) -> TaggedRelease {
+    TaggedRelease { tag: release.to_string(), release, revision: revision(index) }
 }
 
 fn artifact(text: &str) -> Artifact {
@@ -109,11 +176,13 @@ pub fn job() -> Job {
         timeouts: Timeouts::default(),
         machine: Machine { memory_mib: 256, cpus: 1, cmdline: String::new() },
         prior: Prior::Auto,
+        repairs: Repairs::default(),
     }
 }
 
 enum ToFarm {
     Sync(Sync, Timestamp),
+    Patched { job: JobId, name: RevisionId, result: Result<Patched, String> },
     Complete { agent: AgentId, session: Session, attempt: Attempt, item: ItemKey, end: AttemptEnd },
 }
 
@@ -161,6 +230,12 @@ pub struct World {
     pub faults: Faults,
     /// Walked to find a good end, where there are any.
     pub releases: Vec<TaggedRelease>,
+    /// Of the good end, where it is given.
+    pub good_release: Option<Release>,
+    /// Every seventh commit merges the good end.
+    pub merges: bool,
+    /// What git was asked to patch.
+    pub orders: Vec<Order>,
     agents: Vec<SimAgent>,
     wire: Vec<(Timestamp, Message)>,
     /// How often each item's product was taken.
@@ -185,6 +260,9 @@ impl World {
             culprit,
             faults,
             releases: vec![],
+            good_release: None,
+            merges: false,
+            orders: vec![],
             agents: vec![],
             wire: vec![],
             recorded: BTreeMap::new(),
@@ -236,19 +314,34 @@ impl World {
                     self.facts.push(fact);
                 }
                 Action::Answer(given) => answer = Some(given),
-                Action::Resolve { job, .. } => {
+                Action::Resolve { job, backports, .. } => {
+                    let commit = |name: &String| commit_id(name.parse().expect("a number"));
+                    let known = |backport: &Backport| KnownFix {
+                        fix: commit(&backport.fix),
+                        breaks: backport.breaks.as_ref().map(commit),
+                        title: backport.title.clone().unwrap_or_default(),
+                    };
+                    let fixes = backports.iter().map(known).collect();
                     let releases = self.releases.clone();
-                    let good = releases.is_empty().then(|| revision(0));
-                    let resolution = Resolution { bad: revision(self.commits), good, releases };
+                    let release = self.good_release;
+                    let good = releases.is_empty().then(|| Revision { release, ..revision(0) });
+                    let resolution = Resolution { bad: revision(self.commits), good, releases, fixes };
                     self.tell(Event::Resolved { job, result: Ok(Box::new(resolution)) });
                 }
                 Action::LoadHistory { job, .. } => {
-                    let history = line(self.commits);
+                    let history = line(self.commits, |index| self.is_merge(index));
                     self.tell(Event::HistoryLoaded { job, result: Ok(Box::new(history)) });
                 }
                 Action::Identify { job, revision: id, .. } => {
-                    let index = u32::from_be_bytes(id.as_bytes()[..4].try_into().expect("20 bytes"));
-                    self.tell(Event::Identified { job, revision: id, result: Ok(revision(index)) });
+                    let found = revision(index_of(&id));
+                    assert_eq!(found.id, id, "git was asked for a name that is no commit's");
+                    self.tell(Event::Identified { job, revision: id, result: Ok(found) });
+                }
+                Action::Patch { job, name, order, .. } => {
+                    let result = self.patch(order);
+                    let at = self.now + Duration::from_millis(self.dice.roll(2000));
+                    let message = Message::Farm(Box::new(ToFarm::Patched { job, name, result }));
+                    self.wire.push((at, message));
                 }
                 Action::Trace { job, commits, frames, .. } => {
                     assert_eq!(frames, ["planted_bug"]);
@@ -263,6 +356,41 @@ impl World {
             }
         }
         answer
+    }
+
+    /// As git would answer.
+    fn patch(&mut self, order: Order) -> Result<Patched, String> {
+        self.orders.push(order.clone());
+        let index = index_of(&order.revision);
+        assert_eq!(commit_id(index), order.revision, "git was asked for a name that is no commit's");
+        let (mut patches, mut remarks) = (vec![], vec![]);
+        for known in &order.fixes {
+            let contains = |commit: &RevisionId| index >= index_of(commit);
+            if contains(&known.fix) || known.breaks.is_some_and(|breaks| !contains(&breaks)) {
+                continue;
+            }
+            if index.is_multiple_of(5) {
+                remarks.push(format!("not put in: {}", known.title));
+            } else {
+                patches.push(Patch::Pick(known.fix));
+                remarks.push(format!("put in: {}", known.title));
+            }
+        }
+        let mended = !patches.is_empty();
+        let without = order.revert.as_ref().map(index_of);
+        if let Some(commit) = without {
+            assert!(!self.is_merge(commit), "git was asked to revert a merge");
+            if self.faults.conflicts(commit) {
+                return Err("it conflicts in f.c".into());
+            }
+            patches.push(Patch::Revert(commit_id(commit)));
+        }
+        let tree = TreeId::from_bytes(Made { index, without, mended }.write([0x22; 20]));
+        Ok(Patched { tree, patches, remarks })
+    }
+
+    fn is_merge(&self, index: u32) -> bool {
+        self.merges && index.is_multiple_of(7)
     }
 
     /// Runs until every job has ended, for `limit` of virtual time at most.
@@ -348,6 +476,9 @@ impl World {
     fn farm_gets(&mut self, message: ToFarm) {
         match message {
             ToFarm::Sync(sync, sent) => self.farm_hears(sync, sent),
+            ToFarm::Patched { job, name, result } => {
+                self.tell(Event::Patched { job, name, result });
+            }
             ToFarm::Complete { agent, session, attempt, item, end } => {
                 let index = self.agents.iter().position(|it| it.id == agent).expect("known");
                 let end = Box::new(end);
@@ -408,7 +539,7 @@ impl World {
     }
 
     fn agent_step(&mut self, index: usize) {
-        let (now, culprit) = (self.now, self.culprit);
+        let (now, culprit, faults) = (self.now, self.culprit, self.faults);
         let class = match index < self.faults.full_disks {
             true => Some(InfraClass::Disk),
             false => self.dice.chance(self.faults.infra).then_some(InfraClass::Internal),
@@ -423,7 +554,7 @@ impl World {
             let reason = "the dice say so".into();
             let end = match class {
                 Some(class) => AttemptEnd::Infra(Infra { class, reason }),
-                None => AttemptEnd::Done(carry_out(&held.assignment, culprit)),
+                None => AttemptEnd::Done(carry_out(&held.assignment, culprit, &faults)),
             };
             if matches!((&held.assignment.item, &end), (ItemKey::Build(_), AttemptEnd::Done(_))) {
                 built.push(held.assignment.item.clone());
@@ -502,13 +633,13 @@ impl World {
     }
 }
 
-/// A straight line of commits 1..=n over the good end 0.
-fn line(commits: u32) -> History {
+/// A straight line of commits 1..=n over the good end 0, which some merge once more.
+fn line(commits: u32, is_merge: impl Fn(u32) -> bool) -> History {
     let commit = |index: u32| Commit {
         id: commit_id(index),
         tree: tree_id(index),
         parents: if index == 1 { vec![] } else { vec![index - 2] },
-        outside: if index == 1 { vec![commit_id(0)] } else { vec![] },
+        outside: if index == 1 || is_merge(index) { vec![commit_id(0)] } else { vec![] },
         time: i64::from(index),
         subject: format!("commit {index}"),
     };
@@ -536,7 +667,7 @@ fn describe(culprit: Option<RevisionId>, crash: Option<CrashAt>) -> Described {
 /// What stands in the log of a culprit that the maintainers were asked for.
 pub const RECIPIENTS: &str = "recipients (to): [\"maintainer@x.org\" \"person@x.org\"]\n";
 
-fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
+fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product {
     match &assignment.work {
         Work::Toolchain { .. } => Product::Toolchain(ToolchainFacts {
             image_id: "sha256:gcc".into(),
@@ -549,23 +680,33 @@ fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
             problem: None,
         }),
         Work::Build(work) => {
-            let index = index_of(&work.tree);
-            let image = Artifact { digest: kernel_digest(index), size: 1 };
-            let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: kernel_digest(index) };
+            let mut made = Made::read(work.tree.as_bytes());
+            let pick = made.mended.then(|| Patch::Pick(commit_id(faults.broken.1)));
+            let revert = made.without.map(|commit| Patch::Revert(commit_id(commit)));
+            let patches: Vec<Patch> = pick.into_iter().chain(revert).collect();
+            assert_eq!(work.patches, patches, "what makes the tree");
+            assert_eq!(index_of(&work.revision), made.index);
+            made.without = made.without.filter(|&commit| faults.built_like(commit, culprit) == commit);
+            made.index = faults.built_like(made.index, culprit);
+            let image = Artifact { digest: made.digest(), size: 1 };
+            if faults.is_broken(&made) && !faults.builds_at_least {
+                let outcome = BuildOutcome::Failed { message: "f.c:1: error".into() };
+                return Product::Build(Build { outcome, log: image, duration_ms: 60_000 });
+            }
+            let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: made.digest() };
             Product::Build(Build { outcome: BuildOutcome::Built(kernel), log: image, duration_ms: 60_000 })
         }
         Work::Run(work) => {
-            let index = u32::from_be_bytes(work.kernel.digest.as_bytes()[..4].try_into().expect("32 bytes"));
-            let outcome = if index >= culprit { Outcome::Crashed(vec![target()]) } else { Outcome::Ok };
+            let made = Made::read(work.kernel.digest.as_bytes());
+            let crashes = made.index >= culprit && made.without != Some(culprit);
+            let outcome = match (faults.is_broken(&made), crashes) {
+                (true, _) => Outcome::BootFailed { crashes: vec![], reason: "it hangs".into() },
+                (false, true) => Outcome::Crashed(vec![target()]),
+                (false, false) => Outcome::Ok,
+            };
             Product::Run(Run { outcome, console: artifact("console"), duration_ms: 2000 })
         }
     }
-}
-
-fn kernel_digest(index: u32) -> Digest {
-    let mut bytes = [0x33; 32];
-    bytes[..4].copy_from_slice(&index.to_be_bytes());
-    Digest::from_bytes(bytes)
 }
 
 fn target() -> SeenCrash {

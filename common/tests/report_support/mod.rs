@@ -6,7 +6,7 @@ use kulprit_common::crash::Crash;
 use kulprit_common::history::{Commit, History, Revision};
 use kulprit_common::id::{Digest, JobId, RevisionId, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
+    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs, Timeouts,
     ToolchainChoice,
 };
 use kulprit_common::outcome::{Outcome, Phase, SeenCrash};
@@ -75,6 +75,7 @@ pub fn job(mode: Mode) -> Job {
         timeouts: Timeouts::default(),
         machine: Machine::default(),
         prior: Prior::Auto,
+        repairs: Repairs::default(),
     }
 }
 
@@ -137,6 +138,8 @@ pub fn tested(revision: RevisionId, role: Role, verdict: Verdict, narrowed: bool
         subject: format!("demo: change {}", &revision.short()[..4]),
         judgement: Judgement { revision, role, verdict, counts, narrowed },
         compiler: GCC.into(),
+        patches: vec![],
+        remarks: vec![],
         build: kernel(&revision),
         runs: vec![run; 3],
     }

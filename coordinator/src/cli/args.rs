@@ -158,6 +158,9 @@ pub struct RunArgs {
     /// Cores of one slot; an agent uses idle ones besides [default: the agent's, at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub slot_cores: Option<u32>,
+    /// TOML file with [[backports]] and [[configs]], for a job file without its own lists
+    #[arg(long, env = "KULPRIT_REPAIRS", value_name = "FILE")]
+    pub repairs: Option<PathBuf>,
     /// Keep the temporary state directory, whatever the ending
     #[arg(long)]
     pub keep: bool,

@@ -31,6 +31,7 @@ fn progress(view: &v1::JobView) -> Value {
             "revision": it.revision,
             "subject": it.subject,
             "role": it.role,
+            "reverts": it.reverts,
             "state": it.state,
             "runs_done": it.runs_done,
             "runs_wanted": it.runs_wanted,

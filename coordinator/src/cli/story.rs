@@ -163,7 +163,9 @@ pub fn revision_words(view: &v1::RevisionView) -> String {
         (true, _) => format!("{target} of {done} runs crashed"),
         (false, _) => format!("{done} of {wanted} runs done"),
     };
-    format!("{}  {runs:20}  [{}] {}", short(&view.revision), view.role, one_line(&view.subject))
+    // The name of a kernel that is no revision says nothing to people.
+    let revision = view.reverts.as_ref().unwrap_or(&view.revision);
+    format!("{}  {runs:20}  [{}] {}", short(revision), view.role, one_line(&view.subject))
 }
 
 /// What a slot does at the moment.

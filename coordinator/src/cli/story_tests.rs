@@ -11,6 +11,7 @@ fn revision(id: &str, state: &str, done: u32, target: u32) -> v1::RevisionView {
         runs_done: done,
         runs_wanted: 10,
         runs_target: target,
+        reverts: None,
     }
 }
 
@@ -49,6 +50,9 @@ fn verdicts_read_well() {
     ] {
         assert_eq!(verdict_line(&view), expected);
     }
+    let reverts = Some("6a".repeat(20));
+    let view = v1::RevisionView { role: "revert".into(), reverts, ..revision("5e", "good", 10, 0) };
+    assert_eq!(verdict_line(&view), "good  6a6a6a6a6a6a  0 of 10 runs crashed  [revert] mm: do a thing");
 }
 
 #[test]

@@ -38,6 +38,7 @@ fn running() -> v1::JobView {
             runs_done: 2,
             runs_wanted: 10,
             runs_target: 0,
+            reverts: None,
         }],
         ..Default::default()
     }

@@ -7,7 +7,7 @@ use git2::{Oid, Repository};
 use kulprit_common::crash::Functions;
 use kulprit_common::history::{History, Revision, TaggedRelease};
 use kulprit_common::id::{RevisionId, TreeId};
-use kulprit_common::patch::Patch;
+use kulprit_common::patch::{Order, Patched};
 use kulprit_common::report::CommitDetails;
 use nix::fcntl::{Flock, FlockArg};
 use std::cell::RefCell;
@@ -159,10 +159,10 @@ impl Mirror {
         trace::defining(&self.source, oid(revision)?, paths, functions)
     }
 
-    /// The tree that `revision` becomes under patches; `None` where they do not apply or change
-    /// nothing. Its objects are written into the mirror, never into the user's repository.
-    pub fn patched(&self, revision: &RevisionId, patches: &[Patch]) -> Result<Option<TreeId>, GitError> {
-        patched::tree(&Repository::open(&self.path)?, revision, patches)
+    /// The source that was ordered, or why a revert does not apply. Its objects are written into
+    /// the mirror, never into the user's repository.
+    pub fn patched(&self, order: &Order) -> Result<Result<Patched, String>, GitError> {
+        patched::carry_out(&Repository::open(&self.path)?, order)
     }
 
     /// The commit as `git show --stat` has it; a merge is compared with its first parent.

@@ -3,8 +3,8 @@
 use super::{InvalidMessage, Result, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::job::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Reproducer, ReproducerKind, Runs, Timeouts,
-    ToolchainChoice,
+    Backport, ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
+    ReproducerKind, Runs, SwitchedOff, Timeouts, ToolchainChoice,
 };
 
 enum_map!(v1::Mode, Mode, mode_out, mode_in, v1::Mode::Unspecified, {
@@ -37,6 +37,8 @@ impl From<Job> for v1::Job {
             timeouts: Some(job.timeouts.into()),
             machine: Some(job.machine.into()),
             flat_prior: job.prior == Prior::Flat,
+            backports: job.repairs.backports.map(backports_out),
+            configs: job.repairs.configs.map(configs_out),
         }
     }
 }
@@ -67,8 +69,46 @@ impl TryFrom<v1::Job> for Job {
             timeouts: need(job.timeouts, "job.timeouts")?.into(),
             machine: need(job.machine, "job.machine")?.into(),
             prior: if job.flat_prior { Prior::Flat } else { Prior::Auto },
+            repairs: Repairs {
+                backports: job.backports.map(backports_in),
+                configs: job.configs.map(configs_in).transpose()?,
+            },
         })
     }
+}
+
+fn backports_out(list: Vec<Backport>) -> v1::Backports {
+    let one = |it: Backport| v1::Backport {
+        fix: it.fix,
+        title: it.title,
+        breaks: it.breaks,
+        is_farms: it.is_farms,
+    };
+    v1::Backports { list: list.into_iter().map(one).collect() }
+}
+
+fn backports_in(backports: v1::Backports) -> Vec<Backport> {
+    let one = |it: v1::Backport| Backport {
+        fix: it.fix,
+        title: it.title,
+        breaks: it.breaks,
+        is_farms: it.is_farms,
+    };
+    backports.list.into_iter().map(one).collect()
+}
+
+fn configs_out(list: Vec<SwitchedOff>) -> v1::SwitchedOffs {
+    let one = |it: SwitchedOff| v1::SwitchedOff { disable: it.disable, before: it.before.to_string() };
+    v1::SwitchedOffs { list: list.into_iter().map(one).collect() }
+}
+
+fn configs_in(configs: v1::SwitchedOffs) -> Result<Vec<SwitchedOff>> {
+    let one = |it: v1::SwitchedOff| {
+        let before = it.before.parse();
+        let before = before.map_err(|error: String| InvalidMessage::new("job.configs.before", error))?;
+        Ok(SwitchedOff { disable: it.disable, before })
+    };
+    configs.list.into_iter().map(one).collect()
 }
 
 impl From<KernelBuild> for v1::KernelBuild {

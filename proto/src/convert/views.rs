@@ -55,6 +55,7 @@ impl From<RevisionView> for v1::RevisionView {
             revision: view.revision.to_string(),
             subject: view.subject,
             role: view.role.into(),
+            reverts: view.reverts.map(|commit| commit.to_string()),
             state: view.state.into(),
             runs_done: view.runs_done,
             runs_wanted: view.runs_wanted,

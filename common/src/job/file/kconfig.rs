@@ -64,7 +64,7 @@ fn is_unset(comment: &str) -> bool {
     name.is_some_and(is_name)
 }
 
-fn is_name(name: &str) -> bool {
+pub(super) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 

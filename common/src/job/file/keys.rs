@@ -15,6 +15,8 @@ pub struct Key {
 #[derive(Clone, Copy, Debug)]
 pub enum Takes {
     Table,
+    /// A list of sections, each with the keys of `section.key`.
+    Tables,
     /// A quoted string, and what it says.
     Text(&'static str),
     /// A list of quoted strings.
@@ -31,6 +33,7 @@ impl Takes {
     pub(super) fn must_be(self) -> String {
         match self {
             Takes::Table => "a section in brackets".into(),
+            Takes::Tables => "a list of sections, each in double brackets".into(),
             Takes::Text(what) => format!("{what}, in quotes"),
             Takes::Texts => "a list of strings, such as [\"one\", \"two\"]".into(),
             Takes::Number { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
@@ -87,6 +90,13 @@ pub const KEYS: &[Key] = &[
     number("machine.memory_mib", 32, 65_536, "MiB"),
     number("machine.cpus", 1, 64, ""),
     key("machine.cmdline", Takes::Text("kernel command line arguments")),
+    key("backports", Takes::Tables),
+    key("backports.fix", Takes::Text("a commit")),
+    key("backports.title", Takes::Text("a title for people")),
+    key("backports.breaks", Takes::Text("a commit")),
+    key("configs", Takes::Tables),
+    key("configs.disable", Takes::Texts),
+    key("configs.before", Takes::Text("a release such as v5.10")),
 ];
 
 pub(super) fn find(name: &str) -> Option<&'static Key> {
@@ -104,7 +114,14 @@ pub(super) fn check(text: &str) -> Result<(), JobFileError> {
                 line: line(text, span.start),
             });
         };
-        if matches!(key.takes, Takes::Table) != value.is_table() {
+        let is_list_of_tables =
+            value.as_array().is_some_and(|list| list.iter().all(|one| one.get_ref().is_table()));
+        let fits = match key.takes {
+            Takes::Table => value.is_table(),
+            Takes::Tables => is_list_of_tables,
+            Takes::Text(_) | Takes::Texts | Takes::Number { .. } => !value.is_table(),
+        };
+        if !fits {
             return Err(form(text, key, span.start));
         }
     }
@@ -133,7 +150,10 @@ fn entries<'d, 'i>(document: &'d DeTable<'i>) -> Vec<Entry<'d, 'i>> {
     for (key, value) in document.iter() {
         let section = key.get_ref().to_string();
         entries.push((section.clone(), key.span().start..value.span().end, value.get_ref()));
-        for (key, value) in value.get_ref().as_table().into_iter().flat_map(|table| table.iter()) {
+        let listed = value.get_ref().as_array().into_iter().flatten();
+        let listed = listed.filter_map(|one| one.get_ref().as_table());
+        let tables = value.get_ref().as_table().into_iter().chain(listed);
+        for (key, value) in tables.flat_map(|table| table.iter()) {
             let path = format!("{section}.{}", key.get_ref());
             entries.push((path, key.span().start..value.span().end, value.get_ref()));
         }

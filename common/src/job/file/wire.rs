@@ -1,6 +1,6 @@
 //! A job that came over the wire, held to the same rules as one from a file.
 
-use super::{CONFIG_BYTES_MAX, Input, JobFileError, checks, kconfig};
+use super::{CONFIG_BYTES_MAX, Input, JobFileError, checks, kconfig, repairs};
 use crate::job::{ConfigBase, Job, ToolchainChoice};
 
 /// Refuses what no job file could have said; the error names the job file's key.
@@ -18,6 +18,7 @@ pub fn check(job: &Job) -> Result<(), JobFileError> {
     checks::cflags(job.reproducer.kind, &job.reproducer.cflags)?;
     checks::path("reproducer", job.reproducer.name.clone())?;
     checks::cmdline(job.machine.cmdline.clone())?;
+    repairs::check(&job.repairs)?;
     numbers(job)
 }
 

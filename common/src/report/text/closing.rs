@@ -53,6 +53,9 @@ fn culprit(
     for parent in &proof.parents {
         log.push_str(&format!("parent  signature: {}\n", parent.fingerprint));
     }
+    if let (Some(counts), Some(ends)) = (proof.reverted, record.ends) {
+        log.push_str(&format!("# with it reverted on top of {}: {}\n", ends.bad.id, words::counts(counts)));
+    }
 }
 
 /// A parent that only the certificate asked for gets its block here.

@@ -82,6 +82,8 @@ impl LocalFarm {
             ready_file.clone().into(),
             "--tied-to-parent".into(),
         ];
+        let repairs = args.repairs.iter().flat_map(|file| ["--repairs".into(), file.clone().into()]);
+        coordinator.arguments.extend(repairs);
         let agents = (1..=args.agents).map(|number| agent(number, &programs.agent, args, places)).collect();
         LocalFarm { coordinator, agents, ready_file }
     }

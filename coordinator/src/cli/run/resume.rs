@@ -16,7 +16,7 @@ pub fn message(args: &RunArgs, places: &Places) -> String {
 fn command(program: &str, args: &RunArgs, state: &Path) -> String {
     let mut words = vec![program.to_owned(), "run".into(), text(&args.job), "--state".into(), text(state)];
     words.extend(["--agents".into(), args.agents.to_string()]);
-    for (flag, path) in [("--cache", &args.cache), ("--out", &args.out)] {
+    for (flag, path) in [("--cache", &args.cache), ("--out", &args.out), ("--repairs", &args.repairs)] {
         words.extend(path.iter().flat_map(|path| [flag.to_owned(), text(path)]));
     }
     words.extend(args.slot_cores.iter().flat_map(|cores| ["--slot-cores".to_owned(), cores.to_string()]));
@@ -64,8 +64,8 @@ mod tests {
                 r"kulprit run 'my job.toml' --state /var/tmp/k-1 --agents 4 --out 'it'\''s' -o json",
             ),
             (
-                &["kulprit", "run", "j", "--slot-cores", "3", "--cache", "/c", "--keep"],
-                "kulprit run j --state /var/tmp/k-1 --agents 2 --cache /c --slot-cores 3 --keep",
+                &["kulprit", "run", "j", "--slot-cores", "3", "--cache", "/c", "--keep", "--repairs", "r"],
+                "kulprit run j --state /var/tmp/k-1 --agents 2 --cache /c --repairs r --slot-cores 3 --keep",
             ),
         ] {
             assert_eq!(command("kulprit", &args(typed), Path::new("/var/tmp/k-1")), expected);

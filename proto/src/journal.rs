@@ -1,5 +1,7 @@
 //! Facts as the journal keeps them: protobuf, so that they evolve.
 
+mod rounds;
+
 use crate::convert::{InvalidMessage, Result, artifact, attempt, need, revision, tree};
 use crate::v1;
 use crate::v1::fact::Fact as Wire;
@@ -24,6 +26,7 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::AgentCame { .. } => "agent-came",
         Fact::AgentWent { .. } => "agent-went",
         Fact::Judged { .. } => "judged",
+        Fact::Explained { .. } => "explained",
         Fact::JobEnded { .. } => "job-ended",
     }
 }
@@ -79,6 +82,7 @@ impl From<Fact> for Wire {
                 Wire::AgentWent(v1::AgentWent { agent: agent.to_string(), at_ms: at.0 })
             }
             Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
+            Fact::Explained { id, round } => Wire::Explained(rounds::out(&id, round)),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),
                 at_ms: at.0,
@@ -90,6 +94,7 @@ impl From<Fact> for Wire {
                 replay: rendered.replay,
                 json: rendered.json,
                 summary: rendered.summary,
+                plot: rendered.plot,
             }),
         }
     }
@@ -132,6 +137,7 @@ impl TryFrom<Wire> for Fact {
             Wire::AgentCame(it) => Fact::AgentCame { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
             Wire::AgentWent(it) => Fact::AgentWent { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
             Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: judged_in(it)? },
+            Wire::Explained(it) => Fact::Explained { id: job_id(&it.job_id)?, round: rounds::back(it)? },
             Wire::JobEnded(it) => Fact::JobEnded {
                 id: job_id(&it.job_id)?,
                 at: Timestamp(it.at_ms),
@@ -151,6 +157,7 @@ impl TryFrom<Wire> for Fact {
                     replay: it.replay,
                     json: it.json,
                     summary: it.summary,
+                    plot: it.plot,
                 }),
             },
         })
@@ -213,16 +220,33 @@ impl TryFrom<v1::TaggedRelease> for TaggedRelease {
     }
 }
 
-fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
-    let Judgement { revision, role, verdict, counts, narrowed } = judged.judgement;
-    let (role, tag) = match role {
+/// A role's word, and the tag of a release or the commit reverted.
+fn role_out(role: Role) -> (&'static str, String) {
+    match role {
         Role::Start => ("start", String::new()),
         Role::GoodEnd => ("good-end", String::new()),
         Role::Release(tag) => ("release", tag),
         Role::Search => ("search", String::new()),
         Role::Certify => ("certify", String::new()),
         Role::Revert(commit) => ("revert", commit.to_string()),
-    };
+    }
+}
+
+fn role_in(word: &str, tag: String, fields: [&'static str; 2]) -> Result<Role> {
+    Ok(match word {
+        "start" => Role::Start,
+        "good-end" => Role::GoodEnd,
+        "release" => Role::Release(tag),
+        "search" => Role::Search,
+        "certify" => Role::Certify,
+        "revert" => Role::Revert(tag.parse().map_err(|_| InvalidMessage::new(fields[1], "names no commit"))?),
+        other => return Err(InvalidMessage::new(fields[0], format!("unknown role {other:?}"))),
+    })
+}
+
+fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
+    let Judgement { revision, role, verdict, counts, narrowed } = judged.judgement;
+    let (role, tag) = role_out(role);
     let verdict = match verdict {
         Verdict::Good => "good",
         Verdict::Bad => "bad",
@@ -247,20 +271,7 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
 }
 
 fn judged_in(it: v1::Judged) -> Result<Judged> {
-    let role = match it.role.as_str() {
-        "start" => Role::Start,
-        "good-end" => Role::GoodEnd,
-        "release" => Role::Release(it.tag),
-        "search" => Role::Search,
-        "certify" => Role::Certify,
-        "revert" => {
-            let commit = it.tag.parse();
-            Role::Revert(
-                commit.map_err(|_| InvalidMessage::new("judged.tag", "names no commit".to_string()))?,
-            )
-        }
-        other => return Err(InvalidMessage::new("judged.role", format!("unknown role {other:?}"))),
-    };
+    let role = role_in(&it.role, it.tag, ["judged.role", "judged.tag"])?;
     let verdict = match it.verdict.as_str() {
         "good" => Verdict::Good,
         "bad" => Verdict::Bad,

@@ -101,7 +101,7 @@ impl Bisection {
         never.map(|&at| range.history.commit(at).id).collect()
     }
 
-    fn holds(&self, range: &Range, id: &RevisionId) -> Option<Holds> {
+    pub(super) fn holds(&self, range: &Range, id: &RevisionId) -> Option<Holds> {
         if let Some(&commit) = self.reverts.get(id) {
             return Some(Holds::AllBut(commit));
         }

@@ -2,7 +2,7 @@
 
 use super::item::ItemKey;
 use crate::artifact::Artifact;
-use crate::bisect::{Finding, Judgement};
+use crate::bisect::{Finding, Judgement, Round};
 use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
 use crate::job::Job;
@@ -56,6 +56,11 @@ pub enum Fact {
         id: JobId,
         judged: Judged,
     },
+    /// A search said why it tries what it does.
+    Explained {
+        id: JobId,
+        round: Round,
+    },
     JobEnded {
         id: JobId,
         at: Timestamp,
@@ -104,6 +109,8 @@ pub struct Rendered {
     pub replay: String,
     pub json: String,
     pub summary: String,
+    /// An SVG; empty where nothing was to be drawn.
+    pub plot: String,
 }
 
 /// An ending as listings and the journal keep it.

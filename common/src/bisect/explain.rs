@@ -111,7 +111,7 @@ impl Bisection {
             Step::LoadHistory { .. } => return,
         };
         let fresh: Vec<&Candidate> = candidates.iter().filter(|it| self.is_fresh(it)).collect();
-        let ended = candidates.is_empty();
+        let ended = matches!(step, Step::Done(_));
         if ended {
             self.renew_beliefs();
         }

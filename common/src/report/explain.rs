@@ -2,12 +2,48 @@
 
 use super::words::{one_line, plural};
 use crate::bisect::{Belief, Picked, Role, Round, Why};
-use crate::job::Mode;
 
 /// The likeliest commit is named once it has this many times an even share.
 const STANDS_OUT: f64 = 2.0;
 /// Less is no change.
 const CHANGE_MIN_BITS: f64 = 0.005;
+
+/// What is searched for: a crash, or where a command fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Crash,
+    Command,
+}
+
+impl Subject {
+    fn must_show(self) -> &'static str {
+        match self {
+            Subject::Crash => "the crash must show at this end",
+            Subject::Command => "the command must fail at this end",
+        }
+    }
+
+    fn must_not_show(self) -> &'static str {
+        match self {
+            Subject::Crash => "the crash must not show at this end",
+            Subject::Command => "the command must pass at this end",
+        }
+    }
+
+    fn to_show(self) -> &'static str {
+        match self {
+            Subject::Crash => "to crash",
+            Subject::Command => "to fail",
+        }
+    }
+
+    fn proof(self) -> &'static str {
+        match self {
+            Subject::Crash => "the certificate",
+            Subject::Command => "a sure answer",
+        }
+    }
+}
 
 /// What became known between a round and the next; it falls where something unlikely was seen.
 pub fn learned(rounds: &[Round], at: usize) -> Option<f64> {
@@ -16,7 +52,7 @@ pub fn learned(rounds: &[Round], at: usize) -> Option<f64> {
 }
 
 /// A round as lines of a log, without their marks.
-pub fn lines(rounds: &[Round], at: usize, mode: Mode) -> Vec<String> {
+pub fn lines(rounds: &[Round], at: usize, subject: Subject) -> Vec<String> {
     let round = &rounds[at];
     let mut lines = Vec::new();
     if let Some(belief) = &round.belief {
@@ -25,7 +61,7 @@ pub fn lines(rounds: &[Round], at: usize, mode: Mode) -> Vec<String> {
         let since = since.map(|bits| format!("; {}", learned_words(bits, at))).unwrap_or_default();
         lines.push(format!("{name}: {}{since}", known(belief)));
     }
-    lines.extend(round.picks.iter().map(|pick| format!("why {}", reason(pick, mode))));
+    lines.extend(round.picks.iter().map(|pick| format!("why {}", reason(pick, subject))));
     lines
 }
 
@@ -62,29 +98,29 @@ fn learned_words(bits: f64, round: usize) -> String {
 }
 
 /// The kernel, why it is tried, and what that is expected to tell.
-pub fn reason(pick: &Picked, mode: Mode) -> String {
+pub fn reason(pick: &Picked, subject: Subject) -> String {
     let why = match (pick.why, &pick.role) {
-        (Why::Start, _) => "the crash must show at this end".into(),
-        (Why::End, Role::GoodEnd) => "the crash must not show at this end".into(),
+        (Why::Start, _) => subject.must_show().into(),
+        (Why::End, Role::GoodEnd) => subject.must_not_show().into(),
         (Why::End, _) => "it must show the crash, since both trees hold it".into(),
         (Why::Release, Role::Release(tag)) => format!("{} may be free of the crash", one_line(tag)),
         (Why::Release, _) => "this release may be free of the crash".into(),
         (Why::Split, _) => "it tells most for its cost".into(),
-        (Why::Ahead, _) => "a slot is free, and the certificate may need it".into(),
-        (Why::Certificate, _) => "the certificate needs it".into(),
+        (Why::Ahead, _) => format!("there is room, and {} may need it", subject.proof()),
+        (Why::Certificate, _) => format!("{} needs it", subject.proof()),
     };
     let expected = match (pick.bits, pick.shows) {
         (Some(bits), Some(shows)) => {
-            format!("; {:.2} bits expected, {} to crash", bits.max(0.0), percent(shows))
+            format!("; {:.2} bits expected, {} {}", bits.max(0.0), percent(shows), subject.to_show())
         }
         _ => String::new(),
     };
-    format!("{}: {why}{expected}", kernel(pick, mode))
+    format!("{}: {why}{expected}", kernel(pick))
 }
 
-fn kernel(pick: &Picked, mode: Mode) -> String {
-    match (&pick.role, mode) {
-        (Role::Revert(commit), Mode::Cause) => format!("the bad end without {}", commit.short()),
+fn kernel(pick: &Picked) -> String {
+    match &pick.role {
+        Role::Revert(commit) => format!("the bad end without {}", commit.short()),
         _ => pick.revision.short(),
     }
 }
@@ -93,7 +129,7 @@ fn kernel(pick: &Picked, mode: Mode) -> String {
 pub fn percent(probability: f64) -> String {
     match probability * 100.0 {
         percent if percent >= 99.95 && probability < 1.0 => ">99.9%".into(),
-        percent if percent > 99.0 => format!("{percent:.1}%"),
+        percent if percent > 99.0 && percent < 99.95 => format!("{percent:.1}%"),
         percent if percent > 0.0 && percent < 0.5 => "<1%".into(),
         percent => format!("{percent:.0}%"),
     }

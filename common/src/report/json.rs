@@ -1,7 +1,7 @@
 //! The result as JSON, for programs. The shape is documented in docs/results.md and only grows.
 
 use super::{Built, Ending, Record, RunLine, Tested, ending, explain, revisions_tested, words};
-use crate::bisect::{Certificate, Finding, Picked, Role, Suspect};
+use crate::bisect::{Certificate, Finding, Picked, Role, Round, Suspect};
 use crate::history::Revision;
 use crate::outcome::{Outcome, Phase, SeenCrash};
 use crate::recipients::Mailbox;
@@ -41,7 +41,7 @@ pub fn render(record: &Record<'_>) -> Value {
         "revisions_tested": revisions_tested(record.tested),
         "runs": record.tested.iter().map(|tested| tested.runs.len()).sum::<usize>(),
         "tested": (0..record.tested.len()).map(|at| tested(record, at)).collect::<Vec<_>>(),
-        "rounds": (0..record.rounds.len()).map(|at| round(record, at)).collect::<Vec<_>>(),
+        "rounds": rounds(record.rounds),
         "times": times(record),
     })
 }
@@ -141,8 +141,13 @@ fn role(role: &Role) -> (&'static str, Option<&str>) {
     }
 }
 
-fn round(record: &Record<'_>, at: usize) -> Value {
-    let round = &record.rounds[at];
+/// Why each revision was tried.
+pub fn rounds(rounds: &[Round]) -> Value {
+    (0..rounds.len()).map(|at| round(rounds, at)).collect()
+}
+
+fn round(rounds: &[Round], at: usize) -> Value {
+    let round = &rounds[at];
     let belief = round.belief.as_ref().map(|belief| {
         let likeliest = belief.likeliest.iter();
         json!({
@@ -159,7 +164,7 @@ fn round(record: &Record<'_>, at: usize) -> Value {
         "after": round.after,
         "picks": round.picks.iter().map(picked).collect::<Vec<_>>(),
         "belief": belief,
-        "learned_bits": explain::learned(record.rounds, at).map(rounded),
+        "learned_bits": explain::learned(rounds, at).map(rounded),
     })
 }
 

@@ -3,7 +3,7 @@
 //! `Record` is all that the renderings need; they add nothing and ask nothing.
 
 pub mod ending;
-mod explain;
+pub(crate) mod explain;
 pub mod git_state;
 pub mod json;
 pub mod plot;

@@ -5,7 +5,7 @@
 
 mod svg;
 
-use super::explain;
+use super::explain::{self, Subject};
 use super::words::{self, one_line, plural};
 use super::{Record, Tested};
 use crate::bisect::{Belief, Finding, Picked, Role, Round};
@@ -39,7 +39,6 @@ pub fn render(record: &Record<'_>) -> String {
     let height = TOP + ROW * rows.len() as f64 + BOTTOM;
     let mut svg = Svg::new(LEFT + CHART + RIGHT, height, &heading(record));
     head(&mut svg, record, (rows.len(), all.len()));
-    culprit(&mut svg, record, history, rows.len());
     for (row, at) in rows.iter().enumerate() {
         let top = TOP + ROW * row as f64;
         if let Some(belief) = &record.rounds[*at].belief {
@@ -48,6 +47,7 @@ pub fn render(record: &Record<'_>) -> String {
         }
         marks(&mut svg, record, history, &record.rounds[*at], top + BARS);
     }
+    culprit(&mut svg, record, history, rows.len());
     foot(&mut svg, record, history, height);
     svg.finish()
 }
@@ -170,7 +170,7 @@ fn marks(svg: &mut Svg, record: &Record<'_>, history: &History, round: &Round, b
         };
         let Some(at) = history.find(&commit) else { continue };
         let verdict = came_of(record.tested, pick, round.after);
-        let said = explain::reason(pick, record.job.mode);
+        let said = explain::reason(pick, Subject::Crash);
         mark(svg, (place(history, at), base + 9.0), verdict, &said);
     }
 }

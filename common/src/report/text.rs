@@ -6,9 +6,10 @@
 
 mod closing;
 
+use super::explain::{self, Subject};
 use super::git_state::{self, Place};
 use super::words::{self, one_line, plural};
-use super::{Built, Record, Tested, explain};
+use super::{Built, Record, Tested};
 use crate::bisect::Role;
 use crate::id::RevisionId;
 use crate::job::Mode;
@@ -81,7 +82,7 @@ fn start(log: &mut String, record: &Record<'_>) {
 /// What was said of the search until this many verdicts had fallen.
 fn rounds(log: &mut String, record: &Record<'_>, told: &mut usize, verdicts: usize) {
     while record.rounds.get(*told).is_some_and(|round| round.after <= verdicts) {
-        for line in explain::lines(record.rounds, *told, record.job.mode) {
+        for line in explain::lines(record.rounds, *told, Subject::Crash) {
             log.push_str(&format!("# {line}\n"));
         }
         *told += 1;

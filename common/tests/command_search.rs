@@ -70,6 +70,31 @@ impl Dice {
     }
 }
 
+/// The reasons are of the revisions that were run, also where the search began to doubt.
+#[test]
+fn every_run_has_its_reason() {
+    for (jobs, rate, confidence) in [(1, 1.0, None), (4, 1.0, Some(0.99)), (2, 0.5, Some(0.99))] {
+        let (parents, culprit) = (line(64), 40);
+        let search = Search::new(history(&parents), GOOD, id(63), plan(jobs, 0, confidence));
+        let mut dice = Dice(11);
+        let run = |at: Option<usize>| match at.is_some_and(|at| at >= culprit) && dice.roll() < rate {
+            true => Exit::Bad,
+            false => Exit::Good,
+        };
+        let (_, _, search) = follow(search, run);
+        let lines = search.explained();
+        for revision in search.tallies().keys() {
+            let why = format!("why {}: ", revision.short());
+            assert!(lines.iter().any(|line| line.starts_with(&why)), "{why} {lines:#?}");
+        }
+        let reasons = lines.iter().filter(|line| line.starts_with("why "));
+        let known: Vec<String> = search.tallies().keys().map(|revision| revision.short()).collect();
+        assert!(reasons.clone().all(|line| known.iter().any(|id| line.contains(id.as_str()))), "{lines:#?}");
+        assert!(reasons.count() < 60 && lines.iter().all(|line| !line.contains("crash")), "{lines:#?}");
+        assert!(lines.iter().any(|line| line.starts_with("the end: 0.")), "{lines:#?}");
+    }
+}
+
 /// Follows a search to its end, every wanted run made before the next choice; gives the
 /// ending, and the runs spent.
 fn follow(mut search: Search, mut run: impl FnMut(Option<usize>) -> Exit) -> (Ending, usize, Search) {

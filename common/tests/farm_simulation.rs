@@ -13,6 +13,8 @@ use kulprit_common::id::{AgentId, JobId, RevisionId, Session};
 use kulprit_common::job::{Job, Machine, ToolchainChoice};
 use kulprit_common::outcome::{AttemptEnd, Product, ReproducerOutcome};
 use kulprit_common::verdict::Verdict;
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -356,6 +358,41 @@ fn the_log_only_grows_over_restarts() {
     }
     assert!(log.contains("is the first bad commit"), "{log}");
     assert!(log.contains(farm_support::RECIPIENTS), "{log}");
+}
+
+#[test]
+fn the_reasons_for_every_step_outlive_restarts() {
+    for (seed, agents) in [(3, 1), (4, 2), (5, 8)] {
+        let mut world = World::new(seed, 200, agents, Faults::default());
+        let job = world.submit("request");
+        let mut told: Vec<Value> = Vec::new();
+        while world.job(&job).ended.is_none() {
+            world.run(Duration::from_secs(100));
+            let before = picks(&world, &job);
+            assert_eq!(before.get(..told.len()), Some(&told[..]), "seed {seed}");
+            world.restart();
+            told = picks(&world, &job);
+            assert_eq!(told.get(..before.len()), Some(&before[..]), "seed {seed}");
+        }
+        let flat: Vec<&Value> = told.iter().flat_map(|picks| picks.as_array().expect("a list")).collect();
+        let report: Value =
+            serde_json::from_str(&world.farm.rendered(&job).expect("known").json).expect("JSON");
+        for tested in report["tested"].as_array().expect("a list") {
+            let picked = flat.iter().any(|pick| pick["revision"] == tested["revision"]);
+            assert!(picked, "seed {seed}: nothing was said of {}", tested["revision"]);
+        }
+        let once: BTreeSet<String> = flat.iter().map(|pick| pick.to_string()).collect();
+        assert_eq!(once.len(), flat.len(), "seed {seed}: something was told twice: {flat:?}");
+        let rendered = world.farm.rendered(&job).expect("known");
+        assert!(rendered.plot.contains("class=\"culprit\""), "{}", rendered.plot);
+        assert!(rendered.log.contains("# the end: 0."), "{}", rendered.log);
+    }
+}
+
+/// What each round of a job picked.
+fn picks(world: &World, job: &JobId) -> Vec<Value> {
+    let report: Value = serde_json::from_str(&world.farm.rendered(job).expect("known").json).expect("JSON");
+    report["rounds"].as_array().expect("a list").iter().map(|round| round["picks"].clone()).collect()
 }
 
 /// A world whose one job has its finding and waits for what the report is to say.

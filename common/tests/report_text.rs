@@ -11,7 +11,8 @@ use kulprit_common::outcome::{Outcome, Phase};
 use kulprit_common::patch::Patch;
 use kulprit_common::recipients::Recipients;
 use kulprit_common::report::{
-    Built, CommitDetails, Ends, FileStat, RunLine, ShownCrash, ending as endings, json, replay, summary, text,
+    Built, CommitDetails, Ends, FileStat, RunLine, ShownCrash, ending as endings, json, plot, replay,
+    summary, text,
 };
 use kulprit_common::verdict::Verdict;
 use proptest::prelude::*;
@@ -95,6 +96,7 @@ fn cause() -> Scene {
         reverted,
         tested(id(4), Role::Certify, Verdict::Good, false),
     ];
+    scene.rounds = rounds(&scene.tested, scene.history.as_ref().expect("set"), id(5));
     scene.ending = Some(culprit_ending());
     scene
 }
@@ -147,6 +149,10 @@ fn fix() -> Scene {
     let mut scene = search(&dag, &ids, Mode::Fix, &mut Rng(5));
     scene.job.good = Some("v6.2".into());
     scene.job.target = Some(TITLE.into());
+    let found = scene.ending.as_ref().map(|ending| ending.finding.clone());
+    if let Some(Finding::Culprit { revision, .. }) = found {
+        scene.rounds = rounds(&scene.tested, scene.history.as_ref().expect("a range"), revision);
+    }
     scene
 }
 
@@ -156,7 +162,7 @@ fn early(finding: Finding, tested: Vec<kulprit_common::report::Tested>) -> Scene
     scene.job = job(Mode::Cause);
     scene.ends = Some(Ends { bad: revision(id(0xee), "the start"), good: None, good_tag: None });
     scene.history = None;
-    scene.tested = tested;
+    (scene.tested, scene.rounds) = (tested, vec![]);
     scene.ending = Some(ending(finding));
     scene
 }
@@ -182,6 +188,7 @@ fn early_endings() -> Vec<Scene> {
 fn suspects() -> Scene {
     let mut scene = cause();
     scene.tested.truncate(8);
+    scene.rounds.truncate(4);
     let suspects =
         [(id(5), 0.62), (id(6), 0.38)].map(|(revision, probability)| Suspect { revision, probability });
     let reason = "neither builds".to_string();
@@ -196,6 +203,7 @@ fn whole_jobs_read_as_they_should() {
         snapshot(&format!("{name}.log"), &text::render(&record));
         snapshot(&format!("{name}.replay"), &replay::render(&record));
         snapshot(&format!("{name}.summary"), &summary::render(&record));
+        snapshot(&format!("{name}.svg"), &plot::render(&record));
         snapshot(&format!("{name}.json"), &(format!("{:#}", json::render(&record)) + "\n"));
     }
 }
@@ -234,7 +242,7 @@ fn check_prefixes(scene: &Scene) {
         assert!(whole.starts_with(&part), "after {verdicts} verdicts:\n{part}\nbut in the end:\n{whole}");
     }
     let mut unknown = scene.at(0, false);
-    (unknown.ends, unknown.history) = (None, None);
+    (unknown.ends, unknown.history, unknown.rounds) = (None, None, &[]);
     assert!(whole.starts_with(&text::render(&unknown)), "before the ends are known");
 }
 
@@ -259,6 +267,75 @@ fn the_grammar_holds_for_our_logs_and_the_newest_seed() {
     if let Some(seed) = seed("000_a56d280c9f3660c7.txt") {
         check_grammar(&seed);
     }
+}
+
+#[test]
+fn a_plot_is_well_formed_whatever_others_wrote() {
+    let mut scene = cause();
+    scene.job.name = "<a & \"b\"> 'c' \u{1}\u{7f}\n".into();
+    scene.job.target = Some("</text><script>alert(1)</script> & ]]>".into());
+    let history = scene.history.as_ref().expect("a range");
+    let mut commits = history.commits().to_vec();
+    commits.iter_mut().for_each(|commit| commit.subject = "fs/<b>: & \u{0} ü".into());
+    scene.history = Some(History::new(commits).expect("as before"));
+    let drawn = plot::render(&scene.record());
+    let elements = elements(&drawn);
+    assert!(!elements.contains("script") && !drawn.contains("alert(1)<"), "{drawn}");
+    for wanted in ["svg", "title", "style", "path", "line", "text"] {
+        assert!(elements.contains(wanted), "{wanted} in {elements:?}");
+    }
+    // Every kernel picked in the range is there, and all three verdicts.
+    let marks =
+        ["bad", "good", "skip"].map(|class| drawn.matches(&format!("class=\"{class}\"><title>")).count());
+    assert!(marks.iter().all(|&marks| marks > 1), "{marks:?}");
+    let running = plot::render(&scene.at(6, false));
+    elements_of_part(&running);
+    assert_eq!(plot::render(&scene.at(1, false)), "", "nothing is believed yet");
+}
+
+fn elements_of_part(svg: &str) {
+    assert!(elements(svg).contains("svg") && !svg.contains("found: "), "{svg}");
+}
+
+#[test]
+fn of_many_rounds_some_are_left_out_of_the_plot() {
+    let mut scene = cause();
+    let last = scene.rounds.last().expect("rounds").clone();
+    scene.rounds.extend(std::iter::repeat_n(last, 200));
+    let all = scene.rounds.iter().filter(|round| round.belief.is_some()).count();
+    let drawn = plot::render(&scene.record());
+    assert_eq!(drawn.matches("class=\"mass\"").count(), 60);
+    assert!(drawn.contains(&format!("(60 of {all} rounds are shown)")), "{drawn}");
+}
+
+/// The names of the elements of a text that must be well-formed XML.
+fn elements(xml: &str) -> std::collections::BTreeSet<String> {
+    let entity = regex::Regex::new("&(amp|lt|gt|quot|#39);").expect("a pattern");
+    let tag = regex::Regex::new("^<(/?)([a-z]+)((?: [a-zA-Z0-9-]+=\"[^\"<]*\")*)(/?)>").expect("a pattern");
+    let allowed =
+        |c: char| matches!(c, '\n' | '\t' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    assert!(xml.chars().all(allowed), "a character that XML has not");
+    let mut names = std::collections::BTreeSet::new();
+    let (mut open, mut rest): (Vec<String>, &str) = (Vec::new(), xml.trim_end());
+    while !rest.is_empty() {
+        if let Some(found) = tag.captures(rest) {
+            let name = found[2].to_string();
+            match (&found[1], &found[4]) {
+                ("/", _) => assert_eq!(open.pop(), Some(name.clone()), "closed at {rest:.60}"),
+                (_, "/") => {}
+                _ => open.push(name.clone()),
+            }
+            names.insert(name);
+            rest = &rest[found[0].len()..];
+        } else {
+            assert!(!rest.starts_with('<') && !open.is_empty(), "at {rest:.60}");
+            let text = &rest[..rest.find('<').unwrap_or(rest.len())];
+            assert!(!text.contains('>') && !entity.replace_all(text, "").contains('&'), "{text}");
+            rest = &rest[text.len()..];
+        }
+    }
+    assert_eq!(open, Vec::<String>::new());
+    names
 }
 
 fn seed(name: &str) -> Option<String> {

@@ -80,7 +80,10 @@ fn help_is_complete_and_plain() {
             ],
         ),
         (&["bisect", "--help"], &["start", "watch", "list", "show", "log", "cancel"]),
-        (&["bisect", "log", "--help"], &["--follow", "--replay", "--attempt <ID>", "KULPRIT_COORDINATOR"]),
+        (
+            &["bisect", "log", "--help"],
+            &["--follow", "--replay", "--plot", "--attempt <ID>", "KULPRIT_COORDINATOR"],
+        ),
         (&["agent", "list", "--help"], &["--coordinator <URL>", "http://127.0.0.1:7453"]),
         (&["doctor", "--help"], &["--state <DIR>", "Exit codes:"]),
         (&["parse", "--help"], &["<FILE>...", "standard input", "--output <FORM>", "Exit codes:"]),
@@ -151,6 +154,7 @@ fn wrong_options_are_bad_input() {
         &["run", "job.toml", "-o", "xml"],
         &["bisect"],
         &["bisect", "log", "j", "--replay", "--follow"],
+        &["bisect", "log", "j", "--plot", "--follow"],
         &["bisect", "log", "j", "--attempt", "not-hex"],
         &["nonsense"],
     ] {

@@ -46,6 +46,7 @@ fn ended(kind: &str, field: &str, message: &str) -> Script {
         summary: "first bad commit: it\n".into(),
         log: "one\ntwo\n".into(),
         replay: "git bisect start\n".into(),
+        plot: "<svg/>\n".into(),
         json: r#"{"version":1,"finding":null}"#.into(),
         ..view("ended", end(kind, field, message))
     };
@@ -78,6 +79,7 @@ fn a_run_ends_with_the_result_and_leaves_nothing_but_it() {
         ("log.txt", "two"),
         ("replay.txt", "git bisect"),
         ("report.json", "version"),
+        ("posterior.svg", "<svg/>"),
     ] {
         let path = format!("kulprit-job-j-1/{file}");
         assert!(bed.read(&path).contains(text) && said.out.contains(&path), "{path}: {said:?}");
@@ -214,6 +216,7 @@ fn jobs_and_agents_are_read() {
         (&["bisect", "show", "j-1", "-o", "json"], 0, "\"version\": 1"),
         (&["bisect", "log", "j-1"], 0, "one\ntwo\n"),
         (&["bisect", "log", "j-1", "--replay"], 0, "git bisect start\n"),
+        (&["bisect", "log", "j-1", "--plot"], 0, "<svg/>\n"),
         (&["bisect", "log", "j-1", "--attempt", "1f"], 0, "log of 1f\n"),
         (&["bisect", "log", "j-1", "-o", "json"], 0, "\"log\": \"one\\ntwo\\n\""),
         (&["bisect", "log", "j-1", "-f", "-o", "json"], 2, ""),

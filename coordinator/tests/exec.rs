@@ -210,6 +210,21 @@ fn the_log_replays_in_git_to_the_same_commit() {
 }
 
 #[test]
+fn on_request_every_revision_is_accounted_for() {
+    let bed = Bed::new(40, 12, false);
+    let script = bed.script("test ! -e bug");
+    let said = |options: &[&str]| String::from_utf8(bed.exec(options, &[&script]).stdout).expect("text");
+    assert!(!said(&["--jobs", "1"]).contains("# "));
+    let text = said(&["--jobs", "1", "--explain"]);
+    assert!(text.starts_with(&format!("{} is the first bad commit\n", bed.id(12))), "{text}");
+    let reasons = text.lines().filter(|line| line.starts_with("# why ") && line.contains(" to fail"));
+    assert!((5..=6).contains(&reasons.count()), "{text}");
+    let report = said(&["--jobs", "1", "-o", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&report).expect("JSON");
+    assert!(report["rounds"].as_array().is_some_and(|rounds| rounds.len() >= 5), "{report}");
+}
+
+#[test]
 fn json_is_one_value_whatever_the_command_prints() {
     let bed = Bed::new(30, 12, false);
     for jobs in ["1", "2"] {

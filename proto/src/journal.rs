@@ -1,5 +1,7 @@
 //! Facts as the journal keeps them: protobuf, so that they evolve.
 
+mod rounds;
+
 use crate::convert::{InvalidMessage, Result, artifact, attempt, digest, need, revision, tree};
 use crate::v1;
 use crate::v1::fact::Fact as Wire;
@@ -26,6 +28,7 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::AgentWent { .. } => "agent-went",
         Fact::Judged { .. } => "judged",
         Fact::Overruled { .. } => "overruled",
+        Fact::Explained { .. } => "explained",
         Fact::JobEnded { .. } => "job-ended",
     }
 }
@@ -88,6 +91,7 @@ impl From<Fact> for Wire {
                 revision: revision.as_bytes().to_vec(),
                 word: word.map(|word| word.to_string()).unwrap_or_default(),
             }),
+            Fact::Explained { id, round } => Wire::Explained(rounds::out(&id, round)),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),
                 at_ms: at.0,
@@ -99,6 +103,7 @@ impl From<Fact> for Wire {
                 replay: rendered.replay,
                 json: rendered.json,
                 summary: rendered.summary,
+                plot: rendered.plot,
             }),
         }
     }
@@ -151,6 +156,7 @@ impl TryFrom<Wire> for Fact {
                     word => Some(verdict(word, "overruled.word")?),
                 },
             },
+            Wire::Explained(it) => Fact::Explained { id: job_id(&it.job_id)?, round: rounds::back(it)? },
             Wire::JobEnded(it) => Fact::JobEnded {
                 id: job_id(&it.job_id)?,
                 at: Timestamp(it.at_ms),
@@ -170,6 +176,7 @@ impl TryFrom<Wire> for Fact {
                     replay: it.replay,
                     json: it.json,
                     summary: it.summary,
+                    plot: it.plot,
                 }),
             },
         })
@@ -257,9 +264,9 @@ impl TryFrom<v1::KnownFix> for KnownFix {
     }
 }
 
-fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
-    let Judgement { revision, role, verdict, counts, narrowed } = judged.judgement;
-    let (role, tag) = match role {
+/// A role's word, and the tag of a release or the commit reverted.
+fn role_out(role: Role) -> (&'static str, String) {
+    match role {
         Role::Start => ("start", String::new()),
         Role::GoodEnd => ("good-end", String::new()),
         Role::Release(tag) => ("release", tag),
@@ -267,7 +274,25 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         Role::Certify => ("certify", String::new()),
         Role::Revert(commit) => ("revert", commit.to_string()),
         Role::Overruled => ("overruled", String::new()),
-    };
+    }
+}
+
+fn role_in(word: &str, tag: String, fields: [&'static str; 2]) -> Result<Role> {
+    Ok(match word {
+        "start" => Role::Start,
+        "good-end" => Role::GoodEnd,
+        "release" => Role::Release(tag),
+        "search" => Role::Search,
+        "certify" => Role::Certify,
+        "revert" => Role::Revert(tag.parse().map_err(|_| InvalidMessage::new(fields[1], "names no commit"))?),
+        "overruled" => Role::Overruled,
+        other => return Err(InvalidMessage::new(fields[0], format!("unknown role {other:?}"))),
+    })
+}
+
+fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
+    let Judgement { revision, role, verdict, counts, narrowed } = judged.judgement;
+    let (role, tag) = role_out(role);
     v1::Judged {
         job_id: id.to_string(),
         revision: revision.as_bytes().to_vec(),
@@ -291,21 +316,7 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
 }
 
 fn judged_in(it: v1::Judged) -> Result<Judged> {
-    let role = match it.role.as_str() {
-        "start" => Role::Start,
-        "good-end" => Role::GoodEnd,
-        "release" => Role::Release(it.tag),
-        "search" => Role::Search,
-        "certify" => Role::Certify,
-        "overruled" => Role::Overruled,
-        "revert" => {
-            let commit = it.tag.parse();
-            Role::Revert(
-                commit.map_err(|_| InvalidMessage::new("judged.tag", "names no commit".to_string()))?,
-            )
-        }
-        other => return Err(InvalidMessage::new("judged.role", format!("unknown role {other:?}"))),
-    };
+    let role = role_in(&it.role, it.tag, ["judged.role", "judged.tag"])?;
     let verdict = verdict(&it.verdict, "judged.verdict")?;
     let counts = Counts { target: it.target, ok: it.ok, other: it.other, failed: it.failed };
     Ok(Judged {

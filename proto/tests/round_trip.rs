@@ -2,7 +2,7 @@
 //! damaged are refused or read as something else, and never bring the reader down.
 
 use kulprit_common::artifact::Artifact;
-use kulprit_common::bisect::{Counts, Judgement, Role};
+use kulprit_common::bisect::{Belief, Counts, Judgement, Picked, Role, Round, Suspect, Why};
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
@@ -200,6 +200,31 @@ fn judged() -> Vec<Judged> {
     roles.into_iter().enumerate().map(one).collect()
 }
 
+fn rounds() -> Vec<Round> {
+    let id = |n| RevisionId::from_bytes([n; 20]);
+    let roles = [Role::Start, Role::GoodEnd, Role::Release("v6.1".into()), Role::Search, Role::Certify];
+    let roles = roles.into_iter().chain([Role::Revert(id(7))]);
+    let pick = |(why, role): (Why, Role)| Picked {
+        revision: id(9),
+        role,
+        runs: 4,
+        why,
+        bits: (why != Why::Start).then_some(0.75),
+        shows: (why != Why::Start).then_some(0.5),
+    };
+    let belief = Belief {
+        unknown_bits: 7.25,
+        suspects: 158,
+        likeliest: vec![Suspect { revision: id(3), probability: 0.125 }],
+        nothing: 0.1,
+        outline: vec![0.5, 0.25, 0.15],
+    };
+    vec![
+        Round { after: 0, picks: Why::ALL.into_iter().zip(roles).map(pick).collect(), belief: None },
+        Round { after: 12, picks: vec![], belief: Some(belief) },
+    ]
+}
+
 fn facts() -> Vec<Fact> {
     let (at, attempt) = (Timestamp(1_000_000_007), Attempt(7 << 32 | 9));
     let agent = || "agent-1".parse().expect("a name");
@@ -260,6 +285,7 @@ fn facts() -> Vec<Fact> {
                 replay: "r".into(),
                 json: "{}".into(),
                 summary: "s".into(),
+                plot: "<svg/>".into(),
             }),
         },
     ];
@@ -273,6 +299,7 @@ fn facts() -> Vec<Fact> {
         at,
         infra,
     }));
+    facts.extend(rounds().into_iter().map(|round| Fact::Explained { id: id(), round }));
     facts.extend(judged().into_iter().map(|judged| Fact::Judged { id: id(), judged }));
     facts
 }

@@ -5,6 +5,7 @@
 
 use super::beliefs::Beliefs;
 use super::costs::Costs;
+use super::explain::Round;
 use super::judge::{Measure, Start, judge_start};
 use super::ledger::Ledger;
 use super::log::Log;
@@ -55,6 +56,9 @@ pub struct Bisection {
     pub(super) prior: Option<(Vec<String>, Vec<f64>)>,
     /// Absent after new evidence.
     pub(super) beliefs: Option<Beliefs>,
+    /// What was handed out by the last step, and what there is to say of all steps.
+    pub(super) hand: Vec<(RevisionId, Role)>,
+    pub(super) rounds: Vec<Round>,
 }
 
 impl Bisection {
@@ -76,6 +80,8 @@ impl Bisection {
             inherited: BTreeSet::new(),
             prior: None,
             beliefs: None,
+            hand: Vec::new(),
+            rounds: Vec::new(),
             question,
         }
     }
@@ -121,6 +127,7 @@ impl Bisection {
     pub fn next_step(&mut self, width: NonZeroUsize) -> Step {
         self.settle();
         let step = self.decide(width.get());
+        self.explain(&step);
         match &step {
             Step::Evaluate(candidates) | Step::Certify(candidates) => self.remember(candidates),
             Step::Done(Finding::Culprit { revision, .. }) => self.conclude(*revision),

@@ -236,7 +236,7 @@ impl<'a> Field<'a> {
 
 /// What is learned by runs that show the bug with probability `shows` where it is, if it is
 /// there with probability `share`.
-fn bits(share: f64, shows: f64) -> f64 {
+pub(super) fn bits(share: f64, shows: f64) -> f64 {
     let entropy =
         |p: f64| if p <= 0.0 || p >= 1.0 { 0.0 } else { -p * p.log2() - (1.0 - p) * (1.0 - p).log2() };
     (entropy(share * shows) - share * entropy(shows)).max(0.0)

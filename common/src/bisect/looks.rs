@@ -32,6 +32,14 @@ pub(super) struct Flight {
     total: u32,
     /// For the certificate of this commit.
     pub ahead: Option<u32>,
+    /// Bits that it was expected to tell when it was picked, unless it was picked for a certificate.
+    pub gain: f64,
+}
+
+impl Flight {
+    pub fn expecting(self, gain: f64) -> Self {
+        Flight { gain, ..self }
+    }
 }
 
 impl Bisection {
@@ -67,7 +75,7 @@ impl Bisection {
     pub(super) fn flight(&self, holds: Holds, runs: u32, ahead: Option<u32>) -> Flight {
         let counts = self.id_of(holds).map(|id| self.ledger.counts(&id)).unwrap_or_default();
         let total = counts.total() + self.costs.whole_batches(runs);
-        Flight { holds, oks: runs, before: counts, total, ahead }
+        Flight { holds, oks: runs, before: counts, total, ahead, gain: 0.0 }
     }
 
     /// Whether a look has seen what it can.

@@ -10,6 +10,7 @@ mod broken;
 mod certificate;
 mod choice;
 mod costs;
+mod explain;
 mod judge;
 mod ledger;
 mod log;
@@ -27,6 +28,7 @@ mod titles;
 
 pub use bisection::Bisection;
 pub use costs::Costs;
+pub use explain::{Belief, OUTLINE_MAX, Picked, Round, Why};
 pub use log::replay;
 pub use model::Assumption;
 

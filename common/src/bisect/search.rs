@@ -104,7 +104,7 @@ impl Bisection {
                 (None, Some(pick)) => (pick.holds, runs, None),
                 (None, None) => break,
             };
-            flights.push(self.flight(holds, runs, ahead));
+            flights.push(self.flight(holds, runs, ahead).expecting(gain));
             field.split(holds);
         }
         self.flights = flights;
@@ -179,7 +179,7 @@ impl Bisection {
 }
 
 /// Bits that are unknown of weights that need not sum to 1.
-fn entropy(weights: &[f64]) -> f64 {
+pub(super) fn entropy(weights: &[f64]) -> f64 {
     let sum: f64 = weights.iter().sum();
     weights.iter().filter(|weight| **weight > 0.0).map(|weight| -weight / sum * (weight / sum).log2()).sum()
 }

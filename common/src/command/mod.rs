@@ -1,9 +1,10 @@
 //! A search whose runs are those of a command, as `git bisect run` has them: no farm, no kernel.
 //!
 //! `search` decides what is run next and when it is over, with the engine of `bisect`, which
-//! `engine` tells of the runs; `told` says it in git's words. Who checks out, runs and waits is not known here.
+//! `engine` tells of the runs; `told` says it in git's words, `explain` says why. Who checks out, runs and waits is not known here.
 
 mod engine;
+mod explain;
 mod search;
 mod told;
 

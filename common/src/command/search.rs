@@ -300,6 +300,7 @@ impl Search {
         let question = engine::question(self.good, self.bad, max, max.saturating_mul(START_LOOKS));
         let mut engine = Bisection::new(question).with_costs(COSTS);
         self.retell(&mut engine);
+        engine.recall_rounds(self.engine.rounds().to_vec());
         self.engine = engine;
         self.stage = Stage::Doubting;
     }

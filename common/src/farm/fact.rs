@@ -2,7 +2,7 @@
 
 use super::item::ItemKey;
 use crate::artifact::Artifact;
-use crate::bisect::{Finding, Judgement};
+use crate::bisect::{Finding, Judgement, Round};
 use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId};
 use crate::job::Job;
@@ -64,6 +64,11 @@ pub enum Fact {
         at: Timestamp,
         revision: RevisionId,
         word: Option<Verdict>,
+    },
+    /// A search said why it tries what it does.
+    Explained {
+        id: JobId,
+        round: Round,
     },
     JobEnded {
         id: JobId,
@@ -128,6 +133,8 @@ pub struct Rendered {
     pub replay: String,
     pub json: String,
     pub summary: String,
+    /// An SVG; empty where nothing was to be drawn.
+    pub plot: String,
 }
 
 /// An ending as listings and the journal keep it.

@@ -13,7 +13,7 @@ use super::reporting::{Additions, Ended, Reporting};
 use super::trace::Trace;
 use super::wants::Wants;
 use crate::artifact::Artifact;
-use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Step};
+use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Round, Step};
 use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
 use crate::job::{ConfigBase, Job, KernelBuild, ToolchainChoice};
@@ -52,6 +52,8 @@ pub(super) struct JobState {
     pub judgements_seen: usize,
     pub judged: Vec<Judged>,
     pub overrules: Vec<Overrule>,
+    /// Rounds of the bisection, each with its place among what was judged.
+    pub rounds: Vec<Round>,
 }
 
 pub(super) enum Stage {
@@ -133,6 +135,7 @@ impl Farm {
             judgements_seen: 0,
             judged: Vec::new(),
             overrules: Vec::new(),
+            rounds: Vec::new(),
         };
         self.jobs.insert(id, state);
     }
@@ -323,6 +326,7 @@ impl Farm {
             let step = bisection.next_step(width);
             state.bisection = Some(bisection);
             self.see_judgements(state, actions);
+            see_rounds(state, actions);
             let candidates = match step {
                 Step::Evaluate(candidates) | Step::Certify(candidates) if candidates.is_empty() => {
                     let by = "the search asks for nothing and has not ended: a bug of kulprit".into();
@@ -451,8 +455,20 @@ impl Farm {
             ends: ends.as_ref(),
             history: state.bisection.as_ref().and_then(Bisection::history),
             tested: &tested,
+            rounds: &state.rounds,
             ending,
         })
+    }
+}
+
+/// Turns new rounds into facts.
+fn see_rounds(state: &mut JobState, actions: &mut Vec<Action>) {
+    let Some(bisection) = &state.bisection else { return };
+    for round in &bisection.rounds()[state.rounds.len()..] {
+        // After a restart verdicts fall in another order than they were journalled in.
+        let round = Round { after: state.judged.len(), ..round.clone() };
+        actions.push(Action::Record(Fact::Explained { id: state.id.clone(), round: round.clone() }));
+        state.rounds.push(round);
     }
 }
 

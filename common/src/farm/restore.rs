@@ -84,6 +84,11 @@ impl Farm {
                 }
             }
             Fact::Overruled { id, revision, word, .. } => self.take_word(&id, revision, word),
+            Fact::Explained { id, round } => {
+                if let Some(state) = self.jobs.get_mut(&id) {
+                    state.rounds.push(round);
+                }
+            }
             Fact::JobEnded { id, at, end, rendered } => {
                 if let Some(state) = self.jobs.get_mut(&id) {
                     let ended = EndedJob { at, end, rendered: *rendered };
@@ -99,6 +104,9 @@ impl Farm {
     /// revisions without a verdict is found again under its key when the search asks.
     pub(super) fn recall_evidence(&mut self, id: &crate::id::JobId) {
         let Some(mut state) = self.jobs.remove(id) else { return };
+        if let Some(bisection) = &mut state.bisection {
+            bisection.recall_rounds(state.rounds.clone());
+        }
         for judged in state.judged.clone() {
             let revision = judged.judgement.revision;
             for key in judged.build.iter().chain(&judged.runs) {

@@ -115,6 +115,7 @@ impl Farm {
             replay: report::replay::render(record),
             json: report::json::render(record).to_string(),
             summary: report::summary::render(record),
+            plot: report::plot::render(record),
         })
     }
 

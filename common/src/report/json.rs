@@ -1,7 +1,7 @@
 //! The result as JSON, for programs. The shape is documented in docs/results.md and only grows.
 
-use super::{Built, Ending, Record, RunLine, Tested, ending, revisions_tested, words};
-use crate::bisect::{Certificate, Finding, Role, Suspect};
+use super::{Built, Ending, Record, RunLine, Tested, ending, explain, revisions_tested, words};
+use crate::bisect::{Certificate, Finding, Picked, Role, Round, Suspect};
 use crate::history::Revision;
 use crate::outcome::{Outcome, Phase, SeenCrash};
 use crate::patch::Patch;
@@ -42,6 +42,7 @@ pub fn render(record: &Record<'_>) -> Value {
         "revisions_tested": revisions_tested(record.tested),
         "runs": record.tested.iter().map(|tested| tested.runs.len()).sum::<usize>(),
         "tested": (0..record.tested.len()).map(|at| tested(record, at)).collect::<Vec<_>>(),
+        "rounds": rounds(record.rounds),
         "times": times(record),
     })
 }
@@ -115,14 +116,10 @@ fn suspect(record: &Record<'_>, suspect: &Suspect) -> Value {
 fn tested(record: &Record<'_>, at: usize) -> Value {
     let Tested { subject, judgement, compiler, patches, remarks, build, runs } = &record.tested[at];
     let target = words::target(record, at);
-    let (role, tag, reverts) = match &judgement.role {
-        Role::Start => ("start", None, None),
-        Role::GoodEnd => ("good_end", None, None),
-        Role::Release(tag) => ("release", Some(tag), None),
-        Role::Search => ("search", None, None),
-        Role::Certify => ("certify", None, None),
-        Role::Revert(commit) => ("revert", None, Some(commit)),
-        Role::Overruled => ("overruled", None, None),
+    let (role, tag) = role(&judgement.role);
+    let reverts = match &judgement.role {
+        Role::Revert(commit) => Some(commit),
+        _ => None,
     };
     json!({
         "revision": judgement.revision,
@@ -146,6 +143,67 @@ fn patch(patch: &Patch) -> Value {
         Patch::Revert(commit) => json!({ "revert": commit }),
         Patch::Pick(commit) => json!({ "pick": commit }),
     }
+}
+
+/// The role's name, and the tag of a release.
+fn role(role: &Role) -> (&'static str, Option<&str>) {
+    match role {
+        Role::Start => ("start", None),
+        Role::GoodEnd => ("good_end", None),
+        Role::Release(tag) => ("release", Some(tag)),
+        Role::Search => ("search", None),
+        Role::Certify => ("certify", None),
+        Role::Revert(_) => ("revert", None),
+        Role::Overruled => ("overruled", None),
+    }
+}
+
+/// Why each revision was tried.
+pub fn rounds(rounds: &[Round]) -> Value {
+    (0..rounds.len()).map(|at| round(rounds, at)).collect()
+}
+
+fn round(rounds: &[Round], at: usize) -> Value {
+    let round = &rounds[at];
+    let belief = round.belief.as_ref().map(|belief| {
+        let likeliest = belief.likeliest.iter();
+        json!({
+            "unknown_bits": rounded(belief.unknown_bits),
+            "suspects": belief.suspects,
+            "likeliest": likeliest
+                .map(|it| json!({ "revision": it.revision, "probability": rounded(it.probability) }))
+                .collect::<Vec<_>>(),
+            "nothing": rounded(belief.nothing),
+            "outline": belief.outline.iter().map(|part| rounded(f64::from(*part))).collect::<Vec<_>>(),
+        })
+    });
+    json!({
+        "after": round.after,
+        "picks": round.picks.iter().map(picked).collect::<Vec<_>>(),
+        "belief": belief,
+        "learned_bits": explain::learned(rounds, at).map(rounded),
+    })
+}
+
+fn picked(pick: &Picked) -> Value {
+    let reverted = match &pick.role {
+        Role::Revert(commit) => Some(commit),
+        _ => None,
+    };
+    json!({
+        "revision": pick.revision,
+        "role": role(&pick.role).0,
+        "reverted": reverted,
+        "runs": pick.runs,
+        "why": pick.why.as_str(),
+        "expected_bits": pick.bits.map(rounded),
+        "shows": pick.shows.map(rounded),
+    })
+}
+
+/// Six digits behind the point are more than anybody can use.
+fn rounded(number: f64) -> f64 {
+    (number * 1e6).round() / 1e6
 }
 
 fn built(build: &Built) -> Value {

@@ -3,8 +3,10 @@
 //! `Record` is all that the renderings need; they add nothing and ask nothing.
 
 pub mod ending;
+pub(crate) mod explain;
 pub mod git_state;
 pub mod json;
+pub mod plot;
 pub mod replay;
 pub mod show;
 pub mod summary;
@@ -13,7 +15,7 @@ mod words;
 
 pub use words::one_line;
 
-use crate::bisect::{Finding, Judgement};
+use crate::bisect::{Finding, Judgement, Round};
 use crate::crash;
 use crate::history::{History, Revision};
 use crate::id::{Digest, JobId, RevisionId};
@@ -38,6 +40,8 @@ pub struct Record<'a> {
     pub history: Option<&'a History>,
     /// Revisions in the order of their verdicts.
     pub tested: &'a [Tested],
+    /// Why these were tested, in order.
+    pub rounds: &'a [Round],
     /// Present once the search is over.
     pub ending: Option<&'a Ending>,
 }

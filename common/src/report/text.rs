@@ -6,6 +6,7 @@
 
 mod closing;
 
+use super::explain::{self, Subject};
 use super::git_state::{self, Place};
 use super::words::{self, one_line, plural};
 use super::{Built, Record, Tested};
@@ -20,8 +21,9 @@ const MESSAGE_LINES_MAX: usize = 20;
 /// The log of a job as far as it has come.
 pub fn render(record: &Record<'_>) -> String {
     let mut log = head(record);
-    let mut started = false;
+    let (mut started, mut told) = (false, 0);
     for (at, place) in git_state::places(record).into_iter().enumerate() {
+        rounds(&mut log, record, &mut told, at);
         match place {
             Place::Opening => opening(&mut log, record, at),
             Place::Aside => aside(&mut log, record, at),
@@ -45,6 +47,7 @@ pub fn render(record: &Record<'_>) -> String {
             }
         }
     }
+    rounds(&mut log, record, &mut told, record.tested.len());
     if let Some(ending) = record.ending {
         if !started {
             start(&mut log, record);
@@ -76,6 +79,16 @@ fn head(record: &Record<'_>) -> String {
 fn start(log: &mut String, record: &Record<'_>) {
     if let Some(range) = git_state::range(record) {
         log.push_str(&format!("# git bisect start {} {}\n", range.newer, range.older));
+    }
+}
+
+/// What was said of the search until this many verdicts had fallen.
+fn rounds(log: &mut String, record: &Record<'_>, told: &mut usize, verdicts: usize) {
+    while record.rounds.get(*told).is_some_and(|round| round.after <= verdicts) {
+        for line in explain::lines(record.rounds, *told, Subject::Crash) {
+            log.push_str(&format!("# {line}\n"));
+        }
+        *told += 1;
     }
 }
 

@@ -10,6 +10,7 @@
 mod cases;
 mod git;
 mod properties;
+mod rounds;
 mod scale;
 mod tables;
 mod world;

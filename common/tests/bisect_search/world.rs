@@ -1,7 +1,7 @@
 //! A scripted kernel on a scripted graph, and the one loop that drives a search through it.
 
 use kulprit_common::bisect::{
-    Bisection, Candidate, Evidence, Finding, Judgement, Question, Role, Step, replay,
+    Bisection, Candidate, Evidence, Finding, Judgement, Question, Role, Round, Step, replay,
 };
 use kulprit_common::crash::Crash;
 use kulprit_common::history::{Commit, History};
@@ -129,6 +129,7 @@ impl<'a> World<'a> {
 pub struct Ended {
     pub finding: Finding,
     pub judgements: Vec<Judgement>,
+    pub rounds: Vec<Round>,
     pub builds: usize,
     /// Kernels that were run: revisions that build to the same one share it.
     pub kernels: usize,
@@ -151,12 +152,15 @@ pub fn drive(world: &World, width: usize, arrival: Arrival) -> Ended {
     let width = NonZeroUsize::new(width).expect("a width");
     let mut farm = Farm::new(world, arrival);
     let mut before: Vec<Judgement> = Vec::new();
+    let mut told: Vec<Round> = Vec::new();
     let mut choose_max = Duration::ZERO;
     for _ in 0..100_000 {
         let (step, took) = timed_step(&mut search, width);
         choose_max = choose_max.max(took);
         assert_eq!(search.judgements()[..before.len()], before[..], "judgements are append-only");
         before = search.judgements().to_vec();
+        assert_eq!(search.rounds()[..told.len()], told[..], "rounds are append-only");
+        told = search.rounds().to_vec();
         match step {
             Step::LoadHistory { good, bad } => {
                 search.set_history(world.graph.history(number(&good), number(&bad)));
@@ -183,6 +187,7 @@ pub fn drive(world: &World, width: usize, arrival: Arrival) -> Ended {
                 return Ended {
                     finding,
                     judgements,
+                    rounds: search.rounds().to_vec(),
                     builds: builds.len(),
                     kernels: kernels.len(),
                     runs: runs.len(),

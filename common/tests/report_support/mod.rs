@@ -1,7 +1,9 @@
 //! Jobs to render: one written out by hand, and random searches over random histories.
 #![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
-use kulprit_common::bisect::{Certificate, CertifiedParent, Counts, Finding, Judgement, Role};
+use kulprit_common::bisect::{
+    Belief, Certificate, CertifiedParent, Counts, Finding, Judgement, Picked, Role, Round, Suspect, Why,
+};
 use kulprit_common::crash::Crash;
 use kulprit_common::history::{Commit, History, Revision};
 use kulprit_common::id::{Digest, JobId, RevisionId, TreeId};
@@ -26,6 +28,7 @@ pub struct Scene {
     pub ends: Option<Ends>,
     pub history: Option<History>,
     pub tested: Vec<Tested>,
+    pub rounds: Vec<Round>,
     pub ending: Option<Ending>,
 }
 
@@ -44,6 +47,7 @@ impl Scene {
             ends: self.ends.as_ref(),
             history: self.history.as_ref(),
             tested: &self.tested[..verdicts],
+            rounds: &self.rounds[..self.rounds.partition_point(|round| round.after <= verdicts)],
             ending: self.ending.as_ref().filter(|_| ended),
         }
     }
@@ -349,6 +353,7 @@ fn scene_of(dag: &Dag, ids: &[RevisionId], mode: Mode, culprit: usize, tested: V
         }),
         history: Some(dag.history(ids)),
         tested,
+        rounds: vec![],
         ending: Some(ending(Finding::Culprit { revision: ids[culprit], certificate: Box::new(certificate) })),
     }
 }
@@ -360,7 +365,56 @@ pub fn random(seed: u64) -> Scene {
     let dag = Dag::random(&mut rng, size);
     let ids: Vec<RevisionId> = (0..dag.0.len()).map(|i| id(i as u8 + 1)).collect();
     let mode = if rng.below(2) == 0 { Mode::Cause } else { Mode::Fix };
-    search(&dag, &ids, mode, &mut rng)
+    let mut scene = search(&dag, &ids, mode, &mut rng);
+    let Finding::Culprit { revision, .. } = scene.ending.as_ref().expect("ended").finding else {
+        unreachable!("a search ends with a culprit")
+    };
+    scene.rounds = rounds(&scene.tested, scene.history.as_ref().expect("a range"), revision);
+    scene
+}
+
+/// A round before every second verdict, as a search whose belief in a commit grows would tell it.
+pub fn rounds(tested: &[Tested], history: &History, culprit: RevisionId) -> Vec<Round> {
+    let len = history.len();
+    let at = history.find(&culprit).expect("it is in the range") as usize;
+    let belief = |round: usize| {
+        let sure = (0.1 + 0.15 * round as f64).min(0.996);
+        let even = (1.0 - sure) / len as f64;
+        let mut outline = vec![even as f32; len];
+        outline[at] += sure as f32;
+        let probability = sure + even;
+        Belief {
+            unknown_bits: (1.0 - sure) * 4.0,
+            suspects: if sure > 0.99 { 1 } else { len },
+            likeliest: vec![Suspect { revision: culprit, probability }],
+            nothing: 0.0,
+            outline,
+        }
+    };
+    let picked = |one: &Tested| {
+        let why = match &one.judgement.role {
+            Role::Start => Why::Start,
+            Role::GoodEnd => Why::End,
+            Role::Release(_) => Why::Release,
+            Role::Search => Why::Split,
+            Role::Certify => Why::Certificate,
+            Role::Revert(_) | Role::Overruled => Why::Ahead,
+        };
+        let known = matches!(why, Why::Split | Why::Certificate);
+        let (bits, shows) = (known.then_some(0.75), known.then_some(0.4));
+        let Judgement { revision, role, .. } = one.judgement.clone();
+        Picked { revision, role, runs: 3, why, bits, shows }
+    };
+    let pairs = tested.chunks(2).enumerate();
+    let mut rounds: Vec<Round> = pairs
+        .map(|(round, pair)| Round {
+            after: round * 2,
+            picks: pair.iter().map(picked).collect(),
+            belief: (round > 1).then(|| belief(round - 2)),
+        })
+        .collect();
+    rounds.push(Round { after: tested.len(), picks: vec![], belief: Some(belief(9)) });
+    rounds
 }
 
 /// Compares with a file of testdata/report; `KULPRIT_BLESS=1` writes it.

@@ -258,6 +258,9 @@ pub struct ExecArgs {
     /// run whatever comes out]
     #[arg(long, value_name = "P", value_parser = confidence)]
     pub confidence: Option<f64>,
+    /// Say in the end why each revision was run, and what that taught
+    #[arg(long)]
+    pub explain: bool,
     /// Write the steps as `git bisect log` does, for `git bisect replay`
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -295,6 +298,7 @@ const LOG_EXAMPLES: &str = "\
 Examples:
   kulprit bisect log JOB --follow
   kulprit bisect log JOB --replay > replay.txt && git bisect replay replay.txt
+  kulprit bisect log JOB --plot > posterior.svg
   kulprit bisect log JOB --attempt 100000003 --follow    the id is in `kulprit agent list`";
 
 #[derive(Debug, Args)]
@@ -308,8 +312,11 @@ pub struct LogArgs {
     /// Print the text for `git bisect replay` instead
     #[arg(long)]
     pub replay: bool,
+    /// Print a plot of how the suspects became fewer, as SVG, instead
+    #[arg(long, conflicts_with_all = ["replay", "follow"])]
+    pub plot: bool,
     /// Print the build log or console of this attempt instead
-    #[arg(long, value_name = "ID", conflicts_with = "replay")]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["replay", "plot"])]
     pub attempt: Option<String>,
     #[command(flatten)]
     pub to: To,

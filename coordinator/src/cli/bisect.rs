@@ -106,8 +106,17 @@ pub async fn log(args: LogArgs) -> Result<u8, Failure> {
         return follow_log(coordinator, args.job).await;
     }
     let view = coordinator.get(&args.job).await?;
-    let text = if args.replay { view.replay } else { view.log };
-    let key = if args.replay { "replay" } else { "log" };
+    let (key, text) = match (args.replay, args.plot) {
+        (true, _) => ("replay", view.replay),
+        (false, true) if view.plot.is_empty() => {
+            return Err(Failure::Input(format!(
+                "--plot: there is nothing to draw of job {} before its range is searched",
+                view.id
+            )));
+        }
+        (false, true) => ("plot", view.plot),
+        (false, false) => ("log", view.log),
+    };
     print(args.output, || text.clone(), || json!({ "job": view.id, key: text }))?;
     Ok(0)
 }

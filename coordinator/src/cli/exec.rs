@@ -44,6 +44,7 @@ pub async fn exec(args: ExecArgs) -> Result<u8, Failure> {
 
     let account = Account { search: &search, concluded: &concluded, plan, source: &source.mirror };
     match args.output.format {
+        Format::Table if args.explain => write_text(&(account.text() + &account.reasons()))?,
         Format::Table => write_text(&account.text())?,
         Format::Json => write_json(&account.json())?,
     }

@@ -34,6 +34,7 @@ impl v1::JobView {
         self.replay = rendered.replay;
         self.json = rendered.json;
         self.summary = rendered.summary;
+        self.plot = rendered.plot;
         self
     }
 }

@@ -70,6 +70,12 @@ impl Account<'_> {
         text
     }
 
+    /// Why each revision was run.
+    pub fn reasons(&self) -> String {
+        let lines = self.search.explained().into_iter().map(|line| format!("# {line}\n"));
+        std::iter::once("\n".to_owned()).chain(lines).collect()
+    }
+
     fn how_sure(&self, probability: f64) -> String {
         let (runs, revisions) = (self.search.runs(), self.search.tallies().len());
         let spent = format!("probability {} ({runs} runs of {revisions} revisions)", rounded(probability));
@@ -123,6 +129,7 @@ impl Account<'_> {
             "commit": commit,
             "runs": self.search.runs(),
             "revisions": self.search.tallies().iter().map(revision).collect::<Vec<_>>(),
+            "rounds": self.search.explained_json(),
             "replay": self.search.replay(ending),
         })
     }

@@ -160,14 +160,16 @@ impl Farm {
         };
         let releases = resolution.releases.iter().filter(served);
         let releases = releases.map(|release| (release.tag.clone(), release.revision.id));
-        state.bisection = Some(Bisection::new(Question {
+        let symptom = state.job.symptom;
+        let question = Question {
             mode: state.job.mode,
-            target: state.job.target.clone(),
-            runs: state.job.runs.clone(),
+            target: symptom.target(state.job.target.as_deref()),
+            runs: symptom.runs(&state.job.runs),
             bad: resolution.bad.id,
             good: resolution.good.as_ref().map(|good| good.id),
             releases: releases.collect(),
-        }));
+        };
+        state.bisection = Some(Bisection::new(question).assuming(symptom.assumption()));
         state.resolution = Some(resolution);
         state.stage = Stage::Preparing;
         self.dirty.insert(id.clone());

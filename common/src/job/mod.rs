@@ -3,9 +3,12 @@
 //! `file` reads the TOML a person writes; this is what the farm works with.
 
 pub mod file;
+mod symptom;
 
 use crate::id::Digest;
 use serde::{Deserialize, Serialize};
+
+pub use symptom::{NOTHING, Symptom, error_signature};
 
 /// What is searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,6 +33,9 @@ pub struct Job {
     /// Fix: a revision where the crash is gone; absent, the repository's HEAD.
     pub good: Option<String>,
     pub mode: Mode,
+    /// Other than a crash, it is always searched for its cause, and there is no reproducer.
+    #[serde(default)]
+    pub symptom: Symptom,
     pub kernel: KernelBuild,
     pub toolchain: ToolchainChoice,
     pub reproducer: Reproducer,
@@ -98,6 +104,8 @@ pub enum ReproducerKind {
     Script,
     /// A static executable, ready to run.
     Binary,
+    /// The run ends where a reproducer would start; `NOTHING` stands in its place.
+    Nothing,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -108,10 +108,12 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
         (Role::Certify, false) => "ran for the certificate",
         (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search | Role::Revert(_), _) => "also tested",
     };
-    let verdict = words::verdict(judgement.verdict);
+    let verdict = words::verdict(record.job.symptom, judgement.verdict);
     log.push_str(&format!("# {what} {}: {verdict}", judgement.revision));
     match &tested.build {
-        Built::Kernel { .. } => log.push_str(&format!(" ({})\n", words::counts(judgement.counts))),
+        Built::Kernel { .. } => {
+            log.push_str(&format!(" ({})\n", words::counts(record.job.symptom, judgement.counts)))
+        }
         Built::Failed { message } => log.push_str(&format!(" (build failed: {})\n", first_line(message))),
         Built::Unavailable { reason } => log.push_str(&format!(" (infra problem: {})\n", one_line(reason))),
     }

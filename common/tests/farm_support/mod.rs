@@ -11,7 +11,8 @@ use kulprit_common::farm::{Config, Farm};
 use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Timeouts, ToolchainChoice,
+    ConfigBase, Job, KernelBuild, Machine, Mode, Reproducer, ReproducerKind, Runs, Symptom, Timeouts,
+    ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
@@ -22,6 +23,8 @@ use kulprit_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// With this argument of make, the culprit breaks the build.
+pub const BREAKS: &str = "BREAKS=1";
 pub const TITLE: &str = "WARNING in planted_bug";
 
 /// SplitMix64: small, and the same everywhere.
@@ -89,6 +92,7 @@ pub fn job() -> Job {
         bad: "main".into(),
         good: Some("v1.0".into()),
         mode: Mode::Cause,
+        symptom: Symptom::Crash,
         kernel: KernelBuild {
             arch: "x86_64".into(),
             config: ConfigBase::Target("tinyconfig".into()),
@@ -542,13 +546,30 @@ fn carry_out(assignment: &Assignment, culprit: u32) -> Product {
         }),
         Work::Build(work) => {
             let index = index_of(&work.tree);
+            if work.kernel.make_args.iter().any(|arg| arg == BREAKS) && index >= culprit {
+                // Lines shift, and a few revisions fail otherwise.
+                let message = match index % 7 {
+                    3 => format!("fs/b.c:{index}:1: error: expected ')'"),
+                    _ => format!("fs/a.c:{index}:3: error: expected ';'"),
+                };
+                let log = artifact("log");
+                let outcome = BuildOutcome::Failed { message };
+                return Product::Build(Build { outcome, log, duration_ms: 10_000 });
+            }
             let image = Artifact { digest: kernel_digest(index), size: 1 };
             let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: kernel_digest(index) };
             Product::Build(Build { outcome: BuildOutcome::Built(kernel), log: image, duration_ms: 60_000 })
         }
         Work::Run(work) => {
             let index = u32::from_be_bytes(work.kernel.digest.as_bytes()[..4].try_into().expect("32 bytes"));
-            let outcome = if index >= culprit { Outcome::Crashed(vec![target()]) } else { Outcome::Ok };
+            let outcome = match (index >= culprit, work.kind) {
+                (true, ReproducerKind::Nothing) => Outcome::BootFailed {
+                    crashes: vec![SeenCrash { phase: Phase::Boot, ..target() }],
+                    reason: "it crashed".into(),
+                },
+                (true, _) => Outcome::Crashed(vec![target()]),
+                (false, _) => Outcome::Ok,
+            };
             Product::Run(Run { outcome, console: artifact("console"), duration_ms: 2000 })
         }
     }

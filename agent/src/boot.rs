@@ -184,6 +184,7 @@ impl Run {
             .map_err(|error| infra(InfraClass::Qemu, format!("start {}: {error}", config.qemu.display())))?;
         let [nonce, marker] = secrets;
         let watch = Watch::new(request.timeouts.clone(), nonce, marker);
+        let watch = if request.kind == ReproducerKind::Nothing { watch.of_the_boot() } else { watch };
         Ok(Run { started, process, console, results, file, watch })
     }
 

@@ -2,7 +2,7 @@
 
 mod farm_support;
 
-use farm_support::{Faults, World, commit_id, job};
+use farm_support::{BREAKS, Faults, World, commit_id, job};
 use kulprit_common::bisect::Role;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
@@ -10,7 +10,7 @@ use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::TaggedRelease;
 use kulprit_common::id::{AgentId, JobId, RevisionId, Session};
-use kulprit_common::job::{Job, Machine, ToolchainChoice};
+use kulprit_common::job::{Job, Machine, Reproducer, Symptom, ToolchainChoice};
 use kulprit_common::outcome::{AttemptEnd, Product, ReproducerOutcome};
 use kulprit_common::verdict::Verdict;
 use serde_json::Value;
@@ -557,4 +557,49 @@ fn facts_are_facts_and_not_leases() {
         world.facts.iter().filter(|fact| matches!(fact, Fact::ItemFinished { item: ItemKey::Build(_), .. }));
     // log2(40) rounds of two, the ends and the certificate.
     assert!((5..=16).contains(&builds.count()), "{} facts", world.facts.len());
+}
+
+fn without_reproducer(symptom: Symptom) -> Job {
+    let mut job = Job { symptom, reproducer: Reproducer::nothing(), ..job() };
+    if symptom == Symptom::Build {
+        job.kernel.make_args.push(BREAKS.into());
+    }
+    job
+}
+
+#[test]
+fn a_broken_build_or_boot_is_found_without_a_reproducer() {
+    let faults = Faults { restart_permille: 20, infra: 10, ..Faults::default() };
+    for (symptom, seed) in
+        [Symptom::Build, Symptom::Boot].into_iter().flat_map(|it| (0..25).map(move |n| (it, n)))
+    {
+        let mut world = World::new(seed, 40, 1 + seed as usize % 4, faults);
+        let id = world.submit_job("request", without_reproducer(symptom));
+        world.run(DAY);
+        let (_, end) = world.job(&id).ended.unwrap_or_else(|| panic!("{symptom:?} {seed}: no end"));
+        // Among the revisions that fail otherwise, the culprit may be one that cannot be told.
+        let hidden = symptom == Symptom::Build && world.culprit % 7 == 3;
+        if !hidden {
+            assert_eq!(
+                end.culprit,
+                Some(commit_id(world.culprit)),
+                "{symptom:?} {seed}: {} {}",
+                end.kind,
+                end.message
+            );
+        } else {
+            assert!(end.culprit.is_none_or(|it| it == commit_id(world.culprit)), "{symptom:?} {seed}");
+        }
+        let items = || world.recorded.keys();
+        assert!(!items().any(|item| matches!(item, ItemKey::Reproducer(_))), "{symptom:?} {seed}");
+        let words = [
+            "first bad commit: ",
+            if symptom == Symptom::Build { "failed building " } else { "boot failed: " },
+        ];
+        let log = world.farm.log(&id).expect("known");
+        assert!(words.iter().all(|word| hidden || log.contains(word)), "{symptom:?} {seed}: {log}");
+        if symptom == Symptom::Build {
+            assert!(!items().any(|item| matches!(item, ItemKey::Run(..))), "{seed}: a build is booted");
+        }
+    }
 }

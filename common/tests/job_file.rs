@@ -4,7 +4,9 @@
 
 use kulprit_common::id::Digest;
 use kulprit_common::job::file::{self, Input, JobFile, JobFileError, KEYS, Place, Takes};
-use kulprit_common::job::{Backport, ConfigBase, Job, Mode, ReproducerKind, SwitchedOff, ToolchainChoice};
+use kulprit_common::job::{
+    Backport, ConfigBase, Job, Mode, Reproducer, ReproducerKind, SwitchedOff, Symptom, ToolchainChoice,
+};
 
 const PLACE: Place<'static> = Place { dir: "/home/me/jobs", stem: "demo-1" };
 const MINIMAL: [&str; 4] = [
@@ -82,6 +84,26 @@ fn the_minimal_file_takes_the_defaults() {
     assert_eq!((job.kernel.arch.as_str(), job.toolchain), ("x86_64", ToolchainChoice::Auto));
     assert_eq!((job.runs, job.timeouts, job.machine), Default::default());
     assert_eq!(job.reproducer.digest, Digest::of(b"int main(void) { return 0; }\n"));
+}
+
+#[test]
+fn a_build_or_boot_is_searched_without_a_reproducer() {
+    let minimal = MINIMAL[..3].join("\n");
+    for (mode, symptom) in [("build", Symptom::Build), ("boot", Symptom::Boot)] {
+        let file = JobFile::parse(&format!("{minimal}\nmode = {mode:?}\n")).expect("valid");
+        let (mut job, bytes) = file.resolve(&PLACE, &mut read).expect("valid");
+        assert_eq!((job.mode, job.symptom, job.symptom.word(job.mode)), (Mode::Cause, symptom, mode));
+        assert_eq!(
+            (job.reproducer.clone(), Digest::of(&bytes)),
+            (Reproducer::nothing(), job.reproducer.digest)
+        );
+        file::check(&job).expect("may be sent");
+        job.reproducer.kind = ReproducerKind::Script;
+        file::check(&job).expect_err("a reproducer that nobody asked for");
+        job.reproducer.kind = ReproducerKind::Nothing;
+        job.symptom = Symptom::Crash;
+        file::check(&job).expect_err("no reproducer for a crash");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{Attempt, Digest, RevisionId, Session, TreeId};
 use kulprit_common::job::{
     Backport, ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
-    ReproducerKind, Runs, SwitchedOff, Timeouts, ToolchainChoice,
+    ReproducerKind, Runs, SwitchedOff, Symptom, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
@@ -62,6 +62,7 @@ fn job(good: Option<&str>, config: ConfigBase, toolchain: ToolchainChoice, kind:
         repository: "/srv/linux.git".into(),
         bad: "main".into(),
         good: good.map(str::to_owned),
+        symptom: if kind == ReproducerKind::Nothing { Symptom::Build } else { Symptom::Crash },
         mode: if good.is_some() { Mode::Cause } else { Mode::Fix },
         kernel: KernelBuild { config, ..kernel_build() },
         toolchain,
@@ -241,6 +242,12 @@ fn facts() -> Vec<Fact> {
     let mut facts = vec![
         Fact::EpochStarted { epoch: 3 },
         submitted(job(None, ConfigBase::File(text), ToolchainChoice::Auto, ReproducerKind::Script)),
+        submitted(job(
+            Some("v1.0"),
+            ConfigBase::Target("tinyconfig".into()),
+            ToolchainChoice::Auto,
+            ReproducerKind::Nothing,
+        )),
         submitted(job(
             Some("v6.1"),
             ConfigBase::Target("defconfig".into()),

@@ -97,6 +97,8 @@ pub struct Watch {
     up: Border,
     start: Border,
     drain: Option<Drain>,
+    /// Nothing is to be run: whether init comes up is all there is to see.
+    boot_only: bool,
     ending: Option<Ending>,
 }
 
@@ -115,8 +117,15 @@ impl Watch {
             up: Border::default(),
             start: Border::default(),
             drain: None,
+            boot_only: false,
             ending: None,
         }
+    }
+
+    /// Ends the run where the reproducer would start.
+    pub fn of_the_boot(mut self) -> Watch {
+        self.boot_only = true;
+        self
     }
 
     /// Takes bytes of the console. Feed what there is on the result channel first.
@@ -187,6 +196,9 @@ impl Watch {
 
     /// What the run observed.
     pub fn conclude(mut self) -> Outcome {
+        if self.boot_only && !matches!(self.stage, Stage::Dark | Stage::Booting) {
+            return Outcome::Ok;
+        }
         self.part(0);
         let crashes = std::mem::take(&mut self.crashes);
         let seen: Vec<_> = crashes
@@ -226,6 +238,9 @@ impl Watch {
             (Word::Start, Stage::Dark | Stage::Booting | Stage::Settling { .. }) => {
                 self.start.said = Some(line);
                 self.stage = Stage::Running { since: now, sign: now };
+                if self.boot_only {
+                    self.ending.get_or_insert(Ending::Done);
+                }
             }
             (Word::CannotStart(reason), _) => {
                 self.ending.get_or_insert(Ending::CannotStart(reason));

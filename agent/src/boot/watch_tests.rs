@@ -42,7 +42,10 @@ fn timeouts() -> Timeouts {
 
 /// Plays events, lets every timer run out after the last, and says when the run was over.
 fn play(events: &[Event]) -> (Outcome, Duration) {
-    let mut watch = Watch::new(timeouts(), "N".into(), "M".into());
+    play_on(Watch::new(timeouts(), "N".into(), "M".into()), events)
+}
+
+fn play_on(mut watch: Watch, events: &[Event]) -> (Outcome, Duration) {
     let mut now = Duration::ZERO;
     for event in events.iter().chain(&[Wait(u64::from(u32::MAX))]) {
         match event {
@@ -155,5 +158,32 @@ fn however_the_console_is_cut_the_outcome_is_the_same() {
         }
         watch.exited();
         assert_eq!(watch.conclude(), whole, "chunks of {size}");
+    }
+}
+
+#[test]
+fn a_run_of_the_boot_ends_where_a_reproducer_would_start() {
+    let title = "WARNING in planted_bug";
+    let early = format!("Boot {title}");
+    for (name, events, failed) in [
+        ("up", &[BANNER, UP, START][..], None),
+        ("up after a warning", &[BANNER, Console(WARNING), UP, MARK_UP, START], None),
+        ("silent once it was up", &[BANNER, UP], None),
+        ("a panic after init was up", &[BANNER, UP, MARK_UP, Console(PANIC), Exit], None),
+        ("nothing started", &[BANNER, UP, Result("kulprit N cannot-start Exec format error\n")], None),
+        ("a panic", &[BANNER, Console(PANIC), Exit], Some("Boot kernel panic: planted")),
+        ("a warning and then silence", &[BANNER, Console(WARNING)], Some(early.as_str())),
+        ("silence", &[BANNER], Some("")),
+    ] {
+        let watch = Watch::new(timeouts(), "N".into(), "M".into()).of_the_boot();
+        let (outcome, _) = play_on(watch, events);
+        let crashes = outcome.crashes().iter().map(|it| format!("{:?} {}", it.phase, it.crash.title));
+        match failed {
+            None => assert_eq!(outcome, Outcome::Ok, "{name}"),
+            Some(seen) => {
+                assert!(matches!(outcome, Outcome::BootFailed { .. }), "{name}: {outcome:?}");
+                assert_eq!(crashes.collect::<Vec<_>>().join(", "), seen, "{name}");
+            }
+        }
     }
 }

@@ -10,6 +10,7 @@ use super::wants::Wants;
 use crate::bisect::{Bisection, Evidence, Role};
 use crate::history::History;
 use crate::id::{Digest, JobId, RevisionId};
+use crate::job::Symptom;
 use crate::outcome::{BuildOutcome, Outcome, Product};
 use crate::signature::{SharedKeys, boot_key};
 use crate::verdict::Verdict;
@@ -48,6 +49,9 @@ pub(super) struct Inherited {
 impl Farm {
     /// Remembers a verdict that says that a kernel does not build or boot.
     pub(super) fn note_breakage(&mut self, state: &JobState, judged: &Judged) {
+        if state.job.symptom != Symptom::Crash {
+            return;
+        }
         let is_revert = matches!(judged.judgement.role, Role::Revert(_));
         let (Some(key), Verdict::Skip, false) = (judged.recipe.shared, judged.judgement.verdict, is_revert)
         else {
@@ -80,6 +84,10 @@ impl Farm {
 
     /// Tells a job's search what others found since it was told last.
     pub(super) fn inherit(&self, state: &mut JobState) {
+        // What is broken for others is what these look for.
+        if state.job.symptom != Symptom::Crash {
+            return;
+        }
         let Ok(facts) = self.toolchain(state, &mut Wants::default()) else { return };
         let Some(history) = state.bisection.as_ref().and_then(Bisection::history) else { return };
         let keys = match state.inherited.keys.take() {

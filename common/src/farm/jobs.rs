@@ -183,15 +183,17 @@ impl Farm {
         };
         let releases = resolution.releases.iter().filter(served);
         let releases = releases.map(|release| (release.tag.clone(), release.revision.id));
+        let symptom = state.job.symptom;
         let mut bisection = Bisection::new(Question {
             mode: state.job.mode,
-            target: state.job.target.clone(),
-            runs: state.job.runs.clone(),
+            target: symptom.target(state.job.target.as_deref()),
+            runs: symptom.runs(&state.job.runs),
             bad: resolution.bad.id,
             good: resolution.good.as_ref().map(|good| good.id),
             releases: releases.collect(),
         })
-        .allow_reverts();
+        .allow_reverts()
+        .assuming(symptom.assumption());
         state.words().into_iter().for_each(|(revision, word)| bisection.overrule(revision, Some(word)));
         state.bisection = Some(bisection);
         state.kernel = kernel_of(&self.config.rules, &resolution, &state.job);

@@ -11,7 +11,7 @@ use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
 use crate::id::RevisionId;
-use crate::job::{Job, ReproducerKind, ToolchainChoice};
+use crate::job::{Job, ReproducerKind, Symptom, ToolchainChoice};
 use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
 use crate::signature;
 use std::collections::BTreeSet;
@@ -128,7 +128,8 @@ impl Farm {
             Err(Some(end)) => return Err(end),
         };
         let title = format!("job {} {} {}", state.id, kernel_name(&candidate.role, &id), source.subject);
-        let build = ItemKey::Build(signature::build_key(&source.tree, &state.kernel, &facts.image_id));
+        let digest = signature::build_key(&source.tree, &state.kernel, &facts.image_id);
+        let build = ItemKey::Build(digest);
         let Some(product) = self.products.get(&build) else {
             let work = BuildWork {
                 repository: state.job.repository.clone(),
@@ -144,15 +145,17 @@ impl Farm {
         let Product::Build(product) = product else {
             return Ok(Pursuit::Waiting);
         };
-        let (kernel, evidence) = match &product.outcome {
-            BuildOutcome::Built(kernel) => {
-                (Some(kernel.clone()), Evidence::Built { revision: id, fingerprint: kernel.fingerprint })
-            }
-            BuildOutcome::Failed { message } => {
-                (None, Evidence::BuildFailed { revision: id, message: message.clone() })
-            }
+        let symptom = state.job.symptom;
+        let evidence = symptom.of_build(id, &digest, &product.outcome, candidate.runs);
+        let kernel = match &product.outcome {
+            BuildOutcome::Built(kernel) if symptom != Symptom::Build => Some(kernel.clone()),
+            BuildOutcome::Built(_) | BuildOutcome::Failed { .. } => None,
         };
-        let mut learned = record_once(state, id, build, evidence);
+        let mut learned = record_once(state, id, build, evidence.clone());
+        if symptom == Symptom::Build && candidate.runs > 1 {
+            let more = ItemKey::Run(digest, candidate.runs);
+            learned |= record_once(state, id, more, evidence);
+        }
         let Some(kernel) = kernel else {
             return Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting });
         };
@@ -176,8 +179,9 @@ impl Farm {
             let key = ItemKey::Run(runs, index);
             let pursuit = match self.products.get(&key) {
                 Some(Product::Run(run)) => {
-                    let outcome = run.outcome.clone();
-                    learned |= record_once(state, id, key, Evidence::Run { revision: id, index, outcome });
+                    let outcome = symptom.of_run(&run.outcome);
+                    let evidence = vec![Evidence::Run { revision: id, index, outcome }];
+                    learned |= record_once(state, id, key, evidence);
                     continue;
                 }
                 Some(_) | None => {
@@ -207,7 +211,7 @@ impl Farm {
         wants.add(key.clone(), work, title);
         let Some(reason) = given_up else { return Pursuit::Waiting };
         state.unavailable.entry(revision).or_insert_with(|| reason.clone());
-        if record_once(state, revision, key, Evidence::Unavailable { revision, reason }) {
+        if record_once(state, revision, key, vec![Evidence::Unavailable { revision, reason }]) {
             Pursuit::Learned
         } else {
             Pursuit::Waiting
@@ -260,11 +264,11 @@ fn refuse(state: &mut JobState, revision: RevisionId, reason: String) -> Pursuit
     Pursuit::Learned
 }
 
-/// Gives the bisection a piece of evidence, once; says whether it was new.
-fn record_once(state: &mut JobState, revision: RevisionId, key: ItemKey, evidence: Evidence) -> bool {
+/// Gives the bisection what an item says, once; says whether it was new.
+fn record_once(state: &mut JobState, revision: RevisionId, key: ItemKey, evidence: Vec<Evidence>) -> bool {
     let new = state.recorded.insert((revision, key));
     if new && let Some(bisection) = &mut state.bisection {
-        bisection.record(evidence);
+        evidence.into_iter().for_each(|evidence| bisection.record(evidence));
     }
     new
 }

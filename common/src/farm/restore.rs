@@ -3,12 +3,13 @@
 use super::Farm;
 use super::action::Action;
 use super::fact::Fact;
+use super::item::ItemKey;
 use super::jobs::Stage;
 use super::view::EndedJob;
 use super::{Config, jobs::JobState};
 use crate::bisect::{Bisection, Evidence};
 use crate::id::Attempt;
-use crate::outcome::{BuildOutcome, Product};
+use crate::outcome::Product;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -110,22 +111,16 @@ impl Farm {
         for judged in state.judged.clone() {
             let revision = judged.judgement.revision;
             for key in judged.build.iter().chain(&judged.runs) {
-                let evidence = match self.products.get(key) {
-                    Some(Product::Build(build)) => match &build.outcome {
-                        BuildOutcome::Built(kernel) => {
-                            Evidence::Built { revision, fingerprint: kernel.fingerprint }
-                        }
-                        BuildOutcome::Failed { message } => {
-                            Evidence::BuildFailed { revision, message: message.clone() }
-                        }
-                    },
-                    Some(Product::Run(run)) => {
-                        let super::item::ItemKey::Run(_, index) = key else { continue };
-                        Evidence::Run { revision, index: *index, outcome: run.outcome.clone() }
+                let symptom = state.job.symptom;
+                let evidence = match (self.products.get(key), key) {
+                    (Some(Product::Build(build)), ItemKey::Build(digest)) => {
+                        symptom.of_build(revision, digest, &build.outcome, 1)
                     }
-                    Some(Product::Toolchain(_) | Product::Reproducer(_) | Product::Maintainers(_)) | None => {
-                        continue;
+                    (Some(Product::Run(run)), ItemKey::Run(_, index)) => {
+                        let outcome = symptom.of_run(&run.outcome);
+                        vec![Evidence::Run { revision, index: *index, outcome }]
                     }
+                    (Some(_) | None, _) => continue,
                 };
                 recall(&mut state, revision, key, evidence);
             }
@@ -139,14 +134,9 @@ impl Farm {
     }
 }
 
-fn recall(
-    state: &mut JobState,
-    revision: crate::id::RevisionId,
-    key: &super::item::ItemKey,
-    evidence: Evidence,
-) {
+fn recall(state: &mut JobState, revision: crate::id::RevisionId, key: &ItemKey, evidence: Vec<Evidence>) {
     if state.recorded.insert((revision, key.clone())) {
-        let record = |bisection: &mut Bisection| bisection.record(evidence);
+        let record = |bisection: &mut Bisection| evidence.into_iter().for_each(|it| bisection.record(it));
         state.bisection.as_mut().map(record);
     }
 }

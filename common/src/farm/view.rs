@@ -8,7 +8,7 @@ use super::kernels::kernel_name;
 use super::reporting::Ended;
 use crate::bisect::{Bisection, Role};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
-use crate::job::Mode;
+use crate::job::{Mode, Symptom};
 use crate::outcome::{BuildOutcome, Product};
 use crate::report::{self, Built, Ending, Ends, RunLine, Tested};
 use crate::time::Timestamp;
@@ -27,6 +27,7 @@ pub struct JobView {
     pub name: String,
     pub repository: String,
     pub mode: Mode,
+    pub symptom: Symptom,
     pub submitted: Timestamp,
     pub ended: Option<(Timestamp, EndSummary)>,
     pub stage: &'static str,
@@ -130,6 +131,7 @@ impl Farm {
             name: state.job.name.clone(),
             repository: state.job.repository.clone(),
             mode: state.job.mode,
+            symptom: state.job.symptom,
             submitted: state.submitted,
             ended,
             stage: match state.stage {

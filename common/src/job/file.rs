@@ -16,8 +16,8 @@ pub use repairs::farm as farm_repairs;
 pub use wire::check;
 
 use super::{
-    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs,
-    Timeouts, ToolchainChoice,
+    ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, NOTHING, Prior, Repairs, Reproducer,
+    ReproducerKind, Runs, Symptom, Timeouts, ToolchainChoice,
 };
 use crate::id::Digest;
 use serde::Deserialize;
@@ -30,6 +30,7 @@ pub struct JobFile {
     bad: String,
     good: Option<String>,
     mode: Mode,
+    symptom: Symptom,
     toolchain: ToolchainChoice,
     arch: String,
     config: Base,
@@ -120,17 +121,18 @@ impl JobFile {
             let field = format!("config.fragments[{i}]");
             inputs.push(Input { field, path: path.clone(), bytes_max: CONFIG_BYTES_MAX });
         }
-        inputs.push(self.reproducer_input());
+        inputs.extend(self.reproducer_input());
         inputs
     }
 
-    fn reproducer_input(&self) -> Input {
+    fn reproducer_input(&self) -> Option<Input> {
         let (field, bytes_max) = match self.reproducer {
             ReproducerKind::CSource => ("reproducer.c_source", SOURCE_BYTES_MAX),
             ReproducerKind::Script => ("reproducer.script", SOURCE_BYTES_MAX),
             ReproducerKind::Binary => ("reproducer.binary", BINARY_BYTES_MAX),
+            ReproducerKind::Nothing => return None,
         };
-        Input { field: field.into(), path: self.reproducer_path.clone(), bytes_max }
+        Some(Input { field: field.into(), path: self.reproducer_path.clone(), bytes_max })
     }
 
     /// Reads the named files through `read`, checks them, and yields the job with the
@@ -145,8 +147,14 @@ impl JobFile {
             let bytes = read_bounded(&input, read)?;
             contents.push((input, bytes));
         }
-        let (input, reproducer) = contents.pop().expect("the reproducer is always an input");
-        checks::reproducer(&input, self.reproducer, &reproducer)?;
+        let reproducer = match self.reproducer {
+            ReproducerKind::Nothing => NOTHING.to_vec(),
+            kind => {
+                let (input, bytes) = contents.pop().expect("the reproducer is an input");
+                checks::reproducer(&input, kind, &bytes)?;
+                bytes
+            }
+        };
         let mut texts = Vec::new();
         for (input, bytes) in contents {
             texts.push(kconfig::check(&input, bytes)?);
@@ -178,6 +186,7 @@ impl JobFile {
             bad: self.bad,
             good: self.good,
             mode: self.mode,
+            symptom: self.symptom,
             kernel: KernelBuild { arch: self.arch, config, fragments, make_args: self.make_args },
             toolchain: self.toolchain,
             reproducer: Reproducer {
@@ -225,7 +234,7 @@ struct Raw {
     repository: Option<String>,
     bad: Option<String>,
     good: Option<String>,
-    mode: Option<Mode>,
+    mode: Option<RawMode>,
     toolchain: Option<String>,
     #[serde(default)]
     config: RawConfig,
@@ -243,6 +252,27 @@ struct Raw {
     search: RawSearch,
     backports: Option<Vec<repairs::RawBackport>>,
     configs: Option<Vec<repairs::RawSwitchedOff>>,
+}
+
+/// What a job file calls a mode: the direction, or the symptom.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RawMode {
+    Cause,
+    Fix,
+    Build,
+    Boot,
+}
+
+impl RawMode {
+    fn meaning(self) -> (Mode, Symptom) {
+        match self {
+            RawMode::Cause => (Mode::Cause, Symptom::Crash),
+            RawMode::Fix => (Mode::Fix, Symptom::Crash),
+            RawMode::Build => (Mode::Cause, Symptom::Build),
+            RawMode::Boot => (Mode::Cause, Symptom::Boot),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -311,14 +341,16 @@ struct RawSearch {
 
 impl Raw {
     fn check(self) -> Result<JobFile, JobFileError> {
-        let (reproducer, reproducer_path) = self.reproducer.chosen()?;
+        let (mode, symptom) = self.mode.unwrap_or(RawMode::Cause).meaning();
+        let (reproducer, reproducer_path) = self.reproducer.chosen(mode, symptom)?;
         checks::cflags(reproducer, &self.reproducer.cflags)?;
         Ok(JobFile {
             name: self.name.map(checks::name).transpose()?,
             repository: checks::repository(self.repository)?,
             bad: checks::bad(self.bad)?,
             good: self.good.map(|good| checks::revision("good", good)).transpose()?,
-            mode: self.mode.unwrap_or(Mode::Cause),
+            mode,
+            symptom,
             toolchain: checks::toolchain(self.toolchain)?,
             arch: checks::arch(self.config.arch)?,
             config: checks::base(self.config.make_target, self.config.file)?,
@@ -339,7 +371,10 @@ impl Raw {
 }
 
 impl RawReproducer {
-    fn chosen(&self) -> Result<(ReproducerKind, String), JobFileError> {
+    fn chosen(&self, mode: Mode, symptom: Symptom) -> Result<(ReproducerKind, String), JobFileError> {
+        if symptom != Symptom::Crash {
+            return self.none(symptom.word(mode));
+        }
         let given = [
             (ReproducerKind::CSource, "reproducer.c_source", &self.c_source),
             (ReproducerKind::Script, "reproducer.script", &self.script),
@@ -356,6 +391,27 @@ impl RawReproducer {
             (Some((_, first, _)), Some((_, second, _))) => {
                 Err(JobFileError::Both { first: first.into(), second: second.into() })
             }
+        }
+    }
+}
+
+impl RawReproducer {
+    /// Where nothing but the kernel itself is tried, a reproducer would be passed over silently.
+    fn none(&self, mode: &str) -> Result<(ReproducerKind, String), JobFileError> {
+        let keys = [
+            ("reproducer.c_source", self.c_source.is_some()),
+            ("reproducer.script", self.script.is_some()),
+            ("reproducer.binary", self.binary.is_some()),
+            ("reproducer.args", !self.args.is_empty()),
+            ("reproducer.cflags", !self.cflags.is_empty()),
+        ];
+        match keys.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(JobFileError::value(
+                field,
+                format!("has no use with mode = {mode:?}"),
+                "remove the section [reproducer]",
+            )),
+            None => Ok((ReproducerKind::Nothing, Reproducer::nothing().name)),
         }
     }
 }

@@ -4,11 +4,14 @@
 
 pub mod file;
 mod repairs;
+mod symptom;
 
 pub use repairs::{Backport, Repairs, SwitchedOff};
 
 use crate::id::Digest;
 use serde::{Deserialize, Serialize};
+
+pub use symptom::{NOTHING, Symptom, error_signature};
 
 /// What is searched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +36,9 @@ pub struct Job {
     /// Fix: a revision where the crash is gone; absent, the repository's HEAD.
     pub good: Option<String>,
     pub mode: Mode,
+    /// Other than a crash, it is always searched for its cause, and there is no reproducer.
+    #[serde(default)]
+    pub symptom: Symptom,
     pub kernel: KernelBuild,
     pub toolchain: ToolchainChoice,
     pub reproducer: Reproducer,
@@ -103,6 +109,8 @@ pub enum ReproducerKind {
     Script,
     /// A static executable, ready to run.
     Binary,
+    /// The run ends where a reproducer would start; `NOTHING` stands in its place.
+    Nothing,
 }
 
 /// What the search believes of the commits before anything has run.

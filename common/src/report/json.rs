@@ -20,7 +20,7 @@ pub fn render(record: &Record<'_>) -> Value {
         "job": {
             "id": record.id,
             "name": job.name,
-            "mode": job.mode,
+            "mode": job.symptom.word(job.mode),
             "repository": job.repository,
             "bad": job.bad,
             "good": job.good,

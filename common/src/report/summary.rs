@@ -4,7 +4,7 @@ use super::words::{self, one_line, plural};
 use super::{Ending, Record, revisions_tested, show};
 use crate::bisect::{Certificate, Finding, Suspect};
 use crate::id::RevisionId;
-use crate::job::Mode;
+use crate::job::{Mode, Symptom};
 use crate::time::render_duration;
 use std::collections::BTreeSet;
 
@@ -15,19 +15,27 @@ const FILES_MAX: usize = 6;
 /// What was found, why, and what it took. Empty while the job runs.
 pub fn render(record: &Record<'_>) -> String {
     let Some(ending) = record.ending else { return String::new() };
+    let noun = words::noun(record.job.symptom);
     let mut lines = match &ending.finding {
         Finding::Culprit { revision, certificate } => culprit(record, ending, revision, certificate),
         Finding::Suspects { suspects, reason } => suspected(record, suspects, reason),
         Finding::NotReproduced { counts } => vec![
-            "the crash did not show at the bad end".into(),
-            format!("  {}", words::counts(*counts)),
-            "  check the reproducer by hand, or raise runs.first_max and timeouts.reproducer_s".into(),
+            format!("the {noun} did not show at the bad end"),
+            format!("  {}", words::counts(record.job.symptom, *counts)),
+            match record.job.symptom {
+                Symptom::Crash => {
+                    "  check the reproducer by hand, or raise runs.first_max and timeouts.reproducer_s".into()
+                }
+                Symptom::Build | Symptom::Boot => {
+                    "  check the configuration, the toolchain and target.title".into()
+                }
+            },
         ],
         Finding::BadEndBroken { reason } => {
             vec!["the bad end cannot be judged".into(), format!("  {}", one_line(reason))]
         }
         Finding::GoodEndIsBad { revision } => vec![
-            format!("the good end {} shows the crash too", revision.short()),
+            format!("the good end {} shows the {noun} too", revision.short()),
             "  name an older good revision, or leave `good` out to have releases tried".into(),
         ],
         Finding::OldestReleaseHasBug { revision, tag } => vec![
@@ -39,7 +47,7 @@ pub fn render(record: &Record<'_>) -> String {
             "  there is no good end to search from; name one as `good` if you know one".into(),
         ],
         Finding::NotFixed { revision } => {
-            vec![format!("not fixed: {} still shows the crash", revision.short())]
+            vec![format!("not fixed: {} still shows the {noun}", revision.short())]
         }
         Finding::Blocked { by } => vec![format!("blocked: {}", one_line(by))],
     };
@@ -69,21 +77,23 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
         lines.push(format!("  crash: {}", one_line(&crash.title)));
         lines.extend(crash.guilty_file.iter().map(|file| format!("  in: {}", one_line(file))));
     }
-    lines.push(format!("  with the commit: {}", words::counts(proof.culprit)));
+    lines.push(format!("  with the commit: {}", words::counts(record.job.symptom, proof.culprit)));
     for parent in &proof.parents {
         lines.push(format!(
             "  at its parent {}: {}",
             &parent.revision.short()[..8],
-            words::counts(parent.counts)
+            words::counts(record.job.symptom, parent.counts)
         ));
     }
     if let Some(counts) = proof.reverted {
-        lines.push(format!("  at the bad end without it: {}", words::counts(counts)));
+        lines.push(format!("  at the bad end without it: {}", words::counts(record.job.symptom, counts)));
     }
     for revision in &proof.overruled {
         lines.push(format!("  by an operator's word, not by runs: {}", revision.short()));
     }
-    lines.push(fingerprints(proof));
+    if record.job.symptom != Symptom::Build {
+        lines.push(fingerprints(proof));
+    }
     lines.push(compilers(record, revision, proof));
     for (word, list) in [("write to", &ending.recipients.to), ("copy to", &ending.recipients.cc)] {
         let emails: Vec<&str> = list.iter().map(|mailbox| mailbox.email.as_str()).collect();

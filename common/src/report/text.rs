@@ -12,7 +12,7 @@ use super::words::{self, one_line, plural};
 use super::{Built, Record, Tested};
 use crate::bisect::Role;
 use crate::id::RevisionId;
-use crate::job::Mode;
+use crate::job::{Mode, Symptom};
 use crate::time::render_utc;
 
 /// More of a failed build's message is in the build log.
@@ -119,7 +119,7 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
     let tested = &record.tested[at];
     let judgement = &tested.judgement;
     if let (Role::Revert(commit), Some(ends)) = (&judgement.role, record.ends) {
-        return reverted(log, tested, commit, &ends.bad.id);
+        return reverted(log, record.job.symptom, tested, commit, &ends.bad.id);
     }
     let earlier = record.tested[..at].iter().any(|other| other.judgement.revision == judgement.revision);
     let what = match (&judgement.role, earlier) {
@@ -128,13 +128,15 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
         (Role::Overruled, _) => "overruled by an operator:",
         (Role::Start | Role::GoodEnd | Role::Release(_) | Role::Search | Role::Revert(_), _) => "also tested",
     };
-    let verdict = words::verdict(judgement.verdict);
+    let verdict = words::verdict(record.job.symptom, judgement.verdict);
     log.push_str(&format!("# {what} {}: {verdict}", judgement.revision));
     if judgement.role == Role::Overruled {
         return log.push('\n');
     }
     match &tested.build {
-        Built::Kernel { .. } => log.push_str(&format!(" ({})\n", words::counts(judgement.counts))),
+        Built::Kernel { .. } => {
+            log.push_str(&format!(" ({})\n", words::counts(record.job.symptom, judgement.counts)))
+        }
         Built::Failed { message } => log.push_str(&format!(" (build failed: {})\n", first_line(message))),
         Built::Unavailable { reason } => log.push_str(&format!(" (infra problem: {})\n", one_line(reason))),
     }
@@ -142,10 +144,10 @@ fn aside(log: &mut String, record: &Record<'_>, at: usize) {
 }
 
 /// The bad end without a commit, in one line: no reader of such logs has a word for it.
-fn reverted(log: &mut String, tested: &Tested, commit: &RevisionId, bad: &RevisionId) {
-    let verdict = words::verdict(tested.judgement.verdict);
+fn reverted(log: &mut String, symptom: Symptom, tested: &Tested, commit: &RevisionId, bad: &RevisionId) {
+    let verdict = words::verdict(symptom, tested.judgement.verdict);
     let why = match &tested.build {
-        Built::Kernel { .. } => words::counts(tested.judgement.counts),
+        Built::Kernel { .. } => words::counts(symptom, tested.judgement.counts),
         Built::Failed { message } => format!("build failed: {}", first_line(message)),
         Built::Unavailable { reason } => one_line(reason),
     };

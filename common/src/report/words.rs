@@ -1,7 +1,8 @@
 //! The words of the log: one run, one verdict, one line.
 
-use super::{Record, RunLine, Tested};
+use super::{Built, Record, RunLine, Tested};
 use crate::bisect::{Counts, Role};
+use crate::job::Symptom;
 use crate::outcome::{Outcome, Phase, SeenCrash};
 use crate::verdict::Verdict;
 
@@ -10,14 +11,21 @@ use crate::verdict::Verdict;
 pub fn target<'a>(record: &Record<'a>, at: usize) -> Option<&'a str> {
     record.job.target.as_deref().or_else(|| {
         let known = record.tested.iter().take(at.saturating_add(1));
-        known.rev().find(|tested| tested.judgement.role == Role::Start).and_then(most_seen)
+        let start = known.rev().find(|tested| tested.judgement.role == Role::Start)?;
+        match (record.job.symptom, &start.build) {
+            (Symptom::Build, Built::Failed { message }) => message.trim().lines().next(),
+            (Symptom::Crash | Symptom::Build | Symptom::Boot, _) => most_seen(start, record.job.symptom),
+        }
     })
 }
 
 /// The lead of most runs; of two equals the one seen first.
-fn most_seen(tested: &Tested) -> Option<&str> {
+fn most_seen(tested: &Tested, symptom: Symptom) -> Option<&str> {
     let leads = tested.runs.iter().filter_map(|run| match run {
-        RunLine::Saw(Outcome::Crashed(crashes)) => lead(crashes, None),
+        RunLine::Saw(Outcome::Crashed(crashes)) if symptom == Symptom::Crash => lead(crashes, None),
+        RunLine::Saw(Outcome::BootFailed { crashes, reason }) if symptom == Symptom::Boot => {
+            Some(crashes.first().map_or(reason.as_str(), |seen| &seen.crash.title))
+        }
         RunLine::Saw(_) | RunLine::Infra(_) => None,
     });
     let mut seen: Vec<(&str, usize)> = Vec::new();
@@ -62,24 +70,38 @@ pub fn run(run: &RunLine, target: Option<&str>) -> String {
     }
 }
 
+/// What a job looks for, as people call it.
+pub fn noun(symptom: Symptom) -> &'static str {
+    match symptom {
+        Symptom::Crash => "crash",
+        Symptom::Build => "build failure",
+        Symptom::Boot => "boot failure",
+    }
+}
+
 /// A verdict in words that hold for causes and fixes alike.
-pub fn verdict(verdict: Verdict) -> &'static str {
+pub fn verdict(symptom: Symptom, verdict: Verdict) -> String {
     match verdict {
-        Verdict::Good => "does not show the crash",
-        Verdict::Bad => "shows the crash",
-        Verdict::Skip => "cannot be judged",
+        Verdict::Good => format!("does not show the {}", noun(symptom)),
+        Verdict::Bad => format!("shows the {}", noun(symptom)),
+        Verdict::Skip => "cannot be judged".into(),
     }
 }
 
 /// Counts in words, without those that are zero.
-pub fn counts(counts: Counts) -> String {
+pub fn counts(symptom: Symptom, counts: Counts) -> String {
     let Counts { target, ok, other, failed } = counts;
     let runs = target + ok + other + failed;
     if runs == 0 {
         return "no runs".into();
     }
-    let mut text = format!("{target} of {runs} {} crashed with it", plural(runs as usize, "run"));
-    for (n, what) in [(ok, "ran through"), (other, "crashed otherwise"), (failed, "did not get so far")] {
+    let (run, shown, fine, otherwise) = match symptom {
+        Symptom::Crash => ("run", "crashed with it", "ran through", "crashed otherwise"),
+        Symptom::Build => ("build", "failed with it", "went through", "failed otherwise"),
+        Symptom::Boot => ("boot", "failed with it", "came up", "failed otherwise"),
+    };
+    let mut text = format!("{target} of {runs} {} {shown}", plural(runs as usize, run));
+    for (n, what) in [(ok, fine), (other, otherwise), (failed, "did not get so far")] {
         if n > 0 {
             text.push_str(&format!(", {n} {what}"));
         }

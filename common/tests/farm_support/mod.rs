@@ -13,7 +13,7 @@ use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use kulprit_common::job::{
     Backport, ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs,
-    Timeouts, ToolchainChoice,
+    Symptom, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Maintainers, Outcome, Phase, Product,
@@ -26,6 +26,8 @@ use kulprit_common::toolchain::Release;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+/// With this argument of make, the culprit breaks the build.
+pub const BREAKS: &str = "BREAKS=1";
 pub const TITLE: &str = "WARNING in planted_bug";
 
 /// SplitMix64: small, and the same everywhere.
@@ -157,6 +159,7 @@ pub fn job() -> Job {
         bad: "main".into(),
         good: Some("v1.0".into()),
         mode: Mode::Cause,
+        symptom: Symptom::Crash,
         kernel: KernelBuild {
             arch: "x86_64".into(),
             config: ConfigBase::Target("tinyconfig".into()),
@@ -688,6 +691,20 @@ fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product 
             assert_eq!(index_of(&work.revision), made.index);
             made.without = made.without.filter(|&commit| faults.built_like(commit, culprit) == commit);
             made.index = faults.built_like(made.index, culprit);
+            if work.kernel.make_args.iter().any(|arg| arg == BREAKS)
+                && made.index >= culprit
+                && made.without != Some(culprit)
+            {
+                // Lines shift, and a few revisions fail otherwise.
+                let index = made.index;
+                let message = match index % 7 {
+                    3 => format!("fs/b.c:{index}:1: error: expected ')'"),
+                    _ => format!("fs/a.c:{index}:3: error: expected ';'"),
+                };
+                let log = artifact("log");
+                let outcome = BuildOutcome::Failed { message };
+                return Product::Build(Build { outcome, log, duration_ms: 10_000 });
+            }
             let image = Artifact { digest: made.digest(), size: 1 };
             if faults.is_broken(&made) && !faults.builds_at_least {
                 let outcome = BuildOutcome::Failed { message: "f.c:1: error".into() };
@@ -699,10 +716,14 @@ fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product 
         Work::Run(work) => {
             let made = Made::read(work.kernel.digest.as_bytes());
             let crashes = made.index >= culprit && made.without != Some(culprit);
-            let outcome = match (faults.is_broken(&made), crashes) {
-                (true, _) => Outcome::BootFailed { crashes: vec![], reason: "it hangs".into() },
-                (false, true) => Outcome::Crashed(vec![target()]),
-                (false, false) => Outcome::Ok,
+            let outcome = match (faults.is_broken(&made), crashes, work.kind) {
+                (false, true, ReproducerKind::Nothing) => Outcome::BootFailed {
+                    crashes: vec![SeenCrash { phase: Phase::Boot, ..target() }],
+                    reason: "it crashed".into(),
+                },
+                (true, _, _) => Outcome::BootFailed { crashes: vec![], reason: "it hangs".into() },
+                (false, true, _) => Outcome::Crashed(vec![target()]),
+                (false, false, _) => Outcome::Ok,
             };
             Product::Run(Run { outcome, console: artifact("console"), duration_ms: 2000 })
         }

@@ -8,8 +8,8 @@ use kulprit_common::crash::Crash;
 use kulprit_common::history::{Commit, History, Revision};
 use kulprit_common::id::{Digest, JobId, RevisionId, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs, Timeouts,
-    ToolchainChoice,
+    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs, Symptom,
+    Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{Outcome, Phase, SeenCrash};
 use kulprit_common::recipients::Recipients;
@@ -60,6 +60,7 @@ pub fn job(mode: Mode) -> Job {
         bad: "main".into(),
         good: None,
         mode,
+        symptom: Symptom::Crash,
         kernel: KernelBuild {
             arch: "x86_64".into(),
             config: ConfigBase::Target("tinyconfig".into()),

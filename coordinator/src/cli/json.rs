@@ -97,6 +97,8 @@ pub fn mode(mode: i32) -> &'static str {
     match v1::Mode::try_from(mode) {
         Ok(v1::Mode::Cause) => "cause",
         Ok(v1::Mode::Fix) => "fix",
+        Ok(v1::Mode::Build) => "build",
+        Ok(v1::Mode::Boot) => "boot",
         Ok(v1::Mode::Unspecified) | Err(_) => "unknown",
     }
 }

@@ -4,18 +4,37 @@ use super::{InvalidMessage, Result, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::job::{
     Backport, ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
-    ReproducerKind, Runs, SwitchedOff, Timeouts, ToolchainChoice,
+    ReproducerKind, Runs, SwitchedOff, Symptom, Timeouts, ToolchainChoice,
 };
 
-enum_map!(v1::Mode, Mode, mode_out, mode_in, v1::Mode::Unspecified, {
-    Cause => Mode::Cause,
-    Fix => Mode::Fix,
-});
+/// Direction and symptom are one word on the wire, as they are in the job file.
+pub(crate) fn mode_out(mode: Mode, symptom: Symptom) -> i32 {
+    let wire = match (symptom, mode) {
+        (Symptom::Crash, Mode::Cause) => v1::Mode::Cause,
+        (Symptom::Crash, Mode::Fix) => v1::Mode::Fix,
+        (Symptom::Build, _) => v1::Mode::Build,
+        (Symptom::Boot, _) => v1::Mode::Boot,
+    };
+    wire as i32
+}
+
+fn mode_in(raw: i32, field: &'static str) -> Result<(Mode, Symptom)> {
+    match v1::Mode::try_from(raw) {
+        Ok(v1::Mode::Cause) => Ok((Mode::Cause, Symptom::Crash)),
+        Ok(v1::Mode::Fix) => Ok((Mode::Fix, Symptom::Crash)),
+        Ok(v1::Mode::Build) => Ok((Mode::Cause, Symptom::Build)),
+        Ok(v1::Mode::Boot) => Ok((Mode::Cause, Symptom::Boot)),
+        Ok(v1::Mode::Unspecified) | Err(_) => {
+            Err(InvalidMessage::new(field, format!("{raw} is not a value of it")))
+        }
+    }
+}
 
 enum_map!(v1::ReproducerKind, ReproducerKind, kind_out, kind_in, v1::ReproducerKind::Unspecified, {
     CSource => ReproducerKind::CSource,
     Script => ReproducerKind::Script,
     Binary => ReproducerKind::Binary,
+    Nothing => ReproducerKind::Nothing,
 });
 
 impl From<Job> for v1::Job {
@@ -25,7 +44,7 @@ impl From<Job> for v1::Job {
             repository: job.repository,
             bad: job.bad,
             good: job.good,
-            mode: mode_out(job.mode),
+            mode: mode_out(job.mode, job.symptom),
             kernel: Some(job.kernel.into()),
             toolchain_image: match job.toolchain {
                 ToolchainChoice::Auto => None,
@@ -55,12 +74,14 @@ impl TryFrom<v1::Job> for Job {
         if runs.max == 0 || runs.first_max == 0 {
             return Err(InvalidMessage::new("job.runs", "max and first_max must be at least 1"));
         }
+        let (mode, symptom) = mode_in(job.mode, "job.mode")?;
         Ok(Job {
             name: job.name,
             repository: job.repository,
             bad: job.bad,
             good: job.good,
-            mode: mode_in(job.mode, "job.mode")?,
+            mode,
+            symptom,
             kernel: need(job.kernel, "job.kernel")?.try_into()?,
             toolchain: job.toolchain_image.map_or(ToolchainChoice::Auto, ToolchainChoice::Image),
             reproducer: need(job.reproducer, "job.reproducer")?.try_into()?,

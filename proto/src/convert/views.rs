@@ -21,7 +21,7 @@ impl From<JobView> for v1::JobView {
             builds: view.builds,
             runs: view.runs,
             repository: view.repository,
-            mode: mode_out(view.mode),
+            mode: mode_out(view.mode, view.symptom),
             ..Default::default()
         }
     }

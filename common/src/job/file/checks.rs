@@ -259,7 +259,10 @@ pub(super) fn reproducer(input: &Input, kind: ReproducerKind, bytes: &[u8]) -> R
             let help = "name a static executable, or use reproducer.script or reproducer.c_source";
             Err(JobFileError::content(input, "is not an ELF executable", help))
         }
-        ReproducerKind::CSource | ReproducerKind::Script | ReproducerKind::Binary => Ok(()),
+        ReproducerKind::CSource
+        | ReproducerKind::Script
+        | ReproducerKind::Binary
+        | ReproducerKind::Nothing => Ok(()),
     }
 }
 

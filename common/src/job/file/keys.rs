@@ -56,7 +56,7 @@ pub const KEYS: &[Key] = &[
     key("repository", Takes::Text("a path or URL of a git repository")),
     key("bad", Takes::Text("a revision")),
     key("good", Takes::Text("a revision")),
-    key("mode", Takes::Text("cause or fix")),
+    key("mode", Takes::Text("cause, fix, build or boot")),
     key("toolchain", Takes::Text("auto or the name of an image")),
     key("config", Takes::Table),
     key("config.make_target", Takes::Text("a make target such as defconfig")),

@@ -1,7 +1,7 @@
 //! A job that came over the wire, held to the same rules as one from a file.
 
 use super::{CONFIG_BYTES_MAX, Input, JobFileError, checks, kconfig, repairs};
-use crate::job::{ConfigBase, Job, ToolchainChoice};
+use crate::job::{ConfigBase, Job, Reproducer, ReproducerKind, Symptom, ToolchainChoice};
 
 /// Refuses what no job file could have said; the error names the job file's key.
 pub fn check(job: &Job) -> Result<(), JobFileError> {
@@ -15,11 +15,27 @@ pub fn check(job: &Job) -> Result<(), JobFileError> {
     job.target.clone().map(checks::title).transpose()?;
     kernel(job)?;
     checks::plain_texts("reproducer.args", job.reproducer.args.clone())?;
+    reproducer(job)?;
     checks::cflags(job.reproducer.kind, &job.reproducer.cflags)?;
     checks::path("reproducer", job.reproducer.name.clone())?;
     checks::cmdline(job.machine.cmdline.clone())?;
     repairs::check(&job.repairs)?;
     numbers(job)
+}
+
+/// Without a reproducer there is one thing to send, and with one there is a crash to look for.
+fn reproducer(job: &Job) -> Result<(), JobFileError> {
+    let word = job.symptom.word(job.mode);
+    let problem = |help: &str| {
+        Err(JobFileError::value("reproducer", format!("does not go with mode = {word:?}"), help))
+    };
+    match (job.symptom, job.reproducer.kind) {
+        (Symptom::Crash, ReproducerKind::Nothing) => problem("name the file that makes the kernel crash"),
+        (Symptom::Build | Symptom::Boot, _) if job.reproducer != Reproducer::nothing() => {
+            problem("remove the section [reproducer]")
+        }
+        (Symptom::Crash | Symptom::Build | Symptom::Boot, _) => Ok(()),
+    }
 }
 
 fn kernel(job: &Job) -> Result<(), JobFileError> {

@@ -4,7 +4,7 @@ use super::test;
 use crate::bisect::{Certificate, Finding, Role, Suspect};
 use crate::history::History;
 use crate::id::RevisionId;
-use crate::job::Mode;
+use crate::job::{Mode, Symptom};
 use crate::recipients::quoted;
 use crate::report::git_state::{self, Place};
 use crate::report::words::{self, one_line};
@@ -49,12 +49,18 @@ fn culprit(
     for parent in &proof.parents {
         untested_parent(log, record, &places, &parent.revision);
     }
-    log.push_str(&format!("culprit signature: {}\n", proof.culprit_fingerprint));
+    if record.job.symptom != Symptom::Build {
+        log.push_str(&format!("culprit signature: {}\n", proof.culprit_fingerprint));
+    }
     for parent in &proof.parents {
         log.push_str(&format!("parent  signature: {}\n", parent.fingerprint));
     }
     if let (Some(counts), Some(ends)) = (proof.reverted, record.ends) {
-        log.push_str(&format!("# with it reverted on top of {}: {}\n", ends.bad.id, words::counts(counts)));
+        log.push_str(&format!(
+            "# with it reverted on top of {}: {}\n",
+            ends.bad.id,
+            words::counts(record.job.symptom, counts)
+        ));
     }
 }
 
@@ -98,7 +104,7 @@ fn answer(log: &mut String, record: &Record<'_>, ending: &Ending) {
         Finding::Suspects { suspects, reason } => inconclusive(log, record.history, suspects, reason),
         Finding::NotReproduced { counts } => {
             log.push_str("error: the crash wasn't reproduced on the original commit\n");
-            log.push_str(&format!("# {}\n", words::counts(*counts)));
+            log.push_str(&format!("# {}\n", words::counts(record.job.symptom, *counts)));
         }
         Finding::BadEndBroken { reason } => {
             log.push_str(&format!("error: the original commit cannot be judged: {}\n", one_line(reason)));

@@ -33,7 +33,7 @@ impl Kernel for Built {
 /// A line for each look: the kernel, whether it has the bug, and its runs.
 fn trace(built: &Built, graph: &Graph) -> String {
     let has_bug = graph.descendants(built.scenario.culprit);
-    let mut text = String::new();
+    let mut text = built.scenario.good.map(|good| format!("    good {good}")).unwrap_or_default();
     let mut last = None;
     for (request, said) in &built.seen {
         let kernel = (request.index, request.revert);

@@ -1,6 +1,8 @@
 //! How often a bug shows: the rate on a grid, so that anything a kernel may do can be weighed
 //! by it and the rate summed over at the end.
 
+use super::rate::ln_gamma;
+
 /// Rates considered: steps of 1/32, and "always".
 const STEPS: usize = 32;
 const ALWAYS: f64 = 0.9999;
@@ -67,6 +69,14 @@ pub(super) fn false_alarms(assumption: Assumption, shown: u32, quiet: u32) -> f6
             ln + (FALSE_ALARM / (FALSE_ALARM + quiet)).ln()
         }
     }
+}
+
+/// The logarithm of the probability that of kernels which forked off before a bad good end just
+/// these have its bug, and those lack it. Where the bug came and where they forked off are as
+/// good as drawn from one line, so whether a further one has it is told by those before.
+pub(super) fn forks(with: usize, without: usize) -> f64 {
+    let (with, without) = (with as f64 + 1.0, without as f64 + 1.0);
+    ln_gamma(with) + ln_gamma(without) - ln_gamma(with + without)
 }
 
 impl Rates {

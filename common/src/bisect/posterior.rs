@@ -37,9 +37,6 @@ const NO_OP: f64 = -25.0;
 /// One kernel that shows both titles speaks against their being one bug.
 const BOTH_TITLES: f64 = 0.3;
 
-/// That a kernel beside the good end lacks the bug of a good end that is bad. That it has it is
-/// not charged for: an old bug is in all of them, so their votes are not independent.
-const OPEN_QUIET: f64 = 0.3;
 /// Ways to read the titles that are less likely do not steer the choice.
 const READING_MIN: f64 = 0.005;
 
@@ -69,7 +66,7 @@ impl Posterior {
         let (classes, members) = classes(range, tests);
         let mut mass = vec![0.0; members.len()];
         classes.iter().zip(prior).for_each(|(&class, prior)| mass[class as usize] += prior);
-        let readings = readings(range.mode, assumption, &members, tests, titles);
+        let readings = readings(range, assumption, &members, tests, titles);
         let best = |weights: &[f64]| weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let max = readings.iter().map(|reading| best(&reading.classes)).fold(f64::NEG_INFINITY, f64::max);
         let mut likelihood = vec![0.0; members.len()];
@@ -231,7 +228,7 @@ struct Reading {
 }
 
 fn readings(
-    mode: Mode,
+    range: &Range,
     assumption: Assumption,
     members: &[Vec<Member>],
     tests: &[Test],
@@ -242,14 +239,12 @@ fn readings(
         let with: Vec<Vec<f64>> =
             tests.iter().map(|test| model::likelihood(assumption, reading.shown(test), test.ok)).collect();
         let own = titles.reading(|n| reading.alias(n)) + reading.mixed(tests);
+        let forks = reading.forks(range, tests);
         let class = |places: &Vec<Member>| {
             let mut rates = Rates::prior(assumption);
             let (mut shown, mut quiet, mut ln) = (0, 0, own);
             for ((place, test), with) in places.iter().zip(tests).zip(&with) {
-                if *place == Member::Open && test.ok > 0 && reading.shown(test) == 0 {
-                    ln += OPEN_QUIET.ln();
-                }
-                match has_bug(mode, *place, reading.shown(test)) {
+                match has_bug(range.mode, *place, reading.shown(test)) {
                     Some(true) => rates.learn(with),
                     Some(false) => {
                         shown += reading.shown(test);
@@ -257,6 +252,9 @@ fn readings(
                     }
                     None => ln += NO_OP,
                 }
+            }
+            if places.contains(&Member::Open) {
+                ln += forks;
             }
             ln + rates.ln_sum() + model::false_alarms(assumption, shown, quiet)
         };
@@ -279,6 +277,28 @@ impl Reading {
     fn mixed(&self, tests: &[Test]) -> f64 {
         let both = |test: &&Test| test.target > 0 && self.shown(test) > test.target;
         tests.iter().filter(both).count() as f64 * BOTH_TITLES.ln()
+    }
+
+    /// What kernels that forked off before the good end say of its being bad. Those whose lot
+    /// follows from another's say nothing.
+    fn forks(&self, range: &Range, tests: &[Test]) -> f64 {
+        let (mut with, mut without): (Vec<u32>, Vec<u32>) = Default::default();
+        for test in tests {
+            let forked = |holds: &Holds| match *holds {
+                Holds::Ancestors(of) if !range.holds_good(of) => Some(of),
+                Holds::Ancestors(_) | Holds::All | Holds::Outside | Holds::AllBut(_) => None,
+            };
+            let Some(of) = test.holds.iter().find_map(forked) else { continue };
+            match (self.shown(test), test.ok) {
+                (0, 0) => {}
+                (0, _) => without.push(of),
+                (_, _) => with.push(of),
+            }
+        }
+        let reaches = |of: u32, at: u32| of != at && range.ancestry.reaches(of, at);
+        let with_own = with.iter().filter(|&&at| !with.iter().any(|&below| reaches(at, below)));
+        let without_own = without.iter().filter(|&&at| !without.iter().any(|&above| reaches(above, at)));
+        model::forks(with_own.count(), without_own.count())
     }
 
     fn rates(&self, mode: Mode, assumption: Assumption, places: &[Member], tests: &[Test]) -> Rates {

@@ -12,7 +12,7 @@ use crate::job::Mode;
 /// A culprit is certified from this probability on.
 pub(super) const CERTAIN: f64 = 0.99;
 /// Where nothing is left to try, the good end is called bad from this probability on.
-const GOOD_END_LIKELY_BAD: f64 = 0.6;
+const GOOD_END_LIKELY_BAD: f64 = 0.5;
 /// Commits that together are this likely may be worked ahead for.
 const LIKELY: f64 = 0.8;
 /// Classes that together hold less than this do not steer the choice. What keeps a culprit

@@ -201,12 +201,19 @@ impl Scenario {
                 graph.node(at).parents.iter().for_each(|&parent| cleared[parent as usize] = true);
             }
         }
-        let suspects: Vec<u32> =
-            (0..=self.bad).filter(|&at| !cleared[at as usize] && at != self.culprit).collect();
-        suspects.into_iter().all(|suspect| {
-            let holds = graph.descendants(suspect);
-            (0..=self.bad).any(|at| self.has_bug[at as usize] && usable(at) && !holds[at as usize])
-        })
+        // A suspect that all of them hold is held by the lowest of them too, and those are few.
+        let mut above = vec![false; graph.len()];
+        let mut suspects: Vec<bool> = cleared.iter().map(|cleared| !cleared).collect();
+        for at in 0..=self.bad {
+            let held = graph.node(at).parents.iter().any(|&parent| above[parent as usize]);
+            let shows = self.has_bug[at as usize] && usable(at);
+            above[at as usize] = held || shows;
+            if shows && !held {
+                let holds = graph.ancestors(at);
+                suspects.iter_mut().zip(holds).for_each(|(suspect, held)| *suspect &= held);
+            }
+        }
+        (0..=self.bad).all(|at| at == self.culprit || !suspects[at as usize])
     }
 }
 

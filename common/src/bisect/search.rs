@@ -13,8 +13,8 @@ use crate::job::Mode;
 pub(super) const CERTAIN: f64 = 0.99;
 /// Where nothing is left to try, the good end is called bad from this probability on.
 const GOOD_END_LIKELY_BAD: f64 = 0.5;
-/// Commits that together are this likely may be worked ahead for.
-const LIKELY: f64 = 0.8;
+/// A commit this likely is certified where nothing else is left to try.
+const LIKELY: f64 = 0.03;
 /// Classes that together hold less than this do not steer the choice. What keeps a culprit
 /// from being certain must steer, so this is well below 1 − `CERTAIN`.
 const IDLE: f64 = 0.003;
@@ -27,8 +27,10 @@ const PATIENCE_LOOKS: f64 = 20.0;
 /// Reverts are considered for commits likelier than this, the likeliest first.
 const REVERT_MIN: f64 = 0.01;
 const REVERTS_MAX: usize = 24;
-/// An agent that is free works ahead for the certificate of a commit likelier than the first;
-/// that is held to be worth the second in bits, times the commit's probability.
+/// An agent that is free works ahead for the certificate of a commit among those that together
+/// hold the first, and likelier than the second;
+/// that is held to be worth the third in bits, times the commit's probability.
+const AHEAD_SHARE: f64 = 0.8;
 const AHEAD_MIN: f64 = 0.05;
 const AHEAD_BITS: f64 = 0.3;
 
@@ -51,8 +53,8 @@ impl Bisection {
         if !picked.is_empty() {
             return Step::Evaluate(picked);
         }
-        // What the certificate asks for may still make sure.
-        if let Some((likeliest, _)) = best
+        // What the certificate asks for may still make sure of one that outweighs all others.
+        if let Some((likeliest, _)) = best.filter(|(_, probability)| *probability >= LIKELY)
             && let step @ (Step::Certify(_) | Step::Done(Finding::Culprit { .. })) =
                 self.certify(likeliest, width)
         {
@@ -75,7 +77,7 @@ impl Bisection {
         let (Some(range), Some(beliefs)) = (&self.range, &self.beliefs) else { return };
         let weights = beliefs.posterior.live(IDLE);
         let unknown = entropy(&weights);
-        let likely = beliefs.posterior.credible(LIKELY);
+        let likely = beliefs.posterior.credible(AHEAD_SHARE);
         let runs = self.look_runs(&beliefs.posterior.rates);
         let terms = self.terms(range, &weights, &visited, runs);
         let readings = beliefs.posterior.by_reading(&weights);

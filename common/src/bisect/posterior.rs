@@ -30,6 +30,8 @@ pub(super) struct Test {
     pub ok: u32,
     /// Runs with each of the titles in doubt.
     pub others: Vec<u32>,
+    /// Fix: a clean commit that may never have had the bug.
+    pub line: Option<u32>,
 }
 
 /// A change among kernels that are equal is no change: this much is believed of it.
@@ -243,7 +245,12 @@ fn readings(
         let class = |places: &Vec<Member>| {
             let mut rates = Rates::prior(assumption);
             let (mut shown, mut quiet, mut ln) = (0, 0, own);
+            let mut lines = Vec::new();
             for ((place, test), with) in places.iter().zip(tests).zip(&with) {
+                if let (Some(at), Member::Without) = (test.line, place) {
+                    lines.push(at);
+                    continue;
+                }
                 match has_bug(range.mode, *place, reading.shown(test)) {
                     Some(true) => rates.learn(with),
                     Some(false) => {
@@ -252,6 +259,9 @@ fn readings(
                     }
                     None => ln += NO_OP,
                 }
+            }
+            if !lines.is_empty() {
+                ln += model::forks(0, own_lot(range, &lines, |at, other| (other, at)).count());
             }
             if places.contains(&Member::Open) {
                 ln += forks;
@@ -295,10 +305,8 @@ impl Reading {
                 (_, _) => with.push(of),
             }
         }
-        let reaches = |of: u32, at: u32| of != at && range.ancestry.reaches(of, at);
-        let with_own = with.iter().filter(|&&at| !with.iter().any(|&below| reaches(at, below)));
-        let without_own = without.iter().filter(|&&at| !without.iter().any(|&above| reaches(above, at)));
-        model::forks(with_own.count(), without_own.count())
+        let with = own_lot(range, &with, |at, other| (at, other)).count();
+        model::forks(with, own_lot(range, &without, |at, other| (other, at)).count())
     }
 
     fn rates(&self, mode: Mode, assumption: Assumption, places: &[Member], tests: &[Test]) -> Rates {
@@ -310,6 +318,20 @@ impl Reading {
         }
         rates
     }
+}
+
+/// Those kernels whose lot does not follow from another's: `order` says which of two would have
+/// to descend from the other for that.
+fn own_lot<'a>(
+    range: &'a Range,
+    kernels: &'a [u32],
+    order: impl Fn(u32, u32) -> (u32, u32) + 'a,
+) -> impl Iterator<Item = u32> + 'a {
+    let follows = move |at: u32, other: u32| {
+        let (above, below) = order(at, other);
+        at != other && range.ancestry.reaches(above, below)
+    };
+    kernels.iter().copied().filter(move |&at| !kernels.iter().any(|&other| follows(at, other)))
 }
 
 /// Whether a kernel shows the bug if the commit is the one; nothing where neither fits.

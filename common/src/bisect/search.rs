@@ -133,6 +133,7 @@ impl Bisection {
             built[at as usize] = true;
             usable[at as usize] = self.usable(&id);
         }
+        self.mute(range).into_iter().for_each(|at| usable[at as usize] = false);
         let mut reverts: Vec<(u32, bool)> = Vec::new();
         if self.reverts_allowed && range.mode == Mode::Cause {
             let mut likely: Vec<u32> =

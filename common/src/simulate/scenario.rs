@@ -184,13 +184,17 @@ impl Scenario {
         }
     }
 
-    /// Whether revisions alone can tell the culprit from every other commit.
+    /// Whether revisions alone can tell the culprit from every other commit; of a good end that
+    /// is bad, whether it can be run at all.
     pub fn resolvable(&self, graph: &Graph) -> bool {
         let severe = |at: u32| {
             let other = self.unrelated.iter().filter(|other| other.region.holds(at));
             other.clone().any(|other| other.boot_failures + other.crashes >= 1.0)
         };
         let usable = |at: u32| !severe(at) && !self.broken.iter().any(|region| region.holds(at));
+        if let Some(good) = self.good {
+            return usable(good);
+        }
         // Walking down from each usable commit without the bug clears all below it; a commit
         // is held by every usable one with the bug, or it is none of the suspects.
         let mut cleared = vec![false; graph.len()];

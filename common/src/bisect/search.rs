@@ -6,7 +6,7 @@ use super::choice::{Field, Pick, Terms};
 use super::looks::Flight;
 use super::posterior::Holds;
 use super::range::Range;
-use super::{Finding, Step};
+use super::{Counts, Finding, Step};
 use crate::job::Mode;
 
 /// A culprit is certified from this probability on.
@@ -118,9 +118,13 @@ impl Bisection {
     }
 
     /// How much more than at first a visit must tell, by what was spent: a wider search may spend more.
+    /// A kernel that said nothing counts twice, since those around it will hardly say more.
     fn impatience(&self, width: usize) -> f64 {
-        let looks: u32 =
-            self.ledger.kernel_counts().map(|counts| 1 + counts.total() / self.measure.max).sum();
+        let look = |counts: Counts| {
+            let silent = counts.informative() == 0;
+            1 + u32::from(silent) + counts.total() / self.measure.max
+        };
+        let looks: u32 = self.ledger.kernel_counts().map(look).sum();
         let patience = PATIENCE_LOOKS * (width as f64).sqrt();
         1.0 + (f64::from(looks) / patience).powi(2)
     }

@@ -231,7 +231,8 @@ fn calibration(records: &[Record], out: &Path) -> Result<String, Failed> {
         );
         points.push(Point { x: claimed, y: share, text: inside.len().to_string() });
     }
-    let marks = || (0..=5).map(|tenth| (f64::from(tenth) / 5.0, format!("{:.1}", f64::from(tenth) / 5.0))).collect();
+    let marks =
+        || (0..=5).map(|tenth| (f64::from(tenth) / 5.0, format!("{:.1}", f64::from(tenth) / 5.0))).collect();
     let plot = Plot {
         title: "Claimed and true",
         x: "claimed probability of the likeliest commit",
@@ -263,7 +264,8 @@ fn growth(grown: &[Grown], out: &Path) -> Result<String, Failed> {
     let x = |commits: usize| (commits as f64 / 1000.0).log10() / 2.0;
     let y = |value: f64| ((value.max(0.1) / 0.1).log10() / 4.0).min(1.0);
     let points = |value: &dyn Fn(&Grown) -> f64| -> Vec<Point> {
-        let point = |it: &Grown| Point { x: x(it.commits), y: y(value(it)), text: format!("{:.1}", value(it)) };
+        let point =
+            |it: &Grown| Point { x: x(it.commits), y: y(value(it)), text: format!("{:.1}", value(it)) };
         grown.iter().map(point).collect()
     };
     let plot = Plot {

@@ -41,7 +41,10 @@ fn main() -> Result<(), Failed> {
         [path, families, widths, trials, seed, rest @ ..] => {
             print(&read(path)?, families, widths, trials, seed, rest)
         }
-        _ => Err("arguments: GRAPH FAMILIES WIDTHS TRIALS SEED [kulprit|git|syzkaller|nth-section] [-v | -t]".into()),
+        _ => {
+            Err("arguments: GRAPH FAMILIES WIDTHS TRIALS SEED [kulprit|git|syzkaller|nth-section] [-v | -t]"
+                .into())
+        }
     }
 }
 

@@ -51,10 +51,17 @@ pub fn svg(plot: &Plot) -> String {
         for point in points {
             let (x, y) = (x(point.x), y(point.y));
             let _ = writeln!(text, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"4\" fill=\"{colour}\"/>");
-            let _ = writeln!(text, "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>", x + 6.0, y + 14.0, point.text);
+            let _ = writeln!(
+                text,
+                "<text x=\"{:.1}\" y=\"{:.1}\" fill=\"{colour}\">{}</text>",
+                x + 6.0,
+                y + 14.0,
+                point.text
+            );
         }
         let below = EDGE + 18.0 + 16.0 * number as f64;
-        let _ = writeln!(text, "<text x=\"{:.1}\" y=\"{below:.1}\" fill=\"{colour}\">{name}</text>", EDGE + 10.0);
+        let _ =
+            writeln!(text, "<text x=\"{:.1}\" y=\"{below:.1}\" fill=\"{colour}\">{name}</text>", EDGE + 10.0);
     }
     if plot.diagonal {
         let (from, to) = ((x(0.0), y(0.0)), (x(1.0), y(1.0)));

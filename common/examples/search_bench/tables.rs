@@ -12,7 +12,8 @@ pub fn line(name: &str, agents: usize, records: &[Record]) -> String {
     let right = counted.iter().filter(|record| record.right).count();
     let (low, high) = wilson(right, counted.len());
     let claims: Vec<&Record> = records.iter().filter(|record| record.claimed >= 0.99).collect();
-    let listed = if name.starts_with('N') { "–".into() } else { format!("{:.3}", share(&|record| record.listed)) };
+    let listed =
+        if name.starts_with('N') { "–".into() } else { format!("{:.3}", share(&|record| record.listed)) };
     format!(
         "| {name} | {agents} | {} | {:.3} [{low:.3}, {high:.3}] of {} | {:.3} | {:.3} | {listed} | {:.0} | {:.2}, {:.1} | {:.1} | {:.1}, {:.0} | {}, {} |",
         records.len(),

@@ -110,9 +110,7 @@ impl Bisection {
     pub(super) fn mute(&self, range: &Range) -> Vec<u32> {
         let (never, had_it) = self.lines_without_bug(range);
         let reaches = |of: u32, ancestor: u32| range.ancestry.reaches(of, ancestor);
-        let on_line = |at: &u32| {
-            !had_it.get(*at) && never.iter().any(|&clean| reaches(*at, clean))
-        };
+        let on_line = |at: &u32| !had_it.get(*at) && never.iter().any(|&clean| reaches(*at, clean));
         (0..range.history.tip()).filter(on_line).collect()
     }
 

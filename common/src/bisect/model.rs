@@ -152,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn forks_that_agree_are_hardly_held_against_a_good_end() {
+        let close = |found: f64, expected: f64| assert!((found.exp() - expected).abs() < 1e-6, "{found}");
+        (0..12).for_each(|kernels| close(forks(0, kernels), 1.0 / (kernels as f64 + 1.0)));
+        (0..12).for_each(|kernels| close(forks(kernels, 0), 1.0 / (kernels as f64 + 1.0)));
+        assert!(forks(3, 3) < forks(6, 0) - 2.0);
+    }
+
+    #[test]
     fn false_alarms_become_likelier_once_seen() {
         let once = false_alarms(Assumption::Flaky, 1, 100);
         let twice = false_alarms(Assumption::Flaky, 2, 100);

@@ -39,9 +39,7 @@ pub(super) fn step(engine: &mut Bisection, history: &History, width: NonZeroUsiz
 pub(super) fn tell(engine: &mut Bisection, revision: RevisionId, index: u32, exit: Exit, untested: bool) {
     let outcome = match exit {
         Exit::Good => Outcome::Ok,
-        Exit::Bad => {
-            Outcome::Crashed(vec![SeenCrash { phase: Phase::Reproducer, crash: Crash::titled(TARGET) }])
-        }
+        Exit::Bad => Outcome::Crashed(vec![SeenCrash { phase: Phase::Reproducer, crash: Crash::titled(TARGET) }]),
         Exit::Skip if untested => {
             let message = "the command skipped it".to_string();
             return engine.record(Evidence::BuildFailed { revision, message });

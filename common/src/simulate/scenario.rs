@@ -265,3 +265,52 @@ fn other_title(target: &Target, alike: f64, dice: &mut Dice) -> Target {
     }
     Target { title: format!("BUG: bad access in other_{name:x}"), alt_titles: vec![], frames, files }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::Node;
+    use super::*;
+    use crate::id::RevisionId;
+
+    fn graph(seed: u64) -> Graph {
+        let mut dice = Dice::new(seed);
+        let node = |at: u32| {
+            let mut back = || at.checked_sub(1 + dice.index(6) as u32);
+            let mut parents: Vec<u32> = back().into_iter().chain(back().filter(|_| at % 3 == 0)).collect();
+            if parents.is_empty() && at > 0 {
+                parents.push(at - 1);
+            }
+            parents.dedup();
+            let mut id = [7; 20];
+            id[..4].copy_from_slice(&at.to_be_bytes());
+            Node { id: RevisionId::from_bytes(id), parents, time: 0, files: vec![] }
+        };
+        Graph::new((0..120).map(node).collect()).expect("a graph")
+    }
+
+    /// Every other commit is told from the culprit by a usable one that has just one of the two.
+    fn resolvable_plainly(scenario: &Scenario, graph: &Graph) -> bool {
+        let usable = |at: u32| {
+            let of = |other: &Other| other.region.holds(at) && other.boot_failures + other.crashes >= 1.0;
+            !scenario.unrelated.iter().any(of) && !scenario.broken.iter().any(|region| region.holds(at))
+        };
+        (0..=scenario.bad).filter(|&suspect| suspect != scenario.culprit).all(|suspect| {
+            let holds = graph.descendants(suspect);
+            let tells = |at: u32| usable(at) && holds[at as usize] != scenario.has_bug[at as usize];
+            (0..=scenario.bad).any(tells)
+        })
+    }
+
+    #[test]
+    fn worlds_are_resolvable_where_every_commit_is_told_apart() {
+        let mut seen = [0, 0];
+        for seed in 0..200 {
+            let graph = graph(seed);
+            let scenario = Scenario::new(&graph, &Terrain::new(&graph), Family::S4, 0.0, seed);
+            let expected = resolvable_plainly(&scenario, &graph);
+            assert_eq!(scenario.resolvable(&graph), expected, "seed {seed}");
+            seen[usize::from(expected)] += 1;
+        }
+        assert!(seen.iter().all(|&count| count > 20), "{seen:?}");
+    }
+}

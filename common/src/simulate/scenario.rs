@@ -276,7 +276,7 @@ mod tests {
         let mut dice = Dice::new(seed);
         let node = |at: u32| {
             let mut back = || at.checked_sub(1 + dice.index(6) as u32);
-            let mut parents: Vec<u32> = back().into_iter().chain(back().filter(|_| at % 3 == 0)).collect();
+            let mut parents: Vec<u32> = back().into_iter().chain(back().filter(|_| at.is_multiple_of(3))).collect();
             if parents.is_empty() && at > 0 {
                 parents.push(at - 1);
             }

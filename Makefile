@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test bench bench-crash fuzz check setup
+.PHONY: demo test bench bench-crash bench-search fuzz check setup
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7; a bug that
 # shows in three runs of ten: make demo WORLD=rare; another crash all over: make demo WORLD=noisy
@@ -17,6 +17,10 @@ bench:
 # The quick half of bench: how fast consoles are read.
 bench-crash:
 	scripts/bench-crash
+
+# How good the search is; some hours. Shorter: scripts/bench-search --trials 20
+bench-search:
+	scripts/bench-search
 
 # Half an hour a target; shorter: make fuzz FUZZ_SECONDS=60
 fuzz:

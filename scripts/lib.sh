@@ -12,6 +12,7 @@
 #     demo/history-SEED.git     the demo's history for one seed
 #     demo/history-SEED/        its truth.toml and job.toml
 #     bench/                    work trees of the baseline; emptied by each run
+#     bench-search/             trials of the search, by version of the engine
 #     tools/                    cargo-fuzz
 #     fuzz/TARGET/              what a fuzz target found: corpus/, failures/, log
 #     target/                   what cargo builds, shared by all clones

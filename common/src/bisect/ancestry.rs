@@ -1,7 +1,7 @@
 //! Ancestor sets of a history as bits. Pure graph: nothing here knows what was tested.
 //!
-//! Only merges keep a set of their own; every other commit adds itself to its parent's, so
-//! that 30,000 commits with a tenth of merges need some 10 MB.
+//! Only merges keep a set of their own, and most of them only what they have beyond a parent;
+//! every other commit adds itself to its parent's. So 100,000 commits need a few MB.
 
 use crate::history::History;
 
@@ -80,12 +80,16 @@ enum Kind {
 }
 
 #[derive(Clone, Debug)]
-struct Merge {
-    ancestors: Bits,
-    /// The parent with most ancestors, and what the merge has beyond them. Most merges bring
-    /// in little; for one that brings more than a bit set has words, the set itself is used.
-    added: Option<(u32, Vec<u32>)>,
+enum Merge {
+    /// It has the ancestors of the parent with most of them, and these beside, ascending. The
+    /// whole set is kept too where this follows on `BEYOND_MAX` merges without.
+    Small { parent: u32, added: Vec<u32>, whole: Option<Bits>, beyond: u32 },
+    /// It brings in more than a set has words.
+    Large(Bits),
 }
+
+/// Merges in a row without a set of their own: walking down them takes as long as uniting with one.
+const BEYOND_MAX: u32 = 32;
 
 /// Who descends from whom, `v` itself counted among the ancestors of `v`.
 #[derive(Clone, Debug)]
@@ -125,12 +129,29 @@ impl Ancestry {
             }
         }
         all.insert(index);
-        let added = largest.and_then(|(_, parent, below)| {
+        let added: Option<(u32, Vec<u32>)> = largest.and_then(|(_, parent, below)| {
             let mut beyond = all.clone();
             beyond.subtract(&below);
             (beyond.count() <= beyond.0.len().max(64)).then(|| (parent, beyond.iter().collect()))
         });
-        Merge { ancestors: all, added }
+        let Some((parent, added)) = added else { return Merge::Large(all) };
+        let beyond = (self.beyond(parent) + 1) % (BEYOND_MAX + 1);
+        Merge::Small { parent, added, whole: (beyond == 0).then_some(all), beyond }
+    }
+
+    /// How many merges in a row, from this commit down, have no set of their own.
+    fn beyond(&self, of: u32) -> u32 {
+        let mut at = of;
+        loop {
+            match self.kinds[at as usize] {
+                Kind::Root => return 0,
+                Kind::Chain(parent) => at = parent,
+                Kind::Merge(merge) => match self.merges[merge as usize] {
+                    Merge::Small { beyond, .. } => return beyond,
+                    Merge::Large(_) => return 0,
+                },
+            }
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -150,7 +171,17 @@ impl Ancestry {
             match self.kinds[at as usize] {
                 Kind::Root => return false,
                 Kind::Chain(parent) => at = parent,
-                Kind::Merge(merge) => return self.merges[merge as usize].ancestors.get(ancestor),
+                Kind::Merge(merge) => match &self.merges[merge as usize] {
+                    Merge::Large(whole) | Merge::Small { whole: Some(whole), .. } => {
+                        return whole.get(ancestor);
+                    }
+                    Merge::Small { parent, added, whole: None, .. } => {
+                        if added.binary_search(&ancestor).is_ok() {
+                            return true;
+                        }
+                        at = *parent;
+                    }
+                },
             }
         }
         at == ancestor
@@ -166,12 +197,12 @@ impl Ancestry {
                 Kind::Root => u32::from(mask.get(index)),
                 Kind::Chain(parent) => counts[parent as usize] + u32::from(mask.get(index)),
                 Kind::Merge(merge) => match &self.merges[merge as usize] {
-                    Merge { added: Some((parent, added)), .. } => {
+                    Merge::Small { parent, added, .. } => {
                         counts[*parent as usize]
                             + added.iter().map(|&at| u32::from(mask.get(at))).sum::<u32>()
                     }
-                    Merge { added: None, ancestors } => {
-                        let row = &ancestors.0[span.clone()];
+                    Merge::Large(whole) => {
+                        let row = &whole.0[span.clone()];
                         row.iter().zip(words).map(|(a, b)| (a & b).count_ones()).sum()
                     }
                 },
@@ -188,10 +219,10 @@ impl Ancestry {
                 Kind::Root => own,
                 Kind::Chain(parent) => sums[parent as usize] + own,
                 Kind::Merge(merge) => match &self.merges[merge as usize] {
-                    Merge { added: Some((parent, added)), .. } => {
+                    Merge::Small { parent, added, .. } => {
                         sums[*parent as usize] + added.iter().map(|&at| weights[at as usize]).sum::<u64>()
                     }
-                    Merge { added: None, ancestors } => ancestors.iter().map(|at| weights[at as usize]).sum(),
+                    Merge::Large(whole) => whole.iter().map(|at| weights[at as usize]).sum(),
                 },
             });
         }
@@ -207,7 +238,15 @@ impl Ancestry {
                     into.insert(at);
                     at = parent;
                 }
-                Kind::Merge(merge) => return into.unite(&self.merges[merge as usize].ancestors),
+                Kind::Merge(merge) => match &self.merges[merge as usize] {
+                    Merge::Large(whole) | Merge::Small { whole: Some(whole), .. } => {
+                        return into.unite(whole);
+                    }
+                    Merge::Small { parent, added, whole: None, .. } => {
+                        added.iter().for_each(|&at| into.insert(at));
+                        at = *parent;
+                    }
+                },
             }
         }
     }

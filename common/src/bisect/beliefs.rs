@@ -1,5 +1,6 @@
 //! What follows from the evidence: tests of kernels, and how likely each commit is by them.
 
+use super::ancestry::Bits;
 use super::bisection::Bisection;
 use super::model::{self, Rates};
 use super::posterior::{Holds, Posterior, Test};
@@ -63,7 +64,7 @@ impl Bisection {
 
     /// One test for every kernel that was run.
     fn tests(&self, range: &Range, titles: &Titles) -> Vec<Test> {
-        let never = self.never_had_bug(range);
+        let (never, _) = self.lines_without_bug(range);
         let mut tests = Vec::new();
         for revisions in self.ledger.kernels() {
             let mut holds: Vec<Holds> = revisions.iter().filter_map(|id| self.holds(range, id)).collect();
@@ -83,31 +84,41 @@ impl Bisection {
             if holds.is_empty() || silent {
                 continue;
             }
-            // Fix: a kernel that may never have had the bug says nothing by keeping quiet.
-            let ok = if revisions.iter().all(|id| never.contains(id)) { 0 } else { counts.ok };
-            tests.push(Test { holds, target: counts.target, ok, others, told: None });
+            let line = never.iter().copied().find(|&at| revisions.contains(&range.history.commit(at).id));
+            tests.push(Test { holds, target: counts.target, ok: counts.ok, others, line, told: None });
         }
         tests.extend(self.told_unseen(range, titles.0.len()));
         tests
     }
 
-    fn never_had_bug(&self, range: &Range) -> Vec<RevisionId> {
-        if range.mode == Mode::Cause {
-            return Vec::new();
-        }
+    /// Fix: clean commits that may never have had the bug, and all that surely once had it.
+    fn lines_without_bug(&self, range: &Range) -> (Vec<u32>, Bits) {
         let mut verdicts = Verdicts::default();
+        if range.mode == Mode::Cause {
+            return (Vec::new(), Bits::empty(range.ancestry.len()));
+        }
         for id in self.ledger.revisions() {
             let Some(at) = range.history.find(&id) else { continue };
-            let shows = match self.word(&id) {
-                Some(word) => word == Verdict::Bad,
-                None => self.ledger.counts(&id).target > 0,
-            };
-            if shows { verdicts.crashing.push(at) } else { verdicts.clean.push(at) }
+            let counts = self.ledger.counts(&id);
+            let word = self.word(&id);
+            if word == Some(Verdict::Bad) || word.is_none() && counts.target > 0 {
+                verdicts.crashing.push(at)
+            } else if word == Some(Verdict::Good) || word.is_none() && counts.ok > 0 {
+                verdicts.clean.push(at)
+            }
         }
-        let fixed = range.fixed(&verdicts, &self.old_ends());
+        let had_it = range.had_bug(&verdicts, &self.old_ends());
         let tip = range.history.tip();
-        let never = verdicts.clean.iter().filter(|at| **at != tip && !fixed.contains(at));
-        never.map(|&at| range.history.commit(at).id).collect()
+        let never = verdicts.clean.into_iter().filter(|&at| at != tip && !had_it.get(at));
+        (never.collect(), had_it)
+    }
+
+    /// Fix: commits beside the old end that have a clean one below them, and are as clean.
+    pub(super) fn mute(&self, range: &Range) -> Vec<u32> {
+        let (never, had_it) = self.lines_without_bug(range);
+        let reaches = |of: u32, ancestor: u32| range.ancestry.reaches(of, ancestor);
+        let on_line = |at: &u32| !had_it.get(*at) && never.iter().any(|&clean| reaches(*at, clean));
+        (0..range.history.tip()).filter(on_line).collect()
     }
 
     pub(super) fn holds(&self, range: &Range, id: &RevisionId) -> Option<Holds> {

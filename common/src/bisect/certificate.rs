@@ -195,7 +195,8 @@ impl Bisection {
         let max = self.measure.max.saturating_mul(QUIET_BUDGETS_MAX);
         let quiet = 1.0 - self.rates().at_least(self.assumption, RATE_SURE);
         let enough = |runs: &u32| quiet.powi(i32::try_from(*runs).unwrap_or(i32::MAX)) <= MISS;
-        (self.quiet_runs()..=max).find(enough).unwrap_or(max)
+        // A batch takes its time however few of its runs are used.
+        (self.quiet_runs().max(self.costs.whole_batches(1)).min(max)..=max).find(enough).unwrap_or(max)
     }
 
     /// Fix: a merge may bring in a line that forked off before the bug came, as long as it

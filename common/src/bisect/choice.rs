@@ -1,7 +1,6 @@
 //! Which kernels to try next: those that tell most about the culprit in their time, given
 //! those in flight. On a line without noise a single pick is git's own.
 
-use super::ancestry::Ancestry;
 use super::costs::Costs;
 use super::posterior::Holds;
 use super::range::Range;
@@ -87,7 +86,7 @@ impl<'a> Field<'a> {
             };
             let mut weights: Vec<u64> = weights.iter().map(scaled).collect();
             let nothing = weights.pop().unwrap_or(0);
-            Cell::new(&terms.range.ancestry, weights, nothing)
+            Cell::new(terms.range, weights, nothing)
         };
         let shows = if even { 1.0 } else { terms.shows };
         let table = (0..=STEPS).map(|step| bits(step as f64 / STEPS as f64, shows)).collect();
@@ -129,7 +128,7 @@ impl<'a> Field<'a> {
                 continue;
             }
             self.weigh(layer, &cell, -1.0);
-            for half in cell.halves(by, &self.terms.range.ancestry) {
+            for half in cell.halves(by, self.terms.range) {
                 self.weigh(layer, &half, 1.0);
                 layer.cells.push(half);
             }
@@ -249,10 +248,15 @@ impl Layer {
 }
 
 impl Cell {
-    fn new(ancestry: &Ancestry, weights: Vec<u64>, nothing: u64) -> Self {
+    /// Kernels that forked off before a good end may have its bug or not, so they are no way
+    /// to learn whether it is bad.
+    fn new(range: &Range, weights: Vec<u64>, nothing: u64) -> Self {
         let total = weights.iter().sum::<u64>() + nothing;
-        let mut inside = ancestry.sum(&weights);
-        inside.iter_mut().for_each(|inside| *inside += nothing);
+        let mut inside = range.ancestry.sum(&weights);
+        if nothing > 0 {
+            let held = (0u32..).zip(&mut inside).filter(|(at, _)| range.holds_good(*at));
+            held.for_each(|(_, inside)| *inside += nothing);
+        }
         Cell { weights, nothing, total, inside }
     }
 
@@ -265,13 +269,13 @@ impl Cell {
         }
     }
 
-    fn halves(self, by: Holds, ancestry: &Ancestry) -> [Cell; 2] {
+    fn halves(self, by: Holds, range: &Range) -> [Cell; 2] {
         let mut inner = vec![0; self.weights.len()];
         match by {
             Holds::All => inner.clone_from(&self.weights),
             Holds::Outside => {}
             Holds::Ancestors(of) => {
-                for at in ancestry.ancestors(of).iter() {
+                for at in range.ancestry.ancestors(of).iter() {
                     inner[at as usize] = self.weights[at as usize];
                 }
             }
@@ -281,9 +285,13 @@ impl Cell {
             }
         }
         let outer: Vec<u64> = self.weights.iter().zip(&inner).map(|(all, inner)| all - inner).collect();
-        let inner = Cell::new(ancestry, inner, self.nothing);
+        let nothing = match by {
+            Holds::Ancestors(of) if !range.holds_good(of) => 0,
+            Holds::Ancestors(_) | Holds::All | Holds::AllBut(_) | Holds::Outside => self.nothing,
+        };
+        let inner = Cell::new(range, inner, nothing);
         let inside = self.inside.iter().zip(&inner.inside).map(|(all, inner)| all - inner).collect();
         let total = self.total - inner.total;
-        [inner, Cell { weights: outer, nothing: 0, total, inside }]
+        [inner, Cell { weights: outer, nothing: self.nothing - nothing, total, inside }]
     }
 }

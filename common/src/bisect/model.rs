@@ -1,6 +1,8 @@
 //! How often a bug shows: the rate on a grid, so that anything a kernel may do can be weighed
 //! by it and the rate summed over at the end.
 
+use super::rate::ln_gamma;
+
 /// Rates considered: steps of 1/32, and "always".
 const STEPS: usize = 32;
 const ALWAYS: f64 = 0.9999;
@@ -67,6 +69,14 @@ pub(super) fn false_alarms(assumption: Assumption, shown: u32, quiet: u32) -> f6
             ln + (FALSE_ALARM / (FALSE_ALARM + quiet)).ln()
         }
     }
+}
+
+/// The logarithm of the probability that of kernels which forked off before a bad good end just
+/// these have its bug, and those lack it. Where the bug came and where they forked off are as
+/// good as drawn from one line, so whether a further one has it is told by those before.
+pub(super) fn forks(with: usize, without: usize) -> f64 {
+    let (with, without) = (with as f64 + 1.0, without as f64 + 1.0);
+    ln_gamma(with) + ln_gamma(without) - ln_gamma(with + without)
 }
 
 impl Rates {
@@ -139,6 +149,14 @@ mod tests {
         let many = likelihood(Assumption::Flaky, 0, 500);
         assert!(many.iter().all(|&ln| (ln.exp() - HIDDEN).abs() < HIDDEN || ln.exp() > HIDDEN));
         assert!(likelihood(Assumption::Exact, 0, 2)[0] < -50.0);
+    }
+
+    #[test]
+    fn forks_that_agree_are_hardly_held_against_a_good_end() {
+        let close = |found: f64, expected: f64| assert!((found.exp() - expected).abs() < 1e-6, "{found}");
+        (0..12).for_each(|kernels| close(forks(0, kernels), 1.0 / (kernels as f64 + 1.0)));
+        (0..12).for_each(|kernels| close(forks(kernels, 0), 1.0 / (kernels as f64 + 1.0)));
+        assert!(forks(3, 3) < forks(6, 0) - 2.0);
     }
 
     #[test]

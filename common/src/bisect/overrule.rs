@@ -43,7 +43,7 @@ impl Bisection {
             Verdict::Good => false,
             Verdict::Skip => return None,
         };
-        Some(Test { holds, target: 0, ok: 0, others: vec![0; titles], told: Some(told) })
+        Some(Test { holds, target: 0, ok: 0, others: vec![0; titles], told: Some(told), line: None })
     }
 
     /// Words on revisions that were never run.

@@ -32,6 +32,8 @@ pub(super) struct Test {
     pub others: Vec<u32>,
     /// Whether it shows the bug, where a person says so: nothing else counts then.
     pub told: Option<bool>,
+    /// Fix: a clean commit that may never have had the bug.
+    pub line: Option<u32>,
 }
 
 /// People err too, but more is believed of them than of the runs of many kernels, each of which may hide the bug.
@@ -41,9 +43,6 @@ const NO_OP: f64 = -25.0;
 /// One kernel that shows both titles speaks against their being one bug.
 const BOTH_TITLES: f64 = 0.3;
 
-/// That a kernel beside the good end lacks the bug of a good end that is bad. That it has it is
-/// not charged for: an old bug is in all of them, so their votes are not independent.
-const OPEN_QUIET: f64 = 0.3;
 /// Ways to read the titles that are less likely do not steer the choice.
 const READING_MIN: f64 = 0.005;
 
@@ -73,7 +72,7 @@ impl Posterior {
         let (classes, members) = classes(range, tests);
         let mut mass = vec![0.0; members.len()];
         classes.iter().zip(prior).for_each(|(&class, prior)| mass[class as usize] += prior);
-        let readings = readings(range.mode, assumption, &members, tests, titles);
+        let readings = readings(range, assumption, &members, tests, titles);
         let best = |weights: &[f64]| weights.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let max = readings.iter().map(|reading| best(&reading.classes)).fold(f64::NEG_INFINITY, f64::max);
         let mut likelihood = vec![0.0; members.len()];
@@ -235,7 +234,7 @@ struct Reading {
 }
 
 fn readings(
-    mode: Mode,
+    range: &Range,
     assumption: Assumption,
     members: &[Vec<Member>],
     tests: &[Test],
@@ -246,19 +245,22 @@ fn readings(
         let with: Vec<Vec<f64>> =
             tests.iter().map(|test| model::likelihood(assumption, reading.shown(test), test.ok)).collect();
         let own = titles.reading(|n| reading.alias(n)) + reading.mixed(tests);
+        let forks = reading.forks(range, tests);
         let class = |places: &Vec<Member>| {
             let mut rates = Rates::prior(assumption);
             let (mut shown, mut quiet, mut ln) = (0, 0, own);
+            let mut lines = Vec::new();
             for ((place, test), with) in places.iter().zip(tests).zip(&with) {
                 if let Some(told) = test.told {
-                    let fits = has_bug(mode, *place, u32::from(told)).is_none_or(|shows| shows == told);
+                    let fits = has_bug(range.mode, *place, u32::from(told)).is_none_or(|shows| shows == told);
                     ln += if fits { 0.0 } else { TOLD_WRONG };
                     continue;
                 }
-                if *place == Member::Open && test.ok > 0 && reading.shown(test) == 0 {
-                    ln += OPEN_QUIET.ln();
+                if let (Some(at), Member::Without) = (test.line, place) {
+                    lines.push(at);
+                    continue;
                 }
-                match has_bug(mode, *place, reading.shown(test)) {
+                match has_bug(range.mode, *place, reading.shown(test)) {
                     Some(true) => rates.learn(with),
                     Some(false) => {
                         shown += reading.shown(test);
@@ -266,6 +268,12 @@ fn readings(
                     }
                     None => ln += NO_OP,
                 }
+            }
+            if !lines.is_empty() {
+                ln += model::forks(0, own_lot(range, &lines, |at, other| (other, at)).count());
+            }
+            if places.contains(&Member::Open) {
+                ln += forks;
             }
             ln + rates.ln_sum() + model::false_alarms(assumption, shown, quiet)
         };
@@ -290,6 +298,26 @@ impl Reading {
         tests.iter().filter(both).count() as f64 * BOTH_TITLES.ln()
     }
 
+    /// What kernels that forked off before the good end say of its being bad. Those whose lot
+    /// follows from another's say nothing.
+    fn forks(&self, range: &Range, tests: &[Test]) -> f64 {
+        let (mut with, mut without): (Vec<u32>, Vec<u32>) = Default::default();
+        for test in tests {
+            let forked = |holds: &Holds| match *holds {
+                Holds::Ancestors(of) if !range.holds_good(of) => Some(of),
+                Holds::Ancestors(_) | Holds::All | Holds::Outside | Holds::AllBut(_) => None,
+            };
+            let Some(of) = test.holds.iter().find_map(forked) else { continue };
+            match (self.shown(test), test.ok) {
+                (0, 0) => {}
+                (0, _) => without.push(of),
+                (_, _) => with.push(of),
+            }
+        }
+        let with = own_lot(range, &with, |at, other| (at, other)).count();
+        model::forks(with, own_lot(range, &without, |at, other| (other, at)).count())
+    }
+
     fn rates(&self, mode: Mode, assumption: Assumption, places: &[Member], tests: &[Test]) -> Rates {
         let mut rates = Rates::prior(assumption);
         for (place, test) in places.iter().zip(tests).filter(|(_, test)| test.told.is_none()) {
@@ -299,6 +327,20 @@ impl Reading {
         }
         rates
     }
+}
+
+/// Those kernels whose lot does not follow from another's: `order` says which of two would have
+/// to descend from the other for that.
+fn own_lot<'a>(
+    range: &'a Range,
+    kernels: &'a [u32],
+    order: impl Fn(u32, u32) -> (u32, u32) + 'a,
+) -> impl Iterator<Item = u32> + 'a {
+    let follows = move |at: u32, other: u32| {
+        let (above, below) = order(at, other);
+        at != other && range.ancestry.reaches(above, below)
+    };
+    kernels.iter().copied().filter(move |&at| !kernels.iter().any(|&other| follows(at, other)))
 }
 
 /// Whether a kernel shows the bug if the commit is the one; nothing where neither fits.

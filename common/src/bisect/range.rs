@@ -94,6 +94,12 @@ impl Range {
     /// Clean commits that once had the bug. Fix only: a commit that never descended from a
     /// crashing one may be clean for never having had it.
     pub fn fixed(&self, verdicts: &Verdicts, ends: &[RevisionId]) -> Vec<u32> {
+        let had_it = self.had_bug(verdicts, ends);
+        verdicts.clean.iter().copied().filter(|&at| had_it.get(at)).collect()
+    }
+
+    /// Fix: the commits that descend from a crashing one.
+    pub fn had_bug(&self, verdicts: &Verdicts, ends: &[RevisionId]) -> Bits {
         let mut had_it = Bits::empty(self.ancestry.len());
         verdicts.crashing.iter().for_each(|&at| had_it.insert(at));
         for (index, commit) in (0u32..).zip(self.history.commits()) {
@@ -102,7 +108,7 @@ impl Range {
                 had_it.insert(index);
             }
         }
-        verdicts.clean.iter().copied().filter(|&at| had_it.get(at)).collect()
+        had_it
     }
 
     /// The commits at which the change may have happened: ancestors of every commit behind

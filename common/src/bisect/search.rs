@@ -6,16 +6,16 @@ use super::choice::{Field, Pick, Terms};
 use super::looks::Flight;
 use super::posterior::Holds;
 use super::range::Range;
-use super::{Finding, Step};
+use super::{Counts, Finding, Step};
 use crate::id::RevisionId;
 use crate::job::Mode;
 
 /// A culprit is certified from this probability on.
 pub(super) const CERTAIN: f64 = 0.99;
 /// Where nothing is left to try, the good end is called bad from this probability on.
-const GOOD_END_LIKELY_BAD: f64 = 0.6;
-/// Commits that together are this likely may be worked ahead for.
-const LIKELY: f64 = 0.8;
+const GOOD_END_LIKELY_BAD: f64 = 0.5;
+/// A commit this likely is certified where nothing else is left to try.
+const LIKELY: f64 = 0.03;
 /// Classes that together hold less than this do not steer the choice. What keeps a culprit
 /// from being certain must steer, so this is well below 1 − `CERTAIN`.
 const IDLE: f64 = 0.003;
@@ -28,8 +28,10 @@ const PATIENCE_LOOKS: f64 = 20.0;
 /// Reverts are considered for commits likelier than this, the likeliest first.
 const REVERT_MIN: f64 = 0.01;
 const REVERTS_MAX: usize = 24;
-/// An agent that is free works ahead for the certificate of a commit likelier than the first;
-/// that is held to be worth the second in bits, times the commit's probability.
+/// An agent that is free works ahead for the certificate of a commit among those that together
+/// hold the first, and likelier than the second;
+/// that is held to be worth the third in bits, times the commit's probability.
+const AHEAD_SHARE: f64 = 0.8;
 const AHEAD_MIN: f64 = 0.05;
 const AHEAD_BITS: f64 = 0.3;
 
@@ -52,8 +54,8 @@ impl Bisection {
         if !picked.is_empty() {
             return Step::Evaluate(picked);
         }
-        // What the certificate asks for may still make sure.
-        if let Some((likeliest, _)) = best
+        // What the certificate asks for may still make sure of one that outweighs all others.
+        if let Some((likeliest, _)) = best.filter(|(_, probability)| *probability >= LIKELY)
             && let step @ (Step::Certify(_) | Step::Done(Finding::Culprit { .. })) =
                 self.certify(likeliest, width)
         {
@@ -76,7 +78,7 @@ impl Bisection {
         let (Some(range), Some(beliefs)) = (&self.range, &self.beliefs) else { return };
         let weights = beliefs.posterior.live(IDLE);
         let unknown = entropy(&weights);
-        let likely = beliefs.posterior.credible(LIKELY);
+        let likely = beliefs.posterior.credible(AHEAD_SHARE);
         let runs = self.look_runs(&beliefs.posterior.rates);
         let terms = self.terms(range, &weights, &visited, runs);
         let readings = beliefs.posterior.by_reading(&weights);
@@ -117,11 +119,15 @@ impl Bisection {
     }
 
     /// How much more than at first a visit must tell, by what was spent: a wider search may spend more.
+    /// A kernel that said nothing counts twice, since those around it will hardly say more.
     fn impatience(&self, width: usize) -> f64 {
+        let look = |counts: Counts| {
+            let silent = counts.informative() == 0;
+            1 + u32::from(silent) + counts.total() / self.measure.max
+        };
         let own = |revisions: &Vec<RevisionId>| !revisions.iter().all(|id| self.inherited.contains(id));
         let kernels = self.ledger.kernels().into_iter().filter(own);
-        let counts = kernels.map(|revisions| self.ledger.counts(&revisions[0]));
-        let looks: u32 = counts.map(|counts| 1 + counts.total() / self.measure.max).sum();
+        let looks: u32 = kernels.map(|revisions| look(self.ledger.counts(&revisions[0]))).sum();
         let patience = PATIENCE_LOOKS * (width as f64).sqrt();
         1.0 + (f64::from(looks) / patience).powi(2)
     }
@@ -134,6 +140,7 @@ impl Bisection {
             built[at as usize] = true;
             usable[at as usize] = self.usable(&id);
         }
+        self.mute(range).into_iter().for_each(|at| usable[at as usize] = false);
         let mut reverts: Vec<(u32, bool)> = Vec::new();
         if self.reverts_allowed && range.mode == Mode::Cause {
             let mut likely: Vec<u32> =

@@ -35,6 +35,8 @@ pub struct Baseline<'a> {
     /// Crashes before the change, and not behind it.
     fix: bool,
     suspects: Vec<u32>,
+    /// How many suspects each suspect has among its ancestors; empty until it is asked for.
+    weights: Vec<usize>,
     seen: BTreeMap<u32, Seen>,
     verdicts: BTreeMap<u32, Verdict>,
 }
@@ -50,6 +52,7 @@ impl<'a> Baseline<'a> {
             bad: case.bad,
             fix,
             suspects: case.graph.range(old, new),
+            weights: Vec::new(),
             seen: BTreeMap::new(),
             verdicts: BTreeMap::new(),
         }
@@ -92,53 +95,43 @@ impl<'a> Baseline<'a> {
             self.suspects.iter().copied().filter(|&suspect| below[suspect as usize] == changed).collect();
         // A verdict that contradicts those before is dropped, as git would refuse it.
         if !left.is_empty() {
-            self.suspects = left;
+            (self.suspects, self.weights) = (left, Vec::new());
         }
     }
 
     /// Suspects that cut the rest into `sections` even parts, untried ones only.
-    fn sections(&self, sections: usize) -> Vec<u32> {
-        let ancestors: Vec<u32> =
-            (0..self.graph.len() as u32).filter(|at| self.suspects.binary_search(at).is_ok()).collect();
-        let weights: BTreeMap<u32, usize> = self.weights();
-        let open: Vec<u32> =
-            ancestors.into_iter().filter(|at| !self.verdicts.contains_key(at) && *at != self.tip).collect();
+    fn sections(&mut self, sections: usize) -> Vec<u32> {
+        if self.weights.is_empty() {
+            self.weights = self.weigh();
+        }
+        let weighed = self.suspects.iter().copied().zip(self.weights.iter().copied());
+        let open: Vec<(u32, usize)> =
+            weighed.filter(|(at, _)| !self.verdicts.contains_key(at) && *at != self.tip).collect();
         let len = self.suspects.len();
         let mut picks: Vec<u32> = Vec::new();
         for section in 1..=sections {
             let ideal = len * section / (sections + 1);
-            let best = open
-                .iter()
-                .copied()
-                .filter(|at| !picks.contains(at))
-                .min_by_key(|at| (weights[at].abs_diff(ideal), *at));
-            picks.extend(best);
+            let left = open.iter().filter(|(at, _)| !picks.contains(at));
+            let best = left.min_by_key(|(at, weight)| (weight.abs_diff(ideal), *at));
+            picks.extend(best.map(|(at, _)| *at));
         }
         picks
     }
 
-    /// How many suspects each suspect has among its ancestors.
-    fn weights(&self) -> BTreeMap<u32, usize> {
-        let mut weights: BTreeMap<u32, usize> = BTreeMap::new();
-        let place = |at: &u32| self.suspects.binary_search(at).ok();
+    fn weigh(&self) -> Vec<usize> {
+        let mut weights: Vec<usize> = Vec::with_capacity(self.suspects.len());
         for (n, &at) in self.suspects.iter().enumerate() {
-            let parents: Vec<u32> = self
-                .graph
-                .node(at)
-                .parents
-                .iter()
-                .copied()
-                .filter(|parent| place(parent).is_some())
-                .collect();
-            let weight = match parents[..] {
+            let parents = self.graph.node(at).parents.iter();
+            let inside: Vec<usize> =
+                parents.filter_map(|parent| self.suspects.binary_search(parent).ok()).collect();
+            weights.push(match inside[..] {
                 [] => 1,
-                [parent] => weights[&parent] + 1,
+                [parent] => weights[parent] + 1,
                 _ => {
                     let below = self.graph.ancestors(at);
                     self.suspects[..=n].iter().filter(|&&suspect| below[suspect as usize]).count()
                 }
-            };
-            weights.insert(at, weight);
+            });
         }
         weights
     }

@@ -184,13 +184,17 @@ impl Scenario {
         }
     }
 
-    /// Whether revisions alone can tell the culprit from every other commit.
+    /// Whether revisions alone can tell the culprit from every other commit; of a good end that
+    /// is bad, whether it can be run at all.
     pub fn resolvable(&self, graph: &Graph) -> bool {
         let severe = |at: u32| {
             let other = self.unrelated.iter().filter(|other| other.region.holds(at));
             other.clone().any(|other| other.boot_failures + other.crashes >= 1.0)
         };
         let usable = |at: u32| !severe(at) && !self.broken.iter().any(|region| region.holds(at));
+        if let Some(good) = self.good {
+            return usable(good);
+        }
         // Walking down from each usable commit without the bug clears all below it; a commit
         // is held by every usable one with the bug, or it is none of the suspects.
         let mut cleared = vec![false; graph.len()];
@@ -201,12 +205,19 @@ impl Scenario {
                 graph.node(at).parents.iter().for_each(|&parent| cleared[parent as usize] = true);
             }
         }
-        let suspects: Vec<u32> =
-            (0..=self.bad).filter(|&at| !cleared[at as usize] && at != self.culprit).collect();
-        suspects.into_iter().all(|suspect| {
-            let holds = graph.descendants(suspect);
-            (0..=self.bad).any(|at| self.has_bug[at as usize] && usable(at) && !holds[at as usize])
-        })
+        // A suspect that all of them hold is held by the lowest of them too, and those are few.
+        let mut above = vec![false; graph.len()];
+        let mut suspects: Vec<bool> = cleared.iter().map(|cleared| !cleared).collect();
+        for at in 0..=self.bad {
+            let held = graph.node(at).parents.iter().any(|&parent| above[parent as usize]);
+            let shows = self.has_bug[at as usize] && usable(at);
+            above[at as usize] = held || shows;
+            if shows && !held {
+                let holds = graph.ancestors(at);
+                suspects.iter_mut().zip(holds).for_each(|(suspect, held)| *suspect &= held);
+            }
+        }
+        (0..=self.bad).all(|at| at == self.culprit || !suspects[at as usize])
     }
 }
 
@@ -253,4 +264,54 @@ fn other_title(target: &Target, alike: f64, dice: &mut Dice) -> Target {
         files.extend(target.files.first().cloned());
     }
     Target { title: format!("BUG: bad access in other_{name:x}"), alt_titles: vec![], frames, files }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::graph::Node;
+    use super::*;
+    use crate::id::RevisionId;
+
+    fn graph(seed: u64) -> Graph {
+        let mut dice = Dice::new(seed);
+        let node = |at: u32| {
+            let mut back = || at.checked_sub(1 + dice.index(6) as u32);
+            let mut parents: Vec<u32> =
+                back().into_iter().chain(back().filter(|_| at.is_multiple_of(3))).collect();
+            if parents.is_empty() && at > 0 {
+                parents.push(at - 1);
+            }
+            parents.dedup();
+            let mut id = [7; 20];
+            id[..4].copy_from_slice(&at.to_be_bytes());
+            Node { id: RevisionId::from_bytes(id), parents, time: 0, files: vec![] }
+        };
+        Graph::new((0..120).map(node).collect()).expect("a graph")
+    }
+
+    /// Every other commit is told from the culprit by a usable one that has just one of the two.
+    fn resolvable_plainly(scenario: &Scenario, graph: &Graph) -> bool {
+        let usable = |at: u32| {
+            let of = |other: &Other| other.region.holds(at) && other.boot_failures + other.crashes >= 1.0;
+            !scenario.unrelated.iter().any(of) && !scenario.broken.iter().any(|region| region.holds(at))
+        };
+        (0..=scenario.bad).filter(|&suspect| suspect != scenario.culprit).all(|suspect| {
+            let holds = graph.descendants(suspect);
+            let tells = |at: u32| usable(at) && holds[at as usize] != scenario.has_bug[at as usize];
+            (0..=scenario.bad).any(tells)
+        })
+    }
+
+    #[test]
+    fn worlds_are_resolvable_where_every_commit_is_told_apart() {
+        let mut seen = [0, 0];
+        for seed in 0..200 {
+            let graph = graph(seed);
+            let scenario = Scenario::new(&graph, &Terrain::new(&graph), Family::S4, 0.0, seed);
+            let expected = resolvable_plainly(&scenario, &graph);
+            assert_eq!(scenario.resolvable(&graph), expected, "seed {seed}");
+            seen[usize::from(expected)] += 1;
+        }
+        assert!(seen.iter().all(|&count| count > 20), "{seen:?}");
+    }
 }

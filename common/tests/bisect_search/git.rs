@@ -6,7 +6,7 @@ use crate::world::{Arrival, Graph, Saw, World, drive, id, number};
 use kulprit_common::bisect::{Assumption, Bisection, Evidence, Finding, Step, replay};
 use kulprit_common::id::Digest;
 use kulprit_common::verdict::Verdict;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -58,9 +58,10 @@ impl Repository {
     }
 
     /// What git would try next.
-    fn bisect(&self, bad: usize, good: usize) -> usize {
-        let text =
-            git(&self.path, &["rev-list", "--bisect", &self.names[bad], "--not", &self.names[good]], "");
+    fn bisect(&self, bad: usize, good: &[usize]) -> usize {
+        let mut args = vec!["rev-list", "--bisect", &self.names[bad], "--not"];
+        args.extend(good.iter().map(|&at| self.names[at].as_str()));
+        let text = git(&self.path, &args, "");
         self.numbers[text.trim()]
     }
 }
@@ -87,7 +88,8 @@ fn halfway(len: i64) -> i64 {
     close.unwrap_or_else(|| (1..len).min_by_key(|&weight| off(weight)).unwrap_or(1))
 }
 
-/// Searches a line with one agent, and asks `oracle` about every pick.
+/// Searches a line with one agent, and asks `oracle` about every pick. What git assumes has to be
+/// said: else a quiet kernel stays a little in doubt, and what is below it keeps some weight.
 fn follow(len: usize, culprit: usize, oracle: impl Fn(usize, usize) -> usize) {
     let graph = Graph::line(len + 1);
     let mut search = Bisection::new(crate::world::question(len, Some(0))).assuming(Assumption::Exact);
@@ -132,8 +134,82 @@ fn one_agent_on_a_clean_line_picks_what_git_picks() {
     };
     for (len, culprit) in [(2, 1), (3, 3), (7, 4), (64, 11), (100, 99), (1024, 700), (2199, 1500), (3299, 7)]
     {
-        follow(len, culprit, |bad, good| repository.bisect(bad, good));
+        follow(len, culprit, |bad, good| repository.bisect(bad, &[good]));
     }
+}
+
+/// The first-parent line of the recorded graph, as long as it is; git's picks on the real thing.
+#[test]
+fn a_line_as_long_as_a_real_one_is_cut_as_git_cuts_it() {
+    let Some(graph) = crate::scale::uboot(1) else { return println!("skipped: the graph is not here") };
+    let first = |at: &usize| graph.parents[*at].first().copied();
+    let len = std::iter::successors(Some(graph.tip()), first).count() - 1;
+    let Some(repository) = Repository::new(&Graph::line(len + 1), "real-line") else {
+        return println!("skipped: no git here");
+    };
+    for culprit in [1, len / 5, len / 2 + 7, len] {
+        follow(len, culprit, |bad, good| repository.bisect(bad, &[good]));
+    }
+}
+
+/// With merges git's order among equals is its own, so the picks are held to its evenness. A
+/// kernel that is no suspect may cut more evenly, which git never asks.
+#[test]
+fn one_agent_on_a_clean_history_cuts_as_evenly_as_git() {
+    let (mut picks, mut as_even) = (0, 0);
+    for seed in 0..40 {
+        let (graph, culprit) = scenario(seed);
+        let Some(repository) = Repository::new(&graph, &format!("even-{seed}")) else {
+            return println!("skipped: no git here");
+        };
+        let bug: Vec<bool> =
+            (0..graph.parents.len()).map(|at| graph.ancestors(at).contains(&culprit)).collect();
+        let tip = graph.tip();
+        let (mut bad, mut good) = (tip, vec![0]);
+        let mut search = Bisection::new(crate::world::question(tip, Some(0))).assuming(Assumption::Exact);
+        loop {
+            let candidates = match search.next_step(NonZeroUsize::MIN) {
+                Step::LoadHistory { .. } => {
+                    search.set_history(graph.history(0, tip));
+                    continue;
+                }
+                Step::Done(finding) => {
+                    assert!(matches!(finding, Finding::Culprit { revision, .. } if revision == id(culprit)));
+                    break;
+                }
+                Step::Certify(candidates) => candidates,
+                Step::Evaluate(candidates) => {
+                    let at = number(&candidates[0].revision);
+                    if ![0, tip].contains(&at) {
+                        let left = suspects(&graph, bad, &good);
+                        let off = |at: usize| {
+                            let below = graph.ancestors(at).intersection(&left).count();
+                            (2 * below).abs_diff(left.len()).max(1)
+                        };
+                        let theirs = repository.bisect(bad, &good);
+                        assert!(off(at) <= off(theirs), "{at}, git {theirs}, of {left:?}, seed {seed}");
+                        as_even += usize::from(off(at) == off(theirs));
+                        picks += 1;
+                        if bug[at] { bad = at } else { good.push(at) }
+                    }
+                    candidates
+                }
+            };
+            let (revision, runs) = (candidates[0].revision, candidates[0].runs);
+            let at = number(&revision);
+            search.record(Evidence::Built { revision, fingerprint: Digest::of(&at.to_be_bytes()) });
+            let outcome = crate::world::outcome(if bug[at] { Saw::Target } else { Saw::Ok });
+            for index in 0..runs {
+                search.record(Evidence::Run { revision, index, outcome: outcome.clone() });
+            }
+        }
+    }
+    assert!(picks > 150 && as_even * 10 > picks * 9, "{as_even} of {picks}");
+}
+
+fn suspects(graph: &Graph, bad: usize, good: &[usize]) -> BTreeSet<usize> {
+    let cleared: BTreeSet<usize> = good.iter().flat_map(|&at| graph.ancestors(at)).collect();
+    graph.ancestors(bad).difference(&cleared).copied().collect()
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 /// The u-boot history `copies` times on top of itself, with commit 0 as the good end below
 /// every root.
-fn uboot(copies: usize) -> Option<Graph> {
+pub fn uboot(copies: usize) -> Option<Graph> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/dags/uboot-2024.01-2026.07.tsv.gz");
     let file = std::fs::read(path).ok()?;
     let mut text = String::new();

@@ -150,6 +150,8 @@ fn equal_kernels_share_their_runs() {
     let mut world = World::new(Graph::line(101), from(60));
     world.fingerprint = Box::new(|at| if at < 60 { 0 } else { 1 });
     let ended = check(&world, 1, "culprit 60");
+    // Four at the start, and at the other kernel as many as a bug that has shown so often hides from
+    // once in 200.
     assert!(ended.runs <= 12, "{} runs for two kernels", ended.runs);
     // A root has no parent that could separate it.
     let parents = vec![vec![], vec![0], vec![], vec![1, 2], vec![3]];
@@ -212,5 +214,25 @@ fn a_line_that_never_had_the_bug_is_not_a_fix() {
     (world.question.bad, world.question.good) = (id(1), Some(id(7)));
     for width in [1, 2, 4] {
         check(&world, width, "culprit 6");
+    }
+}
+
+#[test]
+fn a_fix_on_a_line_beside_the_old_end_is_found_there() {
+    // The old end is 0; the line 1 to 19 forked off before it, has the bug, and brings the fix with 7.
+    let mut parents = vec![vec![], vec![]];
+    parents.extend((2..20).map(|at| vec![at - 1]));
+    parents.push(vec![0]);
+    parents.extend((21..40).map(|at| vec![at - 1]));
+    parents.push(vec![39, 19]);
+    parents.extend((41..50).map(|at| vec![at - 1]));
+    let graph = Graph { parents };
+    let fixed: Vec<bool> = (0..50).map(|at| graph.ancestors(at).contains(&7)).collect();
+    let mut world = World::new(graph, |at, _| if fixed[at] { Saw::Ok } else { Saw::Target });
+    world.question.mode = Mode::Fix;
+    (world.question.bad, world.question.good) = (id(0), Some(id(49)));
+    for width in [1, 2, 4] {
+        let ended = check(&world, width, "culprit 7");
+        assert!(ended.builds <= 20, "{} revisions", ended.builds);
     }
 }

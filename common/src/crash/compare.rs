@@ -207,17 +207,9 @@ mod tests {
 
     fn crash(title: &str, frames: &[&str]) -> Crash {
         Crash {
-            title: title.into(),
             alt_titles: vec![format!("alt of {title}")],
-            frame: None,
             frames: frames.iter().map(ToString::to_string).collect(),
-            files: vec![],
-            corrupted: false,
-            suppressed: false,
-            panicked: false,
-            first_line: 0,
-            last_line: 0,
-            report: String::new(),
+            ..Crash::titled(title)
         }
     }
 

@@ -303,19 +303,7 @@ pub fn outcome(saw: Saw) -> Outcome {
 
 fn crash(title: &str) -> Crash {
     let frame = title.rsplit(' ').next().map(str::to_string);
-    Crash {
-        title: title.into(),
-        alt_titles: vec![],
-        frames: frame.iter().cloned().collect(),
-        frame,
-        files: vec![],
-        corrupted: false,
-        suppressed: false,
-        panicked: false,
-        first_line: 0,
-        last_line: 0,
-        report: String::new(),
-    }
+    Crash { frames: frame.iter().cloned().collect(), frame, ..Crash::titled(title) }
 }
 
 /// Replays as git would: only ancestors of the bad end can become it, and what remains in the

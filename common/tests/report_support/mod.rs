@@ -93,19 +93,7 @@ pub fn revision(id: RevisionId, subject: &str) -> Revision {
 }
 
 pub fn crash(title: &str) -> Crash {
-    Crash {
-        title: title.into(),
-        alt_titles: vec![],
-        frame: None,
-        frames: vec![],
-        files: vec![],
-        corrupted: false,
-        suppressed: false,
-        panicked: false,
-        first_line: 0,
-        last_line: 1,
-        report: format!("{title}\n"),
-    }
+    Crash { last_line: 1, report: format!("{title}\n"), ..Crash::titled(title) }
 }
 
 pub fn seen(phase: Phase, title: &str) -> SeenCrash {

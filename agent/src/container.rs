@@ -20,7 +20,7 @@ use bollard::query_parameters::{
     WaitContainerOptionsBuilder,
 };
 use futures::StreamExt as _;
-use kulprit_common::id::AgentId;
+use kulprit_common::id::{AgentId, Session};
 use kulprit_common::outcome::{Infra, InfraClass};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The label that says whose a container is.
 const AGENT_LABEL: &str = "kulprit.agent";
+/// The label that says in which life of its agent a container was made.
+const SESSION_LABEL: &str = "kulprit.session";
 /// The label that names the attempt it serves.
 const ATTEMPT_LABEL: &str = "kulprit.attempt";
 /// Removing a container must not hang an agent that shuts down.
@@ -95,13 +97,14 @@ impl Exit {
 pub struct Engine {
     docker: Docker,
     agent: AgentId,
+    session: Session,
     rootless_podman: bool,
 }
 
 impl Engine {
     /// Connects to `DOCKER_HOST`, else to the first of Docker's and Podman's usual sockets,
     /// and asks for a sign of life.
-    pub async fn connect(agent: AgentId) -> Result<Self, Unfinished> {
+    pub async fn connect(agent: AgentId, session: Session) -> Result<Self, Unfinished> {
         let docker = match std::env::var_os("DOCKER_HOST") {
             Some(_) => Docker::connect_with_defaults(),
             None => Docker::connect_with_unix_defaults().or_else(|_| Docker::connect_with_podman_defaults()),
@@ -112,7 +115,7 @@ impl Engine {
         let version = docker.version().await.map_err(|e| engine_infra("ask for its version", &e))?;
         let podman = version.components.unwrap_or_default().iter().any(|c| c.name.starts_with("Podman"));
         let rootless_podman = podman && !nix::unistd::geteuid().is_root();
-        Ok(Engine { docker, agent, rootless_podman })
+        Ok(Engine { docker, agent, session, rootless_podman })
     }
 
     /// The id of the image with this name, `sha256:…`. One that is not there is pulled.
@@ -162,7 +165,9 @@ impl Engine {
         if cancel.is_cancelled() {
             return Err(Unfinished::Cancelled);
         }
-        let labels = [(AGENT_LABEL, self.agent.as_str()), (ATTEMPT_LABEL, spec.attempt)];
+        let session = self.session.0.to_string();
+        let labels =
+            [(AGENT_LABEL, self.agent.as_str()), (SESSION_LABEL, &session), (ATTEMPT_LABEL, spec.attempt)];
         let body = spec.body(&labels, self.rootless_podman);
         let created = self.docker.create_container(None, body).await.map_err(|e| match &e {
             EngineError::DockerResponseServerError { status_code: 404, .. } => {
@@ -183,18 +188,31 @@ impl Engine {
         ended
     }
 
-    /// Removes every container that carries this agent's label; returns how many there were.
+    /// Removes the containers that earlier lives of this agent made; returns how many there were.
+    ///
+    /// Once at the start is not enough: the engine may still be making a container that a life
+    /// asked for just before it was killed.
     pub async fn remove_leftovers(&self) -> Result<usize, Unfinished> {
         let label = format!("{AGENT_LABEL}={}", self.agent);
         let filters = HashMap::from([("label".to_string(), vec![label])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let listed = self.docker.list_containers(Some(options)).await;
         let listed = listed.map_err(|e| engine_infra("list containers", &e))?;
-        let ids: Vec<String> = listed.into_iter().filter_map(|container| container.id).collect();
+        let ids: Vec<String> = listed
+            .into_iter()
+            .filter(|container| self.is_leftover(container.labels.as_ref()))
+            .filter_map(|container| container.id)
+            .collect();
         for id in &ids {
             remove(&self.docker, id).await.map_err(|e| engine_infra("remove a container", &e))?;
         }
         Ok(ids.len())
+    }
+
+    /// A container without a session is of a version that named none.
+    fn is_leftover(&self, labels: Option<&HashMap<String, String>>) -> bool {
+        let session = labels.and_then(|labels| labels.get(SESSION_LABEL)?.parse().ok());
+        session.is_none_or(|session: u64| session < self.session.0)
     }
 }
 

@@ -5,7 +5,7 @@ use crate::canary;
 use crate::config::{Args, Sizing};
 use crate::container::{Engine, Unfinished};
 use kulprit_common::farm::event::AgentInfo;
-use kulprit_common::id::AgentId;
+use kulprit_common::id::{AgentId, Session};
 use std::path::Path;
 
 /// What was found at start about booting.
@@ -69,8 +69,8 @@ pub async fn look(args: &Args, sizing: &Sizing, engine: Option<&Engine>, booting
 }
 
 /// Connects to the engine if it is there.
-pub async fn engine(agent: &AgentId) -> Option<Engine> {
-    match Engine::connect(agent.clone()).await {
+pub async fn engine(agent: &AgentId, session: Session) -> Option<Engine> {
+    match Engine::connect(agent.clone(), session).await {
         Ok(engine) => Some(engine),
         Err(Unfinished::Infra(infra)) => {
             tracing::warn!(why = infra.reason, "no container engine");

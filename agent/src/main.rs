@@ -52,6 +52,7 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
     let id = name(&args)?;
+    let session = Session(start_number());
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let _lock = process::lock(&args.state.join("agent.lock"))?;
     let client = connect(&args.coordinator)?;
@@ -60,7 +61,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let qemu = QemuConfig { qemu: args.qemu.clone(), busybox: args.busybox.clone(), ..QemuConfig::default() };
     let booting = health::booting(&args, &qemu).await;
 
-    let engine = health::engine(&id).await;
+    let engine = health::engine(&id, session).await;
     clean_up(&args, engine.as_ref()).await;
     let cache = args.cache.clone().unwrap_or_else(|| args.state.join("cache"));
     std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
@@ -77,10 +78,9 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     });
 
     let (say, info) = watch::channel(health::look(&args, &sizing, bench.engine().as_ref(), &booting).await);
-    tokio::spawn(keep_looking(args.clone(), id.clone(), sizing, booting, bench.clone(), say));
+    tokio::spawn(keep_looking(args.clone(), (id.clone(), session), sizing, booting, bench.clone(), say));
     let (tell, stop) = watch::channel(Stop::No);
     tokio::spawn(listen_for_signals(tell));
-    let session = Session(start_number());
     tracing::info!(agent = %id, slots = sizing.slots, coordinator = args.coordinator, "at work");
     let drain = args.drain();
     Ok(sync::run(Agent { id, session, client, bench, info, stop, drain }).await)
@@ -131,7 +131,7 @@ async fn clean_up(args: &Args, engine: Option<&kulprit_agent::container::Engine>
 
 async fn keep_looking(
     args: Args,
-    id: AgentId,
+    (id, session): (AgentId, Session),
     sizing: Sizing,
     booting: Booting,
     bench: Arc<Bench>,
@@ -140,10 +140,9 @@ async fn keep_looking(
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if bench.engine().is_none() {
-            let engine = health::engine(&id).await;
-            clean_up_containers(engine.as_ref()).await;
-            bench.set_engine(engine);
+            bench.set_engine(health::engine(&id, session).await);
         }
+        clean_up_containers(bench.engine().as_ref()).await;
         let info = health::look(&args, &sizing, bench.engine().as_ref(), &booting).await;
         if say.send(info).is_err() {
             return;
@@ -152,10 +151,11 @@ async fn keep_looking(
 }
 
 async fn clean_up_containers(engine: Option<&kulprit_agent::container::Engine>) {
-    if let Some(engine) = engine
-        && let Err(error) = engine.remove_leftovers().await
-    {
-        tracing::warn!(%error, "could not remove what an earlier life left");
+    let Some(engine) = engine else { return };
+    match engine.remove_leftovers().await {
+        Ok(0) => {}
+        Ok(containers) => tracing::info!(containers, "removed what an earlier life left"),
+        Err(error) => tracing::warn!(%error, "could not remove what an earlier life left"),
     }
 }
 

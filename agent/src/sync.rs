@@ -32,8 +32,10 @@ const SYNC_LIMIT: Duration = Duration::from_secs(28);
 /// Cached kernels that are told of.
 const HAVE_MAX: usize = 64;
 const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
-/// How long attempts may take to let go of containers and guests at the end.
-const LET_GO: Duration = Duration::from_secs(4);
+/// How long attempts may take at the end to let go of containers and guests before they are hurried.
+const LET_GO: Duration = Duration::from_secs(10);
+/// How long they may take when hurried: then, or told to stop at once.
+const LET_GO_NOW: Duration = Duration::from_secs(4);
 
 /// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -376,8 +378,16 @@ impl Loop {
     async fn stop_work(&mut self) {
         self.held.values().for_each(|held| held.cancel.cancel());
         self.work.close();
-        if tokio::time::timeout(LET_GO, self.work.wait()).await.is_err() {
-            tracing::warn!("work in hand does not let go; the next start removes what it leaves");
+        let told = self.agent.stop.wait_for(|stop| *stop == Stop::Now);
+        let out_of_time = async {
+            let _ = tokio::time::timeout(LET_GO, told).await;
+            tokio::time::sleep(LET_GO_NOW).await;
+        };
+        tokio::select! {
+            () = self.work.wait() => {}
+            () = out_of_time => {
+                tracing::warn!("work in hand does not let go; the next start removes what it leaves");
+            }
         }
     }
 

@@ -6,7 +6,7 @@ use kulprit_agent::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unf
 use kulprit_agent::engine_cleanup;
 use kulprit_agent::maintainers::{self, Question};
 use kulprit_agent::reproducer::{CompileRequest, Compiled, compile, toolchain_facts};
-use kulprit_common::id::{AgentId, Digest};
+use kulprit_common::id::{AgentId, Digest, Session};
 use kulprit_common::job::{ConfigBase, Fragment, KernelBuild};
 use kulprit_common::outcome::InfraClass;
 use std::fs;
@@ -25,12 +25,22 @@ fn agent(test: &str) -> AgentId {
 
 /// An engine with the toolchain, or `None` after saying why there is none.
 async fn engine(test: &str) -> Option<(Engine, String)> {
+    engine_of(test, Session(1)).await
+}
+
+async fn engine_of(test: &str, session: Session) -> Option<(Engine, String)> {
     let found = async {
-        let engine = Engine::connect(agent(test)).await?;
+        let engine = Engine::connect(agent(test), session).await?;
         let image = engine.image_id(IMAGE).await?;
         Ok::<_, Unfinished>((engine, image))
     };
     found.await.map_err(|why| eprintln!("skipped: {why}; `make test` provides it")).ok()
+}
+
+/// What the next life of a test's agent finds.
+async fn left_behind(test: &str) -> usize {
+    let (later, _) = engine_of(test, Session(2)).await.expect("the engine is still there");
+    later.remove_leftovers().await.unwrap()
 }
 
 fn sink(path: &Path) -> LogSink {
@@ -82,7 +92,7 @@ async fn a_container_is_confined() {
     }
     assert!(!said.contains("eth0"), "{said}");
     assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
-    assert_eq!(engine.remove_leftovers().await.unwrap(), 0, "nothing is left behind");
+    assert_eq!(left_behind("confined").await, 0);
 }
 
 #[tokio::test]
@@ -119,40 +129,44 @@ async fn endings_of_a_container_have_their_names() {
         matches!(&missing, Err(Unfinished::Infra(infra)) if infra.class == InfraClass::Toolchain),
         "{missing:?}"
     );
-    assert_eq!(engine.remove_leftovers().await.unwrap(), 0, "nothing is left behind");
+    assert_eq!(left_behind("endings").await, 0);
 }
 
 #[tokio::test]
-async fn what_an_earlier_life_left_is_removed() {
-    let Some((engine, image)) = engine("leftovers").await else { return };
+async fn what_an_earlier_life_left_is_removed_whenever_it_shows() {
+    let Some((earlier, image)) = engine_of("leftovers", Session(7)).await else { return };
+    let Some((later, _)) = engine_of("leftovers", Session(8)).await else { return };
     let dir = tempfile::tempdir().unwrap();
-    let log = dir.path().join("log");
-    let image = image.clone();
-    let abandoned = {
-        let engine = engine.clone();
-        // As after kill -9: nobody runs the removal.
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let never = CancellationToken::new();
-                let engine = Engine::connect(agent("leftovers")).await.unwrap_or(engine);
-                let spec = shell(&image, "sleep 300");
-                let mut log = sink(&log);
-                let run = engine.run(&spec, &mut log, &never);
-                let _ = tokio::time::timeout(Duration::from_secs(3), run).await;
-            });
-        })
-    };
-    abandoned.join().unwrap();
     let scratch = dir.path().join("scratch");
     fs::create_dir_all(scratch.join("attempt")).unwrap();
-    let found = engine_cleanup::at_start(&engine, &scratch).await.unwrap();
-    assert_eq!(found.files, 1);
-    assert!(found.containers <= 1);
-    assert_eq!(
-        engine_cleanup::at_start(&engine, &scratch).await.unwrap(),
-        engine_cleanup::Leftovers::default()
+    let found = engine_cleanup::at_start(&later, &scratch).await.unwrap();
+    assert_eq!(found, engine_cleanup::Leftovers { containers: 0, files: 1 });
+
+    // The engine comes to the earlier life's request only now.
+    let cancel = CancellationToken::new();
+    let spec = shell(&image, "echo works; exec sleep 60");
+    let logs = [dir.path().join("earlier"), dir.path().join("later")];
+    let mut sinks = logs.each_ref().map(|log| sink(log));
+    let [earlier_sink, later_sink] = &mut sinks;
+    let removing = async {
+        let works = |log: &PathBuf| fs::read_to_string(log).is_ok_and(|text| text.contains("works"));
+        while !logs.iter().all(works) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let by_each = (earlier.remove_leftovers().await.unwrap(), later.remove_leftovers().await.unwrap());
+        // Long enough for the end of a container to be told.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        cancel.cancel();
+        by_each
+    };
+    let (by_each, of_earlier, of_later) = tokio::join!(
+        removing,
+        earlier.run(&spec, earlier_sink, &cancel),
+        later.run(&spec, later_sink, &cancel)
     );
+    assert_eq!(by_each, (0, 1), "a life removes what came before it, not what comes after, not its own");
+    assert_ne!(of_earlier, Err(Unfinished::Cancelled), "it was removed before");
+    assert_eq!(of_later, Err(Unfinished::Cancelled), "it went on until then");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use kulprit_agent::build::seed::{Seeds, Turn};
 use kulprit_agent::build::{BuildRequest, Built, build};
 use kulprit_agent::checkout::{Source, checkout};
 use kulprit_agent::container::{Engine, Limits, Unfinished};
-use kulprit_common::id::{Digest, RevisionId};
+use kulprit_common::id::{Digest, RevisionId, Session};
 use kulprit_common::job::{ConfigBase, Fragment, KernelBuild};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ struct Seen {
 impl Bench {
     async fn new() -> Option<Self> {
         let found = async {
-            let engine = Engine::connect("test-kernel".parse().unwrap()).await?;
+            let engine = Engine::connect("test-kernel".parse().unwrap(), Session(1)).await?;
             let image = engine.image_id(IMAGE).await?;
             Ok::<_, Unfinished>((engine, image))
         };

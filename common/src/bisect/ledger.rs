@@ -176,8 +176,7 @@ impl Ledger {
         for revisions in self.kernels() {
             let counts = self.counts(&revisions[0]);
             for (name, runs) in self.others(&revisions[0]) {
-                let fresh =
-                    || Title { name: name.clone(), alike: false, background: false, runs: 0, others: 0 };
+                let fresh = || Title { name: name.clone(), alike: false, background: 0, runs: 0, others: 0 };
                 let title = titles.entry(name.clone()).or_insert_with(fresh);
                 title.runs += runs;
                 title.others += counts.informative() + counts.other - runs;
@@ -192,16 +191,22 @@ impl Ledger {
         Titles(titles)
     }
 
-    /// Whether crashes of this title look like the target, and whether they come without the
-    /// reproducer too.
-    fn likeness(&self, title: &str) -> (bool, bool) {
-        let Some(target) = &self.target else { return (false, false) };
-        let outcomes = self.entries.values().flat_map(|entry| entry.runs.values().flatten());
-        let crashes = outcomes.flat_map(|outcome| outcome.crashes());
-        let (mut alike, mut background) = (false, false);
-        for seen in crashes.filter(|seen| seen.crash.title == title) {
-            background |= seen.phase != Phase::Reproducer;
-            alike |= looks_like(target, &seen.crash);
+    /// Whether crashes of this title look like the target, and in how many runs they came
+    /// without the reproducer.
+    fn likeness(&self, title: &str) -> (bool, u32) {
+        let Some(target) = &self.target else { return (false, 0) };
+        let (mut alike, mut background) = (false, 0);
+        for revisions in self.kernels() {
+            // Twins may have the same run; it counts once.
+            let mut runs: BTreeMap<u32, bool> = BTreeMap::new();
+            for (index, outcomes) in revisions.iter().flat_map(|twin| &self.entries[twin].runs) {
+                let crashes = outcomes.iter().flat_map(|outcome| outcome.crashes());
+                for seen in crashes.filter(|seen| seen.crash.title == title) {
+                    alike |= looks_like(target, &seen.crash);
+                    *runs.entry(*index).or_default() |= seen.phase != Phase::Reproducer;
+                }
+            }
+            background += runs.into_values().map(u32::from).sum::<u32>();
         }
         (alike, background)
     }
@@ -302,8 +307,9 @@ impl Ledger {
         }
     }
 
-    /// The title that most runs at the bad end show after the reproducer's start; among
-    /// equals the one that comes earlier in its runs, then the lesser by letters.
+    /// The title that most runs at the bad end show after the reproducer's start, and none before
+    /// it if there is such a one; among equals the one that comes earlier in its runs, then the
+    /// lesser by letters.
     fn most_frequent(&self) -> Option<String> {
         let mut titles: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for outcome in self.start_runs() {
@@ -317,7 +323,14 @@ impl Ledger {
                 }
             }
         }
-        let best = titles.into_iter().min_by_key(|&(title, (runs, at))| (usize::MAX - runs, at, title))?;
+        let crashes = || self.start_runs().flat_map(|outcome| outcome.crashes());
+        let before: BTreeSet<&str> = crashes()
+            .filter(|seen| seen.phase != Phase::Reproducer)
+            .map(|seen| seen.crash.title.as_str())
+            .collect();
+        let best = titles
+            .into_iter()
+            .min_by_key(|&(title, (runs, at))| (before.contains(title), usize::MAX - runs, at, title))?;
         Some(best.0.to_string())
     }
 

@@ -12,8 +12,9 @@ use crate::job::Mode;
 
 /// A culprit is certified from this probability on.
 pub(super) const CERTAIN: f64 = 0.99;
-/// Where nothing is left to try, the good end is called bad from this probability on.
-const GOOD_END_LIKELY_BAD: f64 = 0.5;
+/// Where nothing is left to try, the good end is called bad from this probability on: in short
+/// ranges the prior alone makes it about one half.
+const GOOD_END_LIKELY_BAD: f64 = 0.65;
 /// A commit this likely is certified where nothing else is left to try.
 const LIKELY: f64 = 0.03;
 /// Classes that together hold less than this do not steer the choice. What keeps a culprit

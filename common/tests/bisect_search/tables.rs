@@ -94,6 +94,47 @@ fn other_crashes_are_no_evidence() {
 }
 
 #[test]
+fn a_crash_that_comes_at_boot_too_is_not_taken_for_the_bug() {
+    let mut right = 0;
+    for seed in 0..20 {
+        let kernel = move |at: usize, run: u32| {
+            let mut dice = Dice(seed << 40 ^ (at as u64) << 16 ^ u64::from(run));
+            match dice.roll(100) {
+                0..20 if at >= 20 => Saw::OtherAtBoot,
+                20..30 if at >= 20 => Saw::Other,
+                _ if at >= 60 && dice.roll(100) < 30 => Saw::Target,
+                _ => Saw::Ok,
+            }
+        };
+        let mut world = World::new(Graph::line(101), kernel);
+        world.question.target = Some(crate::world::TITLE.into());
+        let ended = drive(&world, 2, Arrival::InOrder);
+        right += u32::from(words(&ended.finding) == "culprit 60");
+    }
+    assert!(right >= 19, "{right} of 20");
+}
+
+#[test]
+fn what_comes_at_boot_too_is_not_what_is_searched() {
+    let kernel = |at, run| match run % 4 {
+        0 => from(60)(at, run),
+        1 => Saw::OtherAtBoot,
+        _ => Saw::Other,
+    };
+    check(&World::new(Graph::line(101), kernel), 1, "culprit 60");
+}
+
+#[test]
+fn what_the_certificate_needs_is_asked_more_often_than_what_the_search_does() {
+    for culprit in [59, 60, 61, 62] {
+        let kernel =
+            |at, run| if (59..=61).contains(&at) && run < 6 { Saw::Other } else { from(culprit)(at, run) };
+        let ended = drive(&World::new(Graph::line(101), kernel), 1, Arrival::InOrder);
+        assert_eq!(words(&ended.finding), format!("culprit {culprit}"), "{ended:#?}");
+    }
+}
+
+#[test]
 fn what_is_not_available_is_never_a_verdict() {
     for gone in [59, 60] {
         let kernel = |at, run| if at == gone { Saw::Unavailable } else { from(60)(at, run) };

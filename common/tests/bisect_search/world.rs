@@ -24,6 +24,7 @@ pub enum Saw {
     TargetLater,
     TargetAtBoot,
     Other,
+    OtherAtBoot,
     BootFailed,
     NoReproducerStart,
     NoBuild,
@@ -292,6 +293,10 @@ pub fn outcome(saw: Saw) -> Outcome {
             Outcome::BootFailed { crashes: vec![seen(Phase::Boot, TITLE)], reason: "panic".into() }
         }
         Saw::Other => Outcome::Crashed(vec![seen(Phase::Reproducer, "WARNING in kvm_wait")]),
+        Saw::OtherAtBoot => {
+            let crashes = vec![seen(Phase::Boot, "WARNING in kvm_wait")];
+            Outcome::BootFailed { crashes, reason: "panic".into() }
+        }
         Saw::BootFailed => {
             let crashes = vec![seen(Phase::Boot, "WARNING in cpumask_next_wrap")];
             Outcome::BootFailed { crashes, reason: "no marker".into() }

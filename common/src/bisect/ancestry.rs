@@ -213,9 +213,16 @@ impl Ancestry {
 
     /// For every commit, the sum of its ancestors' weights.
     pub fn sum(&self, weights: &[u64]) -> Vec<u64> {
-        let mut sums: Vec<u64> = Vec::with_capacity(self.len());
-        for (kind, &own) in self.kinds.iter().zip(weights) {
-            sums.push(match *kind {
+        let mut sums = vec![0; self.len()];
+        self.sum_within(0..self.len(), weights, &mut sums);
+        sums
+    }
+
+    /// The same for the commits of a span below which nothing weighs anything: there the sums are 0.
+    pub fn sum_within(&self, span: std::ops::Range<usize>, weights: &[u64], sums: &mut [u64]) {
+        for at in span {
+            let own = weights[at];
+            sums[at] = match self.kinds[at] {
                 Kind::Root => own,
                 Kind::Chain(parent) => sums[parent as usize] + own,
                 Kind::Merge(merge) => match &self.merges[merge as usize] {
@@ -224,9 +231,8 @@ impl Ancestry {
                     }
                     Merge::Large(whole) => whole.iter().map(|at| weights[at as usize]).sum(),
                 },
-            });
+            };
         }
-        sums
     }
 
     fn unite_ancestors(&self, of: u32, into: &mut Bits) {

@@ -12,10 +12,18 @@ use crate::verdict::Verdict;
 
 /// A member that has the bug keeps quiet this often for all its runs (SEARCH.md, certificate).
 const MISS: f64 = 0.005;
+/// The same where it is the only witness.
+const MISS_ALONE: f64 = 0.001;
 /// The rate is not lower than assumed with this probability, where a finding rests on one kernel.
 const RATE_SURE: f64 = 0.95;
 /// Quiet runs asked of a member, in budgets of one revision.
 const QUIET_BUDGETS_MAX: u32 = 10;
+/// A member that says nothing in this many runs cannot be judged. That is more than in the search,
+/// which has other kernels to turn to: one that answers one run in four says something in 19 of 20.
+const SILENT_RUNS_MAX: u32 = 10;
+/// A culprit that shows the bug is run until it has shown it so often, if a false alarm or two would
+/// still make others likely.
+const SHOWN_RUNS_MAX: u32 = 4;
 
 /// How far one member of the certificate is.
 enum Proof {
@@ -60,7 +68,12 @@ impl Bisection {
             Some(certificate) if self.is_certain(culprit) => {
                 Step::Done(Finding::Culprit { revision: pair.culprit, certificate: Box::new(certificate) })
             }
-            Some(_) => self.uncertified(culprit, "its certificate holds, but others are still likely".into()),
+            Some(_) => match self.once_more(&pair) {
+                Some(candidate) => Step::Certify(vec![candidate]),
+                None => {
+                    self.uncertified(culprit, "its certificate holds, but others are still likely".into())
+                }
+            },
             None => self.uncertified(
                 culprit,
                 "it or a parent was run without its kernel's fingerprint being known".into(),
@@ -73,6 +86,23 @@ impl Bisection {
         let listed = self.listed();
         let sum: f64 = listed.iter().map(|(_, weight)| weight).sum();
         listed.iter().any(|&(commit, weight)| commit == culprit && weight >= CERTAIN * sum)
+    }
+
+    /// Another look at a culprit that has shown the bug, where its certificate is not all that is wanted.
+    fn once_more(&self, pair: &Pair) -> Option<Candidate> {
+        let counts = self.ledger.counts(&pair.culprit);
+        let shows = (1..SHOWN_RUNS_MAX).contains(&counts.target) && self.word(&pair.culprit).is_none();
+        if !shows || self.question.mode != Mode::Cause {
+            return None;
+        }
+        let Proof::Wants(runs) = self.more(&pair.culprit, 1) else { return None };
+        Some(Candidate { revision: pair.culprit, role: Role::Certify, runs })
+    }
+
+    /// Whether a member of the certificate has shown enough, though not all its runs are in.
+    pub(super) fn member_shows_enough(&self, revision: &RevisionId) -> bool {
+        let counts = self.ledger.counts(revision);
+        counts.target >= SHOWN_RUNS_MAX || is_silent(&counts, SILENT_RUNS_MAX)
     }
 
     fn uncertified(&self, culprit: u32, reason: String) -> Step {
@@ -172,7 +202,7 @@ impl Bisection {
                 _ => format!("was not available for enough runs: {reason}"),
             });
         }
-        if self.given_up(revision) || is_silent(&counts) {
+        if self.given_up(revision) || is_silent(&counts, SILENT_RUNS_MAX) {
             Proof::Fails(self.why_skipped(revision))
         } else if self.is_spent(&counts) {
             let informative = counts.informative();
@@ -194,7 +224,7 @@ impl Bisection {
     fn quiet_runs_alone(&self) -> u32 {
         let max = self.measure.max.saturating_mul(QUIET_BUDGETS_MAX);
         let quiet = 1.0 - self.rates().at_least(self.assumption, RATE_SURE);
-        let enough = |runs: &u32| quiet.powi(i32::try_from(*runs).unwrap_or(i32::MAX)) <= MISS;
+        let enough = |runs: &u32| quiet.powi(i32::try_from(*runs).unwrap_or(i32::MAX)) <= MISS_ALONE;
         // A batch takes its time however few of its runs are used.
         (self.quiet_runs().max(self.costs.whole_batches(1)).min(max)..=max).find(enough).unwrap_or(max)
     }

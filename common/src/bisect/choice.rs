@@ -38,6 +38,7 @@ pub(super) struct Terms<'a> {
 /// The hypotheses that matter.
 pub(super) struct Field<'a> {
     terms: &'a Terms<'a>,
+    sums: Sums<'a>,
     whole: Layer,
     /// With each way to read the titles as a cell of its own; where kernels show such titles.
     apart: Option<Layer>,
@@ -50,18 +51,38 @@ pub(super) struct Field<'a> {
 struct Layer {
     cells: Vec<Cell>,
     total: u64,
-    /// By commit, what a look at it tells in bits if it tells anything.
+    /// By place, what a look at it tells in bits if it tells anything.
     gains: Vec<f64>,
 }
 
 struct Cell {
-    /// By commit, 0 outside the cell.
+    /// By place, 0 outside the cell.
     weights: Vec<u64>,
     /// That nothing in the range is the culprit.
     nothing: u64,
     total: u64,
-    /// For every commit, the weight of the hypotheses that its kernel contains.
+    /// By place, the weight of the hypotheses that its kernel contains.
     inside: Vec<u64>,
+}
+
+/// The commits that matter, each with its place: hypotheses, and kernels that contain some of
+/// them and not all. The longer the search, the fewer.
+struct Places {
+    commits: Vec<u32>,
+    /// By commit its place, or one of the two below.
+    of: Vec<u32>,
+}
+
+/// The places of kernels that contain no hypothesis, and that contain all of them.
+const NONE: u32 = u32::MAX;
+const ALL: u32 = u32::MAX - 1;
+
+/// What makes cells, with room to do so.
+struct Sums<'a> {
+    range: &'a Range,
+    places: Places,
+    weights: Vec<u64>,
+    sums: Vec<u64>,
 }
 
 /// A kernel worth trying.
@@ -80,27 +101,38 @@ impl<'a> Field<'a> {
         let even = terms.shows >= NOISELESS
             && terms.broken.is_empty()
             && weights.iter().all(|&weight| weight == 0.0 || weight >= max * (1.0 - 1e-6));
-        let cell = |weights: &[f64]| {
+        let scaled = |weights: &[f64]| -> (Vec<u64>, u64) {
             let scaled = |&weight: &f64| {
                 if even { u64::from(weight > 0.0) } else { (weight / max * SCALE) as u64 }
             };
             let mut weights: Vec<u64> = weights.iter().map(scaled).collect();
             let nothing = weights.pop().unwrap_or(0);
-            Cell::new(terms.range, weights, nothing)
+            (weights, nothing)
         };
         let shows = if even { 1.0 } else { terms.shows };
         let table = (0..=STEPS).map(|step| bits(step as f64 / STEPS as f64, shows)).collect();
-        let len = terms.range.ancestry.len();
-        let mut field = Field { terms, whole: Layer::empty(len), apart: None, even, table };
-        field.whole = field.layer(vec![cell(weights)]);
-        if readings.len() > 1 && !terms.doubtful.is_empty() {
-            field.apart = Some(field.layer(readings.iter().map(|weights| cell(weights)).collect()));
+        let (weights, nothing) = scaled(weights);
+        let mut sums = Sums::new(terms.range, &weights, nothing);
+        let whole = sums.whole_cell(&weights, nothing);
+        let doubtful = readings.len() > 1 && !terms.doubtful.is_empty();
+        let readings: Vec<Cell> = readings
+            .iter()
+            .filter(|_| doubtful)
+            .map(|weights| {
+                let (weights, nothing) = scaled(weights);
+                sums.whole_cell(&weights, nothing)
+            })
+            .collect();
+        let mut field = Field { terms, sums, whole: Layer::empty(0), apart: None, even, table };
+        field.whole = field.layer(vec![whole]);
+        if doubtful {
+            field.apart = Some(field.layer(readings));
         }
         field
     }
 
     fn layer(&self, cells: Vec<Cell>) -> Layer {
-        let mut layer = Layer::empty(self.terms.range.ancestry.len());
+        let mut layer = Layer::empty(self.sums.places.commits.len());
         layer.total = cells.iter().map(|cell| cell.total).sum();
         for cell in cells.into_iter().filter(|cell| cell.total > 0) {
             self.weigh(&mut layer, &cell, 1.0);
@@ -120,24 +152,23 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn split_layer(&self, layer: &mut Layer, by: Holds) {
-        for cell in std::mem::take(&mut layer.cells) {
-            let inside = cell.inside(by);
-            if inside == 0 || inside == cell.total {
-                layer.cells.push(cell);
-                continue;
+    fn split_layer(&mut self, layer: &mut Layer, by: Holds) {
+        for mut outer in std::mem::take(&mut layer.cells) {
+            let inside = outer.inside(by, &self.sums.places);
+            if inside != 0 && inside != outer.total {
+                self.weigh(layer, &outer, -1.0);
+                let inner = outer.cut_off(by, &mut self.sums);
+                self.weigh(layer, &inner, 1.0);
+                self.weigh(layer, &outer, 1.0);
+                layer.cells.push(inner);
             }
-            self.weigh(layer, &cell, -1.0);
-            for half in cell.halves(by, self.terms.range) {
-                self.weigh(layer, &half, 1.0);
-                layer.cells.push(half);
-            }
+            layer.cells.push(outer);
         }
     }
 
     /// Whether a kernel would tell anything about what matters.
     pub fn tells(&self, holds: Holds) -> bool {
-        self.whole.cells.iter().any(|cell| (1..cell.total).contains(&cell.inside(holds)))
+        self.whole.cells.iter().any(|cell| (1..cell.total).contains(&cell.inside(holds, &self.sums.places)))
     }
 
     /// What tells most in its time, or nothing that is worth a visit.
@@ -146,7 +177,8 @@ impl<'a> Field<'a> {
         let mut best = self.best_revision();
         let others = self.terms.reverts.iter().map(|&(commit, _)| Holds::AllBut(commit));
         for holds in others.chain(self.terms.good_end.then_some(Holds::Outside)) {
-            let of_cell = |cell: &Cell| self.of_cell(&self.whole, cell, cell.inside(holds));
+            let of_cell =
+                |cell: &Cell| self.of_cell(&self.whole, cell, cell.inside(holds, &self.sums.places));
             let gain = self.whole.cells.iter().map(of_cell).sum();
             let pick = Pick { holds, gain };
             // Rounding must not decide between equals: revisions come first.
@@ -158,35 +190,42 @@ impl<'a> Field<'a> {
     }
 
     fn best_revision(&self) -> Option<Pick> {
-        let informative = |&at: &u32| self.terms.usable[at as usize] && self.whole.gains[at as usize] > 1e-9;
-        let candidates: Vec<u32> = (0..self.terms.range.history.tip()).filter(informative).collect();
-        let score = |at: u32| self.gain(at) / self.seconds(Holds::Ancestors(at));
+        let commits = &self.sums.places.commits;
+        let informative = |&place: &usize| {
+            let at = commits[place];
+            let usable = at != self.terms.range.history.tip() && self.terms.usable[at as usize];
+            usable && self.whole.gains[place] > 1e-9
+        };
+        let candidates: Vec<usize> = (0..commits.len()).filter(informative).collect();
+        let score = |place: usize| self.gain(place) / self.seconds(Holds::Ancestors(commits[place]));
         let best = candidates.iter().copied().map(score).fold(0.0, f64::max);
-        let halves = candidates.iter().any(|&at| self.near_half(at));
-        let good_enough =
-            |&at: &u32| if halves { self.near_half(at) } else { score(at) >= best * (1.0 - 1e-9) };
-        let suspect = |at: u32| self.whole.cells.iter().any(|cell| cell.weights[at as usize] > 0);
-        let weight = |at: u32| self.whole.cells.iter().map(|cell| cell.inside[at as usize]).sum::<u64>();
-        let pick =
-            candidates.into_iter().filter(good_enough).min_by_key(|&at| (!suspect(at), weight(at), at))?;
-        Some(Pick { holds: Holds::Ancestors(pick), gain: self.gain(pick) })
+        let halves = candidates.iter().any(|&place| self.near_half(place));
+        let good_enough = |&place: &usize| {
+            if halves { self.near_half(place) } else { score(place) >= best * (1.0 - 1e-9) }
+        };
+        let suspect = |place: usize| self.whole.cells.iter().any(|cell| cell.weights[place] > 0);
+        let weight = |place: usize| self.whole.cells.iter().map(|cell| cell.inside[place]).sum::<u64>();
+        let pick = candidates.into_iter().filter(good_enough);
+        let pick = pick.min_by_key(|&place| (!suspect(place), weight(place), place))?;
+        Some(Pick { holds: Holds::Ancestors(commits[pick]), gain: self.gain(pick) })
     }
 
     /// git's own notion of the middle: on long ranges it does not insist on the exact half,
     /// and it never asks this of a commit that stands alone (`approx_halfway` in bisect.c).
-    fn near_half(&self, at: u32) -> bool {
+    fn near_half(&self, place: usize) -> bool {
         let ([cell], true) = (&self.whole.cells[..], self.even) else { return false };
-        let weight = cell.inside[at as usize];
+        let weight = cell.inside[place];
         let (weight, total) = (weight as i64, cell.total as i64);
         let off = (2 * weight - total).abs();
         weight > 1 && (off <= 1 || off < total / 1024)
     }
 
-    fn gain(&self, at: u32) -> f64 {
-        let mut gain = self.whole.gains[at as usize];
+    fn gain(&self, place: usize) -> f64 {
+        let at = self.sums.places.commits[place];
+        let mut gain = self.whole.gains[place];
         if let Some(apart) = &self.apart {
             let doubtful = self.terms.doubtful[at as usize];
-            gain += doubtful * (apart.gains[at as usize] - gain);
+            gain += doubtful * (apart.gains[place] - gain);
         }
         gain * (1.0 - self.broken_at(at))
     }
@@ -204,7 +243,7 @@ impl<'a> Field<'a> {
         self.terms.broken.get(at as usize).copied().unwrap_or(0.0)
     }
 
-    /// Adds what a cell makes of every commit's gain.
+    /// Adds what a cell makes of the gain of every place.
     fn weigh(&self, layer: &mut Layer, cell: &Cell, sign: f64) {
         let mut gains = std::mem::take(&mut layer.gains);
         for (gain, &inside) in gains.iter_mut().zip(&cell.inside) {
@@ -247,51 +286,111 @@ impl Layer {
     }
 }
 
-impl Cell {
-    /// Kernels that forked off before a good end may have its bug or not, so they are no way
-    /// to learn whether it is bad.
-    fn new(range: &Range, weights: Vec<u64>, nothing: u64) -> Self {
-        let total = weights.iter().sum::<u64>() + nothing;
-        let mut inside = range.ancestry.sum(&weights);
-        if nothing > 0 {
-            let held = (0u32..).zip(&mut inside).filter(|(at, _)| range.holds_good(*at));
-            held.for_each(|(_, inside)| *inside += nothing);
+impl Places {
+    /// `inside` is the weight of the hypotheses that each commit's kernel contains, of `total`.
+    fn new(weights: &[u64], inside: &[u64], total: u64) -> Self {
+        let mut places = Places { commits: Vec::new(), of: Vec::with_capacity(weights.len()) };
+        for (at, (&weight, &inside)) in (0u32..).zip(weights.iter().zip(inside)) {
+            let place = match inside {
+                _ if weight > 0 || (1..total).contains(&inside) => {
+                    places.commits.push(at);
+                    places.commits.len() as u32 - 1
+                }
+                0 => NONE,
+                _ => ALL,
+            };
+            places.of.push(place);
         }
-        Cell { weights, nothing, total, inside }
+        places
+    }
+}
+
+impl<'a> Sums<'a> {
+    /// For the hypotheses that weigh anything.
+    fn new(range: &'a Range, weights: &[u64], nothing: u64) -> Self {
+        let total = weights.iter().sum::<u64>() + nothing;
+        let mut inside = range.ancestry.sum(weights);
+        for (at, inside) in (0u32..).zip(&mut inside) {
+            *inside += held_nothing(range, at, nothing);
+        }
+        let places = Places::new(weights, &inside, total);
+        inside.fill(0);
+        Sums { range, places, weights: vec![0; weights.len()], sums: inside }
     }
 
-    fn inside(&self, holds: Holds) -> u64 {
+    fn whole_cell(&mut self, weights: &[u64], nothing: u64) -> Cell {
+        let weights = self.places.commits.iter().map(|&at| weights[at as usize]).collect();
+        self.cell(weights, nothing)
+    }
+
+    fn cell(&mut self, weights: Vec<u64>, nothing: u64) -> Cell {
+        let total = weights.iter().sum::<u64>() + nothing;
+        let commits = &self.places.commits;
+        commits.iter().zip(&weights).for_each(|(&at, &weight)| self.weights[at as usize] = weight);
+        if let (Some(&first), Some(&last)) = (commits.first(), commits.last()) {
+            let span = first as usize..last as usize + 1;
+            self.range.ancestry.sum_within(span, &self.weights, &mut self.sums);
+        }
+        let inside = |&at: &u32| self.sums[at as usize] + held_nothing(self.range, at, nothing);
+        let inside = commits.iter().map(inside).collect();
+        commits.iter().for_each(|&at| self.weights[at as usize] = 0);
+        Cell { weights, nothing, total, inside }
+    }
+}
+
+/// Kernels that forked off before a good end may have its bug or not, so they are no way to learn
+/// whether it is bad.
+fn held_nothing(range: &Range, at: u32, nothing: u64) -> u64 {
+    if nothing > 0 && range.holds_good(at) { nothing } else { 0 }
+}
+
+impl Cell {
+    fn inside(&self, holds: Holds, places: &Places) -> u64 {
         match holds {
             Holds::All => self.total,
             Holds::Outside => self.nothing,
-            Holds::Ancestors(at) => self.inside[at as usize],
-            Holds::AllBut(commit) => self.total - self.weights[commit as usize],
+            Holds::Ancestors(at) => match places.of[at as usize] {
+                NONE => 0,
+                ALL => self.total,
+                place => self.inside[place as usize],
+            },
+            Holds::AllBut(commit) => self.total - self.weight(commit, places),
         }
     }
 
-    fn halves(self, by: Holds, range: &Range) -> [Cell; 2] {
-        let mut inner = vec![0; self.weights.len()];
+    fn weight(&self, commit: u32, places: &Places) -> u64 {
+        self.weights.get(places.of[commit as usize] as usize).copied().unwrap_or(0)
+    }
+
+    /// Cuts off what a kernel contains of the cell, which is neither all nor nothing; the rest stays.
+    fn cut_off(&mut self, by: Holds, sums: &mut Sums<'_>) -> Cell {
+        let (range, places) = (sums.range, &sums.places);
+        let mut weights = vec![0; self.weights.len()];
         match by {
-            Holds::All => inner.clone_from(&self.weights),
+            Holds::All => std::mem::swap(&mut weights, &mut self.weights),
             Holds::Outside => {}
             Holds::Ancestors(of) => {
-                for at in range.ancestry.ancestors(of).iter() {
-                    inner[at as usize] = self.weights[at as usize];
+                let ancestors = range.ancestry.ancestors(of);
+                for (place, _) in places.commits.iter().enumerate().filter(|(_, at)| ancestors.get(**at)) {
+                    weights[place] = std::mem::take(&mut self.weights[place]);
                 }
             }
             Holds::AllBut(commit) => {
-                inner.clone_from(&self.weights);
-                inner[commit as usize] = 0;
+                std::mem::swap(&mut weights, &mut self.weights);
+                if let Some(kept) = weights.get_mut(places.of[commit as usize] as usize) {
+                    self.weights[places.of[commit as usize] as usize] = std::mem::take(kept);
+                }
             }
         }
-        let outer: Vec<u64> = self.weights.iter().zip(&inner).map(|(all, inner)| all - inner).collect();
         let nothing = match by {
             Holds::Ancestors(of) if !range.holds_good(of) => 0,
-            Holds::Ancestors(_) | Holds::All | Holds::AllBut(_) | Holds::Outside => self.nothing,
+            Holds::Ancestors(_) | Holds::All | Holds::AllBut(_) | Holds::Outside => {
+                std::mem::take(&mut self.nothing)
+            }
         };
-        let inner = Cell::new(range, inner, nothing);
-        let inside = self.inside.iter().zip(&inner.inside).map(|(all, inner)| all - inner).collect();
-        let total = self.total - inner.total;
-        [inner, Cell { weights: outer, nothing: self.nothing - nothing, total, inside }]
+        let inner = sums.cell(weights, nothing);
+        self.inside.iter_mut().zip(&inner.inside).for_each(|(all, inner)| *all -= inner);
+        self.total -= inner.total;
+        inner
     }
 }

@@ -60,7 +60,7 @@ impl Bisection {
             && self.word(id).is_none()
             && counts.target < SHOWN_RUNS
             && (counts.target > 0 || self.rates().miss(self.assumption, counts.ok) > HIDDEN)
-            && !is_silent(&counts)
+            && !is_silent(&counts, SILENT_RUNS_MAX)
             && !self.is_spent(&counts)
     }
 
@@ -92,7 +92,7 @@ impl Bisection {
             || self.word(&id).is_some()
             || shown
             || counts.ok >= flight.before.ok + wanted
-            || is_silent(&counts)
+            || is_silent(&counts, SILENT_RUNS_MAX)
             || counts.total() >= flight.total
     }
 
@@ -105,11 +105,15 @@ impl Bisection {
             return self.satisfied(flight);
         }
         let counts = self.ledger.counts(revision);
-        counts.target >= 2
-            || *revision == self.question.bad
+        let certifying = self.hand.iter().any(|(id, role)| id == revision && *role == Role::Certify);
+        *revision == self.question.bad
             || self.word(revision).is_some()
             || self.given_up(revision)
-            || is_silent(&counts)
+            || if certifying {
+                self.member_shows_enough(revision)
+            } else {
+                counts.target >= SHOWN_RUNS || is_silent(&counts, SILENT_RUNS_MAX)
+            }
     }
 
     pub(super) fn id_of(&self, holds: Holds) -> Option<RevisionId> {
@@ -175,6 +179,6 @@ impl Bisection {
     }
 }
 
-pub(super) fn is_silent(counts: &Counts) -> bool {
-    counts.informative() == 0 && counts.silent() >= SILENT_RUNS_MAX
+pub(super) fn is_silent(counts: &Counts, runs_max: u32) -> bool {
+    counts.informative() == 0 && counts.silent() >= runs_max
 }

@@ -1,6 +1,7 @@
 //! Trials on the built-in worlds, and what is kept of each.
 
 use kulprit_common::bisect::Costs;
+use kulprit_common::crash::Target;
 use kulprit_common::job::Mode;
 use kulprit_common::simulate::{
     Answer, Case, Dice, Ending, Family, Graph, Kernel, Node, Report, Request, Rules, Said, Scenario, Terrain,
@@ -192,8 +193,8 @@ fn trace(built: &Built, graph: &Graph) -> String {
         }
         text += &match said {
             Said::Ok => ".".to_string(),
-            Said::Crashed { title, .. } if *title == built.scenario.crash.title => "T".into(),
-            Said::Crashed { title, frames, .. } => {
+            Said::Crashed(told) if told.title == built.scenario.crash.title => "T".into(),
+            Said::Crashed(Target { title, frames, .. }) => {
                 let alike = frames.iter().any(|frame| built.scenario.crash.frames.contains(frame));
                 format!("[{}{}]", &title[title.len() - 4..], if alike { "~" } else { "" })
             }

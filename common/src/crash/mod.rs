@@ -93,8 +93,11 @@ pub enum Match {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
     pub title: String,
+    #[serde(default)]
     pub alt_titles: Vec<String>,
+    #[serde(default)]
     pub frames: Vec<String>,
+    #[serde(default)]
     pub files: Vec<String>,
 }
 

@@ -196,7 +196,7 @@ impl Policy for Baseline<'_> {
         let seen = self.seen.entry(at).or_default();
         match answer.said {
             Said::Ok => seen.ok += 1,
-            Said::Crashed { .. } => seen.crashed += 1,
+            Said::Crashed(_) => seen.crashed += 1,
             Said::BootFailed { .. } => seen.boot_failed += 1,
             Said::BuildFailed { .. } => seen.dead = true,
             Said::Infra { .. } | Said::RevertConflict => {}

@@ -4,6 +4,7 @@ use super::trial::{Ask, Conclusion, Ending, Next, Policy, Query, Suspected, fing
 use super::world::{Answer, Said, crash};
 use super::{Case, Graph};
 use crate::bisect::{Bisection, Candidate, Evidence, Finding, Question, Role, Step};
+use crate::crash::Crash;
 use crate::id::RevisionId;
 use crate::job::{Mode, Runs};
 use crate::outcome::{Outcome, Phase, SeenCrash};
@@ -135,12 +136,10 @@ fn outcome(said: &Said) -> Option<Outcome> {
     let seen = |phase, crash| SeenCrash { phase, crash };
     match said {
         Said::Ok => Some(Outcome::Ok),
-        Said::Crashed { title, alt_titles, frames, files } => {
-            Some(Outcome::Crashed(vec![seen(Phase::Reproducer, crash(title, alt_titles, frames, files))]))
-        }
+        Said::Crashed(told) => Some(Outcome::Crashed(vec![seen(Phase::Reproducer, crash(told))])),
         Said::BootFailed { title } => {
             let title = title.as_ref().filter(|title| !title.is_empty());
-            let crashes = title.map(|title| seen(Phase::Boot, crash(title, &[], &[], &[])));
+            let crashes = title.map(|title| seen(Phase::Boot, Crash::titled(title)));
             Some(Outcome::BootFailed { crashes: crashes.into_iter().collect(), reason: "boot failed".into() })
         }
         Said::BuildFailed { .. } | Said::Infra { .. } | Said::RevertConflict => None,

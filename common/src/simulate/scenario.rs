@@ -171,7 +171,7 @@ impl Scenario {
                 return Said::BootFailed { title: Some(other.crash.title.clone()) };
             }
             if roll < other.boot_failures + other.crashes {
-                return crashed(&other.crash);
+                return Said::Crashed(other.crash.clone());
             }
         }
         let has_bug = self.has_bug.get(index as usize).copied().unwrap_or(false);
@@ -179,8 +179,8 @@ impl Scenario {
             return Said::Ok;
         }
         match &self.alias {
-            Some((region, crash)) if region.holds(index) => crashed(crash),
-            Some(_) | None => crashed(&self.crash),
+            Some((region, crash)) if region.holds(index) => Said::Crashed(crash.clone()),
+            Some(_) | None => Said::Crashed(self.crash.clone()),
         }
     }
 
@@ -219,11 +219,6 @@ impl Scenario {
         }
         (0..=self.bad).all(|at| at == self.culprit || !suspects[at as usize])
     }
-}
-
-fn crashed(crash: &Target) -> Said {
-    let Target { title, alt_titles, frames, files } = crash.clone();
-    Said::Crashed { title, alt_titles, frames, files }
 }
 
 fn culprit(graph: &Graph, tail: f64, dice: &mut Dice) -> u32 {

@@ -265,7 +265,7 @@ impl Trial<'_> {
                     return Ok(false);
                 }
                 Said::Infra { .. } => self.outcome.runs += 1,
-                Said::Ok | Said::Crashed { .. } | Said::BootFailed { .. } => {
+                Said::Ok | Said::Crashed(_) | Said::BootFailed { .. } => {
                     self.outcome.runs += 1;
                     policy.saw(visit.query, known.counted, &answer);
                     known.counted += 1;

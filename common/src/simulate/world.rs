@@ -51,15 +51,8 @@ pub struct Request {
 #[serde(tag = "outcome", rename_all = "kebab-case")]
 pub enum Said {
     Ok,
-    Crashed {
-        title: String,
-        #[serde(default)]
-        alt_titles: Vec<String>,
-        #[serde(default)]
-        frames: Vec<String>,
-        #[serde(default)]
-        files: Vec<String>,
-    },
+    /// As described as the crash that is searched for.
+    Crashed(Target),
     BootFailed {
         #[serde(default)]
         title: Option<String>,
@@ -93,7 +86,7 @@ struct File {
     #[serde(default)]
     good: Option<u32>,
     #[serde(default)]
-    crash: Option<CrashFile>,
+    crash: Option<Target>,
     #[serde(default)]
     build_s: Option<f64>,
     #[serde(default)]
@@ -108,17 +101,6 @@ struct File {
     scenario: Option<String>,
     #[serde(default)]
     tail: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct CrashFile {
-    title: String,
-    #[serde(default)]
-    alt_titles: Vec<String>,
-    #[serde(default)]
-    frames: Vec<String>,
-    #[serde(default)]
-    files: Vec<String>,
 }
 
 impl World {
@@ -144,13 +126,7 @@ impl World {
                 "\"fix\" needs an oracle, and in `good` the revision without the crash".into(),
             ));
         }
-        let crash = file.crash.map(|crash| Target {
-            title: crash.title,
-            alt_titles: crash.alt_titles,
-            frames: crash.frames,
-            files: crash.files,
-        });
-        Ok(World { mode, bad: file.bad, good: file.good, crash, costs, source })
+        Ok(World { mode, bad: file.bad, good: file.good, crash: file.crash, costs, source })
     }
 }
 
@@ -194,13 +170,13 @@ fn invalid(field: &str, message: String) -> InvalidWorld {
 }
 
 /// A crash of which no more is known than a world tells.
-pub(super) fn crash(title: &str, alt_titles: &[String], frames: &[String], files: &[String]) -> Crash {
+pub(super) fn crash(told: &Target) -> Crash {
     Crash {
-        alt_titles: alt_titles.to_vec(),
-        frame: frames.first().cloned(),
-        frames: frames.to_vec(),
-        files: files.to_vec(),
-        ..Crash::titled(title)
+        alt_titles: told.alt_titles.clone(),
+        frame: told.frames.first().cloned(),
+        frames: told.frames.clone(),
+        files: told.files.clone(),
+        ..Crash::titled(&told.title)
     }
 }
 

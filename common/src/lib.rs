@@ -7,6 +7,7 @@ pub mod artifact;
 pub mod audit;
 pub mod bisect;
 pub mod command;
+pub mod config_work;
 pub mod crash;
 pub mod farm;
 pub mod history;

@@ -261,7 +261,9 @@ fn the_manual_has_every_key_with_its_range_and_default() {
         match key.takes {
             Takes::Table => assert!(manual.contains(&format!("[{}]", key.name)), "{}", key.name),
             Takes::Tables => assert!(manual.contains(&format!("[[{}]]", key.name)), "{}", key.name),
-            Takes::Text(_) | Takes::Texts => assert!(row.is_some(), "the manual has no row for {}", key.name),
+            Takes::Text(_) | Takes::Texts | Takes::Flag => {
+                assert!(row.is_some(), "the manual has no row for {}", key.name)
+            }
             Takes::Number { min, max, .. } => {
                 let row = row.unwrap_or_else(|| panic!("the manual has no row for {}", key.name));
                 let default = &job.pointer(&format!("/{}", key.name.replace('.', "/"))).expect("a default");

@@ -6,7 +6,7 @@ use crate::convert::{InvalidMessage, Result, artifact, attempt, digest, need, re
 use crate::v1;
 use crate::v1::fact::Fact as Wire;
 use kulprit_common::bisect::{Counts, Judgement, Role};
-use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
+use kulprit_common::farm::fact::{Configured, EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{AgentId, JobId};
@@ -29,6 +29,7 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::Judged { .. } => "judged",
         Fact::Overruled { .. } => "overruled",
         Fact::Explained { .. } => "explained",
+        Fact::Configured { .. } => "configured",
         Fact::JobEnded { .. } => "job-ended",
     }
 }
@@ -92,6 +93,12 @@ impl From<Fact> for Wire {
                 word: word.map(|word| word.to_string()).unwrap_or_default(),
             }),
             Fact::Explained { id, round } => Wire::Explained(rounds::out(&id, round)),
+            Fact::Configured { id, configured } => Wire::Configured(v1::Configured {
+                job_id: id.to_string(),
+                title: configured.title,
+                fragment: configured.fragment.map(Into::into),
+                tried: configured.tried,
+            }),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),
                 at_ms: at.0,
@@ -157,6 +164,14 @@ impl TryFrom<Wire> for Fact {
                 },
             },
             Wire::Explained(it) => Fact::Explained { id: job_id(&it.job_id)?, round: rounds::back(it)? },
+            Wire::Configured(it) => Fact::Configured {
+                id: job_id(&it.job_id)?,
+                configured: Configured {
+                    title: it.title,
+                    fragment: it.fragment.map(Into::into),
+                    tried: it.tried,
+                },
+            },
             Wire::JobEnded(it) => Fact::JobEnded {
                 id: job_id(&it.job_id)?,
                 at: Timestamp(it.at_ms),

@@ -6,12 +6,12 @@ use kulprit_common::bisect::{Belief, Counts, Judgement, Picked, Role, Round, Sus
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
-use kulprit_common::farm::fact::{EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
+use kulprit_common::farm::fact::{Configured, EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{Attempt, Digest, RevisionId, Session, TreeId};
 use kulprit_common::job::{
-    Backport, ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
+    Backport, ConfigBase, ConfigWish, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
     ReproducerKind, Runs, SwitchedOff, Symptom, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
@@ -73,6 +73,14 @@ fn job(good: Option<&str>, config: ConfigBase, toolchain: ToolchainChoice, kind:
         machine: Machine { memory_mib: 256, cpus: 2, cmdline: "quiet".into() },
         prior: if good.is_some() { Prior::Auto } else { Prior::Flat },
         repairs: repairs(good.is_some()),
+        config_work: match good {
+            Some(_) => ConfigWish {
+                drop_instrumentation: true,
+                baseline: Some(Fragment { name: "base.config".into(), text: "CONFIG_A=y\n".into() }),
+                steps_max: 7,
+            },
+            None => ConfigWish::default(),
+        },
     }
 }
 
@@ -277,6 +285,18 @@ fn facts() -> Vec<Fact> {
             at,
             revision: RevisionId::from_bytes([5; 20]),
             word: Some(Verdict::Skip),
+        },
+        Fact::Configured {
+            id: id(),
+            configured: Configured {
+                title: "WARNING in f".into(),
+                fragment: Some(Fragment { name: "config work".into(), text: "CONFIG_A=y\n".into() }),
+                tried: 3,
+            },
+        },
+        Fact::Configured {
+            id: id(),
+            configured: Configured { title: "WARNING in f".into(), fragment: None, tried: 0 },
         },
         Fact::JobEnded {
             id: id(),

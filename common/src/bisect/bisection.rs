@@ -341,6 +341,11 @@ impl Bisection {
         self.ledger.build_failed(revision).is_some() || self.ledger.unavailable(revision).is_some()
     }
 
+    /// Whether the bad end has shown the crash.
+    pub(crate) fn has_shown(&self) -> bool {
+        matches!(self.start(), Start::Shows)
+    }
+
     /// What the bad end's runs say; if there will be no more, two crashes are enough.
     pub(super) fn start(&self) -> Start {
         let counts = self.ledger.counts(&self.question.bad);

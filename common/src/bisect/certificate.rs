@@ -213,7 +213,7 @@ impl Bisection {
     }
 
     /// Quiet runs after which a member is held to be free of the bug.
-    pub(super) fn quiet_runs(&self) -> u32 {
+    pub(crate) fn quiet_runs(&self) -> u32 {
         let max = self.measure.max.saturating_mul(QUIET_BUDGETS_MAX);
         let rates = self.rates();
         let min = if self.assumption == super::Assumption::Exact { 1 } else { 2 };

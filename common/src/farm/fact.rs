@@ -5,7 +5,7 @@ use crate::artifact::Artifact;
 use crate::bisect::{Finding, Judgement, Round};
 use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId};
-use crate::job::Job;
+use crate::job::{Fragment, Job};
 use crate::outcome::{Infra, Product};
 use crate::patch::{KnownFix, Patch};
 use crate::report::ending;
@@ -70,12 +70,28 @@ pub enum Fact {
         id: JobId,
         round: Round,
     },
+    /// A job's configuration was worked on. From here on all its kernels have it.
+    Configured {
+        id: JobId,
+        configured: Configured,
+    },
     JobEnded {
         id: JobId,
         at: Timestamp,
         end: EndSummary,
         rendered: Box<Rendered>,
     },
+}
+
+/// What the work on a configuration came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configured {
+    /// Of the crash that it went by, which stays the one that is searched for.
+    pub title: String,
+    /// Behind all others; absent where nothing could be done without.
+    pub fragment: Option<Fragment>,
+    /// Kernels that were looked at for it.
+    pub tried: u32,
 }
 
 /// What the names in a job mean, fixed once: a branch that moves later changes nothing.

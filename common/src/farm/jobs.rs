@@ -3,6 +3,7 @@
 use super::Farm;
 use super::action::{Action, Answer};
 use super::breakage::Inherited;
+use super::config_work::{Settled, Working};
 use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
@@ -14,6 +15,7 @@ use super::trace::Trace;
 use super::wants::Wants;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Round, Step};
+use crate::config_work::ConfigWork;
 use crate::history::{History, Revision, TaggedRelease};
 use crate::id::{JobId, RevisionId};
 use crate::job::{ConfigBase, Job, KernelBuild, ToolchainChoice};
@@ -52,6 +54,9 @@ pub(super) struct JobState {
     pub judgements_seen: usize,
     pub judged: Vec<Judged>,
     pub overrules: Vec<Overrule>,
+    /// The work on its configuration, while it lasts; after a restart it is found again.
+    pub config_work: Option<ConfigWork>,
+    pub settled: Option<Settled>,
     /// Rounds of the bisection, each with its place among what was judged.
     pub rounds: Vec<Round>,
 }
@@ -135,6 +140,8 @@ impl Farm {
             judgements_seen: 0,
             judged: Vec::new(),
             overrules: Vec::new(),
+            config_work: None,
+            settled: None,
             rounds: Vec::new(),
         };
         self.jobs.insert(id, state);
@@ -175,7 +182,25 @@ impl Farm {
     }
 
     pub(super) fn set_resolution(&mut self, id: &JobId, resolution: Resolution) {
-        let Some(state) = self.jobs.get_mut(id) else { return };
+        let Some(mut state) = self.jobs.remove(id) else { return };
+        self.begin(&mut state, resolution);
+        self.jobs.insert(id.clone(), state);
+        self.dirty.insert(id.clone());
+    }
+
+    /// Begins the search anew; what was built and run is found again.
+    pub(super) fn begin_anew(&self, state: &mut JobState) {
+        state.recorded.clear();
+        state.candidates.clear();
+        state.judgements_seen = 0;
+        state.trace = Trace::Unasked;
+        state.inherited = Inherited::default();
+        if let Some(resolution) = state.resolution.clone() {
+            self.begin(state, resolution);
+        }
+    }
+
+    fn begin(&self, state: &mut JobState, resolution: Resolution) {
         // What no toolchain can build is no end to be found.
         let served = |release: &&TaggedRelease| {
             state.job.toolchain != ToolchainChoice::Auto
@@ -184,9 +209,10 @@ impl Farm {
         let releases = resolution.releases.iter().filter(served);
         let releases = releases.map(|release| (release.tag.clone(), release.revision.id));
         let symptom = state.job.symptom;
+        let settled = state.settled.as_ref().map(|settled| &settled.configured);
         let mut bisection = Bisection::new(Question {
             mode: state.job.mode,
-            target: symptom.target(state.job.target.as_deref()),
+            target: symptom.target(settled.map(|it| it.title.as_str()).or(state.job.target.as_deref())),
             runs: symptom.runs(&state.job.runs),
             bad: resolution.bad.id,
             good: resolution.good.as_ref().map(|good| good.id),
@@ -194,12 +220,13 @@ impl Farm {
         })
         .allow_reverts()
         .assuming(symptom.assumption());
+        let mut kernel = kernel_of(&self.config.rules, &resolution, &state.job);
+        kernel.fragments.extend(settled.and_then(|it| it.fragment.clone()));
+        state.kernel = kernel;
         state.words().into_iter().for_each(|(revision, word)| bisection.overrule(revision, Some(word)));
         state.bisection = Some(bisection);
-        state.kernel = kernel_of(&self.config.rules, &resolution, &state.job);
         state.resolution = Some(resolution);
         state.stage = Stage::Preparing;
-        self.dirty.insert(id.clone());
     }
 
     pub(super) fn history_loaded(
@@ -312,6 +339,14 @@ impl Farm {
         let width = self.width();
         loop {
             self.see_judgements(state, actions);
+            match self.work_on_config(state, &executable, wants, actions) {
+                Working::No => {}
+                Working::Waiting => return None,
+                Working::Renewed => {
+                    state.stage = Stage::Searching { certifying: false };
+                    continue;
+                }
+            }
             if self.awaits_trace(now, state, actions) {
                 let candidates = Self::in_hand(state);
                 match self.pursue_all(state, &candidates, &executable, wants, actions) {
@@ -329,7 +364,7 @@ impl Farm {
             state.bisection = Some(bisection);
             self.see_judgements(state, actions);
             see_rounds(state, actions);
-            let candidates = match step {
+            let mut candidates = match step {
                 Step::Evaluate(candidates) | Step::Certify(candidates) if candidates.is_empty() => {
                     let by = "the search asks for nothing and has not ended: a bug of kulprit".into();
                     return plain(JobEnd::Found(Finding::Blocked { by }));
@@ -350,6 +385,10 @@ impl Farm {
                 }
                 Step::Done(finding) => return self.found(now, state, finding, actions),
             };
+            // Kernels of other revisions would be built once more with what the work comes to.
+            if state.is_unsettled() && candidates.iter().any(|it| it.role == Role::Start) {
+                candidates.retain(|candidate| candidate.role == Role::Start);
+            }
             let pursuit = self.pursue_all(state, &candidates, &executable, wants, actions);
             if matches!(state.stage, Stage::Searching { certifying: true }) {
                 wants.interleave();
@@ -382,7 +421,7 @@ impl Farm {
     }
 
     /// Free width shared among the jobs that search.
-    fn width(&self) -> NonZeroUsize {
+    pub(super) fn width(&self) -> NonZeroUsize {
         let open = self.jobs.values().filter(|job| matches!(job.stage, Stage::Searching { .. })).count();
         // The job being advanced is out of the map for the while.
         NonZeroUsize::new(self.slots().div_ceil(open + 1)).unwrap_or(NonZeroUsize::MIN)
@@ -394,7 +433,7 @@ impl Farm {
         let new = bisection.judgements()[state.judgements_seen..].to_vec();
         state.judgements_seen += new.len();
         for judgement in new {
-            let since = state.judged_since(&judgement.revision);
+            let since = state.judged_since(&judgement.revision).max(state.settled_since());
             let known = state.judged[since..].iter().any(|judged| {
                 judged.judgement.revision == judgement.revision
                     && judged.judgement.verdict == judgement.verdict

@@ -8,6 +8,7 @@ pub mod action;
 mod agents;
 mod breakage;
 mod complete;
+mod config_work;
 mod costs;
 pub mod event;
 pub mod fact;

@@ -2,10 +2,8 @@
 
 use super::Farm;
 use super::action::{Action, Answer};
-use super::breakage::Inherited;
 use super::fact::Fact;
 use super::jobs::{JobState, Stage};
-use super::trace::Trace;
 use crate::id::{JobId, RevisionId};
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
@@ -110,16 +108,11 @@ impl Farm {
 
     /// Begins the search anew, with all words that stand; what was built and run is found again.
     pub(super) fn take_word(&mut self, id: &JobId, revision: RevisionId, word: Option<Verdict>) {
-        let Some(state) = self.jobs.get_mut(id) else { return };
+        let Some(mut state) = self.jobs.remove(id) else { return };
         state.overrules.push(Overrule { revision, word, judged: state.judged.len() });
-        state.recorded.clear();
-        state.candidates.clear();
-        state.judgements_seen = 0;
-        state.trace = Trace::Unasked;
-        state.inherited = Inherited::default();
-        if let Some(resolution) = state.resolution.clone() {
-            self.set_resolution(id, resolution);
-        }
+        self.begin_anew(&mut state);
+        self.jobs.insert(id.clone(), state);
+        self.dirty.insert(id.clone());
     }
 }
 

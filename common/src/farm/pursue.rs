@@ -5,14 +5,14 @@ use super::action::Action;
 use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
-use super::kernels::{Sourced, kernel_name, oldest};
+use super::kernels::{Source, Sourced, kernel_name, oldest};
 use super::wants::{Want, Wants};
 use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
-use crate::id::RevisionId;
-use crate::job::{Job, ReproducerKind, Symptom, ToolchainChoice};
-use crate::outcome::{BuildOutcome, Product, ReproducerOutcome, ToolchainFacts};
+use crate::id::{Digest, RevisionId};
+use crate::job::{Job, KernelBuild, ReproducerKind, Symptom, ToolchainChoice};
+use crate::outcome::{BuildOutcome, Kernel, Product, ReproducerOutcome, ToolchainFacts};
 use crate::signature;
 use std::collections::BTreeSet;
 
@@ -131,15 +131,7 @@ impl Farm {
         let digest = signature::build_key(&source.tree, &state.kernel, &facts.image_id);
         let build = ItemKey::Build(digest);
         let Some(product) = self.products.get(&build) else {
-            let work = BuildWork {
-                repository: state.job.repository.clone(),
-                revision: source.revision,
-                patches: source.patches,
-                tree: source.tree,
-                kernel: state.kernel.clone(),
-                image_id: facts.image_id,
-                timeout_s: state.job.timeouts.build_s,
-            };
+            let work = Self::build_work(state, source, state.kernel.clone(), facts.image_id);
             return Ok(self.want_or_give_up(state, id, build, Work::Build(work), title, wants));
         };
         let Product::Build(product) = product else {
@@ -159,22 +151,7 @@ impl Farm {
         let Some(kernel) = kernel else {
             return Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting });
         };
-        let job = &state.job;
-        let runs = signature::runs_key(
-            &kernel.fingerprint,
-            &executable.digest,
-            &job.reproducer.args,
-            &job.machine,
-            &job.timeouts,
-        );
-        let work = RunWork {
-            kernel: kernel.image,
-            executable: *executable,
-            kind: job.reproducer.kind,
-            args: job.reproducer.args.clone(),
-            machine: job.machine.clone(),
-            timeouts: job.timeouts.clone(),
-        };
+        let (runs, work) = Self::run_work(state, &kernel, executable);
         for index in 0..candidate.runs {
             let key = ItemKey::Run(runs, index);
             let pursuit = match self.products.get(&key) {
@@ -192,6 +169,44 @@ impl Farm {
             learned |= matches!(pursuit, Pursuit::Learned);
         }
         Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting })
+    }
+
+    pub(super) fn build_work(
+        state: &JobState,
+        source: Source,
+        kernel: KernelBuild,
+        image_id: String,
+    ) -> BuildWork {
+        BuildWork {
+            repository: state.job.repository.clone(),
+            revision: source.revision,
+            patches: source.patches,
+            tree: source.tree,
+            kernel,
+            image_id,
+            timeout_s: state.job.timeouts.build_s,
+        }
+    }
+
+    /// What a run of a kernel takes, and the key of all such runs.
+    pub(super) fn run_work(state: &JobState, kernel: &Kernel, executable: &Artifact) -> (Digest, RunWork) {
+        let job = &state.job;
+        let runs = signature::runs_key(
+            &kernel.fingerprint,
+            &executable.digest,
+            &job.reproducer.args,
+            &job.machine,
+            &job.timeouts,
+        );
+        let work = RunWork {
+            kernel: kernel.image,
+            executable: *executable,
+            kind: job.reproducer.kind,
+            args: job.reproducer.args.clone(),
+            machine: job.machine.clone(),
+            timeouts: job.timeouts.clone(),
+        };
+        (runs, work)
     }
 
     fn want_or_give_up(

@@ -90,6 +90,7 @@ impl Farm {
                     state.rounds.push(round);
                 }
             }
+            Fact::Configured { id, configured } => self.take_configured(&id, configured),
             Fact::JobEnded { id, at, end, rendered } => {
                 if let Some(state) = self.jobs.get_mut(&id) {
                     let ended = EndedJob { at, end, rendered: *rendered };
@@ -105,10 +106,16 @@ impl Farm {
     /// revisions without a verdict is found again under its key when the search asks.
     pub(super) fn recall_evidence(&mut self, id: &crate::id::JobId) {
         let Some(mut state) = self.jobs.remove(id) else { return };
+        self.recall(&mut state);
+        self.jobs.insert(id.clone(), state);
+    }
+
+    /// The same. What was seen of kernels in another configuration is left where it is.
+    pub(super) fn recall(&self, state: &mut JobState) {
         if let Some(bisection) = &mut state.bisection {
             bisection.recall_rounds(state.rounds.clone());
         }
-        for judged in state.judged.clone() {
+        for judged in state.judged[state.settled_since()..].to_vec() {
             let revision = judged.judgement.revision;
             for key in judged.build.iter().chain(&judged.runs) {
                 let symptom = state.job.symptom;
@@ -122,10 +129,9 @@ impl Farm {
                     }
                     (Some(_) | None, _) => continue,
                 };
-                recall(&mut state, revision, key, evidence);
+                recall(state, revision, key, evidence);
             }
         }
-        self.jobs.insert(id.clone(), state);
     }
 
     /// The attempt that was granted last, for tests and for the record.

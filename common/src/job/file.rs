@@ -4,6 +4,7 @@
 //! and yields the job. Reading files is the caller's part. `docs/job-file.md` is the manual.
 
 mod checks;
+mod config_work;
 mod error;
 mod kconfig;
 mod keys;
@@ -46,6 +47,7 @@ pub struct JobFile {
     machine: Machine,
     prior: Prior,
     repairs: Repairs,
+    config_work: config_work::Asked,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +123,7 @@ impl JobFile {
             let field = format!("config.fragments[{i}]");
             inputs.push(Input { field, path: path.clone(), bytes_max: CONFIG_BYTES_MAX });
         }
+        inputs.extend(self.config_work.input());
         inputs.extend(self.reproducer_input());
         inputs
     }
@@ -163,7 +166,7 @@ impl JobFile {
         Ok((job, reproducer))
     }
 
-    /// `texts` are the config file, if one is named, and the fragments.
+    /// `texts` are the config file, if one is named, the fragments, and the baseline, if there is one.
     fn into_job(self, place: &Place<'_>, texts: Vec<String>, digest: Digest) -> Result<Job, JobFileError> {
         let mut texts = texts.into_iter();
         let config = match self.config {
@@ -173,7 +176,7 @@ impl JobFile {
         let fragments = self
             .fragments
             .iter()
-            .zip(texts)
+            .zip(texts.by_ref())
             .map(|(path, text)| Fragment { name: file_name(path), text })
             .collect();
         let name = match self.name {
@@ -202,6 +205,7 @@ impl JobFile {
             machine: self.machine,
             prior: self.prior,
             repairs: self.repairs,
+            config_work: self.config_work.with(texts.next()),
         })
     }
 }
@@ -250,6 +254,8 @@ struct Raw {
     machine: RawMachine,
     #[serde(default)]
     search: RawSearch,
+    #[serde(default)]
+    config_work: config_work::RawConfigWork,
     backports: Option<Vec<repairs::RawBackport>>,
     configs: Option<Vec<repairs::RawSwitchedOff>>,
 }
@@ -366,6 +372,7 @@ impl Raw {
             machine: self.machine.check()?,
             prior: self.search.prior.unwrap_or_default(),
             repairs: repairs::check_raw(self.backports, self.configs)?,
+            config_work: self.config_work.check(mode, symptom)?,
         })
     }
 }

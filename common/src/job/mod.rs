@@ -49,6 +49,32 @@ pub struct Job {
     pub machine: Machine,
     pub prior: Prior,
     pub repairs: Repairs,
+    #[serde(default)]
+    pub config_work: ConfigWish,
+}
+
+/// What is to be done about the configuration once the crash has shown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigWish {
+    /// Go without instrumentation that the crash does not need.
+    pub drop_instrumentation: bool,
+    /// A whole `.config` to come as near to as the crash allows.
+    pub baseline: Option<Fragment>,
+    /// Most kernels that are built for it.
+    pub steps_max: u32,
+}
+
+impl ConfigWish {
+    pub fn is_empty(&self) -> bool {
+        !self.drop_instrumentation && self.baseline.is_none()
+    }
+}
+
+impl Default for ConfigWish {
+    /// Nothing is done unless it is asked for.
+    fn default() -> Self {
+        ConfigWish { drop_instrumentation: false, baseline: None, steps_max: 20 }
+    }
 }
 
 /// How a kernel is configured and made. Together with a tree and a toolchain it makes the build key.

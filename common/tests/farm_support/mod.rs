@@ -71,6 +71,8 @@ pub struct Faults {
     pub broken: (u32, u32),
     /// In that region kernels build, and do not boot.
     pub builds_at_least: bool,
+    /// Symbols that the crash does not show without.
+    pub needs: &'static [&'static str],
 }
 
 impl Faults {
@@ -103,6 +105,8 @@ struct Made {
     index: u32,
     without: Option<u32>,
     mended: bool,
+    /// Whether a symbol is switched off that the crash needs.
+    lacks: bool,
 }
 
 impl Made {
@@ -110,12 +114,18 @@ impl Made {
         bytes[..4].copy_from_slice(&self.index.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.without.map_or(0, |commit| commit + 1).to_be_bytes());
         bytes[8] = u8::from(self.mended);
+        bytes[9] = u8::from(self.lacks);
         bytes
     }
 
     fn read(bytes: &[u8]) -> Made {
         let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().expect("4 bytes"));
-        Made { index: number(0), without: number(4).checked_sub(1), mended: bytes[8] == 1 }
+        Made {
+            index: number(0),
+            without: number(4).checked_sub(1),
+            mended: bytes[8] == 1,
+            lacks: bytes[9] == 1,
+        }
     }
 
     fn digest(self) -> Digest {
@@ -132,7 +142,7 @@ pub fn commit_id(index: u32) -> RevisionId {
 }
 
 fn tree_id(index: u32) -> TreeId {
-    TreeId::from_bytes(Made { index, without: None, mended: false }.write([0x22; 20]))
+    TreeId::from_bytes(Made { index, without: None, mended: false, lacks: false }.write([0x22; 20]))
 }
 
 pub fn index_of(id: &RevisionId) -> u32 {
@@ -180,6 +190,7 @@ pub fn job() -> Job {
         machine: Machine { memory_mib: 256, cpus: 1, cmdline: String::new() },
         prior: Prior::Auto,
         repairs: Repairs::default(),
+        config_work: Default::default(),
     }
 }
 
@@ -388,7 +399,7 @@ impl World {
             }
             patches.push(Patch::Revert(commit_id(commit)));
         }
-        let tree = TreeId::from_bytes(Made { index, without, mended }.write([0x22; 20]));
+        let tree = TreeId::from_bytes(Made { index, without, mended, lacks: false }.write([0x22; 20]));
         Ok(Patched { tree, patches, remarks })
     }
 
@@ -689,6 +700,8 @@ fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product 
             let patches: Vec<Patch> = pick.into_iter().chain(revert).collect();
             assert_eq!(work.patches, patches, "what makes the tree");
             assert_eq!(index_of(&work.revision), made.index);
+            let text: String = work.kernel.fragments.iter().map(|fragment| fragment.text.as_str()).collect();
+            made.lacks = faults.needs.iter().any(|it| text.contains(&format!("# {it} is not set\n")));
             made.without = made.without.filter(|&commit| faults.built_like(commit, culprit) == commit);
             made.index = faults.built_like(made.index, culprit);
             if work.kernel.make_args.iter().any(|arg| arg == BREAKS)
@@ -715,7 +728,7 @@ fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product 
         }
         Work::Run(work) => {
             let made = Made::read(work.kernel.digest.as_bytes());
-            let crashes = made.index >= culprit && made.without != Some(culprit);
+            let crashes = made.index >= culprit && made.without != Some(culprit) && !made.lacks;
             let outcome = match (faults.is_broken(&made), crashes, work.kind) {
                 (false, true, ReproducerKind::Nothing) => Outcome::BootFailed {
                     crashes: vec![SeenCrash { phase: Phase::Boot, ..target() }],

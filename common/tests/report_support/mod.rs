@@ -81,6 +81,7 @@ pub fn job(mode: Mode) -> Job {
         machine: Machine::default(),
         prior: Prior::Auto,
         repairs: Repairs::default(),
+        config_work: Default::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{InvalidMessage, Result, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::job::{
-    Backport, ConfigBase, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
+    Backport, ConfigBase, ConfigWish, Fragment, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer,
     ReproducerKind, Runs, SwitchedOff, Symptom, Timeouts, ToolchainChoice,
 };
 
@@ -58,6 +58,7 @@ impl From<Job> for v1::Job {
             flat_prior: job.prior == Prior::Flat,
             backports: job.repairs.backports.map(backports_out),
             configs: job.repairs.configs.map(configs_out),
+            config_work: (job.config_work != ConfigWish::default()).then(|| wish_out(job.config_work)),
         }
     }
 }
@@ -94,7 +95,36 @@ impl TryFrom<v1::Job> for Job {
                 backports: job.backports.map(backports_in),
                 configs: job.configs.map(configs_in).transpose()?,
             },
+            config_work: job.config_work.map(wish_in).unwrap_or_default(),
         })
+    }
+}
+
+impl From<Fragment> for v1::Fragment {
+    fn from(fragment: Fragment) -> Self {
+        v1::Fragment { name: fragment.name, text: fragment.text }
+    }
+}
+
+impl From<v1::Fragment> for Fragment {
+    fn from(fragment: v1::Fragment) -> Self {
+        Fragment { name: fragment.name, text: fragment.text }
+    }
+}
+
+fn wish_out(wish: ConfigWish) -> v1::ConfigWork {
+    v1::ConfigWork {
+        drop_instrumentation: wish.drop_instrumentation,
+        baseline: wish.baseline.map(Into::into),
+        steps_max: wish.steps_max,
+    }
+}
+
+fn wish_in(wish: v1::ConfigWork) -> ConfigWish {
+    ConfigWish {
+        drop_instrumentation: wish.drop_instrumentation,
+        baseline: wish.baseline.map(Into::into),
+        steps_max: wish.steps_max,
     }
 }
 
@@ -140,11 +170,7 @@ impl From<KernelBuild> for v1::KernelBuild {
                 ConfigBase::File(text) => v1::kernel_build::Config::ConfigFile(text),
                 ConfigBase::Target(target) => v1::kernel_build::Config::ConfigTarget(target),
             }),
-            fragments: kernel
-                .fragments
-                .into_iter()
-                .map(|fragment| v1::Fragment { name: fragment.name, text: fragment.text })
-                .collect(),
+            fragments: kernel.fragments.into_iter().map(Into::into).collect(),
             make_args: kernel.make_args,
         }
     }
@@ -159,11 +185,7 @@ impl TryFrom<v1::KernelBuild> for KernelBuild {
                 v1::kernel_build::Config::ConfigFile(text) => ConfigBase::File(text),
                 v1::kernel_build::Config::ConfigTarget(target) => ConfigBase::Target(target),
             },
-            fragments: kernel
-                .fragments
-                .into_iter()
-                .map(|fragment| Fragment { name: fragment.name, text: fragment.text })
-                .collect(),
+            fragments: kernel.fragments.into_iter().map(Into::into).collect(),
             make_args: kernel.make_args,
         })
     }

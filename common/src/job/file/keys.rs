@@ -21,6 +21,8 @@ pub enum Takes {
     Text(&'static str),
     /// A list of quoted strings.
     Texts,
+    /// true or false.
+    Flag,
     /// A whole number from `min` to `max`.
     Number {
         min: u32,
@@ -36,6 +38,7 @@ impl Takes {
             Takes::Tables => "a list of sections, each in double brackets".into(),
             Takes::Text(what) => format!("{what}, in quotes"),
             Takes::Texts => "a list of strings, such as [\"one\", \"two\"]".into(),
+            Takes::Flag => "true or false, without quotes".into(),
             Takes::Number { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
             Takes::Number { min, max, unit } => format!("a whole number of {unit} from {min} to {max}"),
         }
@@ -86,6 +89,10 @@ pub const KEYS: &[Key] = &[
     number("timeouts.drain_ms", 0, 60_000, "milliseconds"),
     key("search", Takes::Table),
     key("search.prior", Takes::Text("auto or flat")),
+    key("config_work", Takes::Table),
+    key("config_work.drop_instrumentation", Takes::Flag),
+    key("config_work.baseline", Takes::Text("the path of a .config")),
+    number("config_work.steps_max", 1, 200, "kernels"),
     key("machine", Takes::Table),
     number("machine.memory_mib", 32, 65_536, "MiB"),
     number("machine.cpus", 1, 64, ""),
@@ -119,7 +126,7 @@ pub(super) fn check(text: &str) -> Result<(), JobFileError> {
         let fits = match key.takes {
             Takes::Table => value.is_table(),
             Takes::Tables => is_list_of_tables,
-            Takes::Text(_) | Takes::Texts | Takes::Number { .. } => !value.is_table(),
+            Takes::Text(_) | Takes::Texts | Takes::Flag | Takes::Number { .. } => !value.is_table(),
         };
         if !fits {
             return Err(form(text, key, span.start));

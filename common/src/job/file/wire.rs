@@ -1,6 +1,6 @@
 //! A job that came over the wire, held to the same rules as one from a file.
 
-use super::{CONFIG_BYTES_MAX, Input, JobFileError, checks, kconfig, repairs};
+use super::{CONFIG_BYTES_MAX, Input, JobFileError, checks, config_work, kconfig, repairs};
 use crate::job::{ConfigBase, Job, Reproducer, ReproducerKind, Symptom, ToolchainChoice};
 
 /// Refuses what no job file could have said; the error names the job file's key.
@@ -20,6 +20,7 @@ pub fn check(job: &Job) -> Result<(), JobFileError> {
     checks::path("reproducer", job.reproducer.name.clone())?;
     checks::cmdline(job.machine.cmdline.clone())?;
     repairs::check(&job.repairs)?;
+    config_work::check(job)?;
     numbers(job)
 }
 
@@ -55,7 +56,7 @@ fn kernel(job: &Job) -> Result<(), JobFileError> {
     Ok(())
 }
 
-fn config(field: &str, path: &str, text: &str) -> Result<(), JobFileError> {
+pub(super) fn config(field: &str, path: &str, text: &str) -> Result<(), JobFileError> {
     let input = Input { field: field.into(), path: path.into(), bytes_max: CONFIG_BYTES_MAX };
     if text.len() > CONFIG_BYTES_MAX {
         let problem = format!("has more than {CONFIG_BYTES_MAX} bytes");

@@ -1,0 +1,208 @@
+//! Work on a job's configuration, where it is asked for: once the bad end has shown the crash,
+//! kernels of it with less in them are tried, and the search begins anew with the least that
+//! shows it. So all its evidence is under one configuration.
+//!
+//! What was tried is found again among the products; what came of it is a fact.
+
+use super::Farm;
+use super::action::Action;
+use super::fact::{Configured, Fact};
+use super::item::{ItemKey, State, Work};
+use super::jobs::JobState;
+use super::kernels::Sourced;
+use super::wants::Wants;
+use crate::artifact::Artifact;
+use crate::bisect::{Bisection, Candidate, Role};
+use crate::config_work::{ConfigWork, changed};
+use crate::crash::{Match, Target, compare};
+use crate::id::JobId;
+use crate::job::KernelBuild;
+use crate::outcome::{BuildOutcome, Outcome, Product};
+use crate::signature;
+
+/// As many crashes of the target show that it is still there.
+const CRASHES: u32 = 2;
+/// Runs that are asked for at a time, at least.
+const RUNS_AT_ONCE: u32 = 2;
+/// A remark names as many symbols.
+const NAMED_MAX: usize = 12;
+
+/// How far the work is.
+pub(super) enum Working {
+    /// There is none, or none now.
+    No,
+    /// Its items are in the queue or in hand.
+    Waiting,
+    /// The search began anew.
+    Renewed,
+}
+
+/// A configuration that was settled on.
+pub(super) struct Settled {
+    pub configured: Configured,
+    /// How many verdicts had fallen before, on other kernels.
+    pub judged: usize,
+}
+
+impl JobState {
+    /// Whether the configuration is still to be worked on.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.settled.is_none() && !self.job.config_work.is_empty()
+    }
+
+    /// Verdicts before this one are on kernels of another configuration.
+    pub(super) fn settled_since(&self) -> usize {
+        self.settled.as_ref().map_or(0, |settled| settled.judged)
+    }
+}
+
+impl Configured {
+    /// For people, where anything was tried.
+    pub(super) fn remark(&self) -> Option<String> {
+        let kernels = if self.tried == 1 { "kernel" } else { "kernels" };
+        let Some(fragment) = &self.fragment else {
+            return (self.tried > 0)
+                .then(|| format!("configuration: nothing could be dropped, {} {kernels} tried", self.tried));
+        };
+        let symbols = changed(fragment);
+        let more = symbols.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = symbols[..symbols.len().min(NAMED_MAX)].join(", ");
+        Some(format!(
+            "configuration: {} symbols changed in all kernels, after {} {kernels} tried: {named}{more}",
+            symbols.len(),
+            self.tried
+        ))
+    }
+}
+
+impl Farm {
+    /// Takes the work on a job's configuration as far as it goes.
+    pub(super) fn work_on_config(
+        &mut self,
+        state: &mut JobState,
+        executable: &Artifact,
+        wants: &mut Wants,
+        actions: &mut Vec<Action>,
+    ) -> Working {
+        let shown = |bisection: &&Bisection| bisection.has_shown();
+        let Some(bisection) = state.bisection.as_ref().filter(shown).filter(|_| state.is_unsettled()) else {
+            return Working::No;
+        };
+        let Some(target) = bisection.target().cloned() else { return Working::No };
+        let quiet = bisection.quiet_runs();
+        let mut work = match state.config_work.take() {
+            Some(work) => work,
+            None => ConfigWork::new(&state.kernel, &state.job.config_work, &target.title),
+        };
+        while let Some(fragment) = work.next() {
+            let mut kernel = state.kernel.clone();
+            kernel.fragments.push(fragment);
+            wants.items.clear();
+            let title = format!("job {} configuration {}", state.id, work.result().tried + 1);
+            let shows = self.shows(state, (&kernel, title), (&target, quiet), executable, wants, actions);
+            let Some(shows) = shows else {
+                state.config_work = Some(work);
+                return Working::Waiting;
+            };
+            work.record(shows);
+        }
+        wants.items.clear();
+        let worked = work.result();
+        let configured = Configured { title: target.title, fragment: worked.fragment, tried: worked.tried };
+        let fact = Fact::Configured { id: state.id.clone(), configured: configured.clone() };
+        actions.push(Action::Record(fact));
+        if self.settle(state, configured) {
+            self.recall(state);
+            Working::Renewed
+        } else {
+            Working::No
+        }
+    }
+
+    /// Whether the bad end shows the crash with this kernel; nothing while that is not known. One
+    /// that does not build, or does not come to the reproducer, does not show it.
+    fn shows(
+        &mut self,
+        state: &mut JobState,
+        (kernel, title): (&KernelBuild, String),
+        (target, quiet): (&Target, u32),
+        executable: &Artifact,
+        wants: &mut Wants,
+        actions: &mut Vec<Action>,
+    ) -> Option<bool> {
+        let bad = state.resolution.as_ref()?.bad.id;
+        let candidate = Candidate { revision: bad, role: Role::Start, runs: 0 };
+        let source = match Self::source(state, &candidate, actions) {
+            Sourced::Ready(source) => source,
+            Sourced::Waiting => return None,
+            Sourced::Refused(_) => return Some(false),
+        };
+        let image_id = self.toolchain(state, wants).ok()?.image_id.clone();
+        let build = ItemKey::Build(signature::build_key(&source.tree, kernel, &image_id));
+        let Some(product) = self.products.get(&build) else {
+            let work = Self::build_work(state, source, kernel.clone(), image_id);
+            return self.want_of_config(build, Work::Build(work), title, wants);
+        };
+        let Product::Build(product) = product else { return None };
+        let BuildOutcome::Built(built) = &product.outcome else { return Some(false) };
+        let (runs, work) = Self::run_work(state, built, executable);
+        let at_once = u32::try_from(self.width().get()).unwrap_or(u32::MAX).max(RUNS_AT_ONCE);
+        let (mut crashes, mut seen, mut open) = (0, 0, 0);
+        for index in 0..quiet.max(CRASHES) {
+            let key = ItemKey::Run(runs, index);
+            if let Some(Product::Run(run)) = self.products.get(&key) {
+                seen += 1;
+                crashes += u32::from(shows_target(&run.outcome, target));
+                if crashes >= CRASHES {
+                    return Some(true);
+                }
+                // One that does not boot will not do so the next time either.
+                if matches!(run.outcome, Outcome::BootFailed { .. }) && seen == CRASHES && crashes == 0 {
+                    return Some(false);
+                }
+            } else if open < at_once {
+                open += 1;
+                let title = format!("{title} run {index}");
+                if self.want_of_config(key, Work::Run(work.clone()), title, wants) == Some(false) {
+                    return Some(false);
+                }
+            }
+        }
+        (open == 0).then_some(false)
+    }
+
+    /// Asks for an item; says that the crash does not show where the farm has given it up.
+    fn want_of_config(&self, key: ItemKey, work: Work, title: String, wants: &mut Wants) -> Option<bool> {
+        let given_up = matches!(self.items.get(&key).map(|item| &item.state), Some(State::Quarantined(_)));
+        wants.add(key, work, title);
+        given_up.then_some(false)
+    }
+
+    /// Takes a configuration for all of a job's kernels; says whether the search began anew.
+    fn settle(&self, state: &mut JobState, configured: Configured) -> bool {
+        let changes = configured.fragment.is_some();
+        let judged = if changes { state.judged.len() } else { 0 };
+        state.settled = Some(Settled { configured, judged });
+        state.config_work = None;
+        if changes {
+            self.begin_anew(state);
+        }
+        changes
+    }
+
+    pub(super) fn take_configured(&mut self, id: &JobId, configured: Configured) {
+        if let Some(mut state) = self.jobs.remove(id) {
+            self.settle(&mut state, configured);
+            self.jobs.insert(id.clone(), state);
+        }
+    }
+}
+
+fn shows_target(outcome: &Outcome, target: &Target) -> bool {
+    let crashes = match outcome {
+        Outcome::Crashed(crashes) => crashes,
+        _ => return false,
+    };
+    crashes.iter().any(|seen| compare(target, &seen.crash) == Match::Same)
+}

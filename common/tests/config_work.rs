@@ -80,8 +80,10 @@ fn nothing_is_settled_on_that_was_not_seen_to_crash() {
         let wish = towards("CONFIG_NEW=y\n", 1 + dice.roll(150) as u32);
         // An answer that hangs on the set and on nothing else, and follows no rule.
         let shows = |off: &BTreeSet<String>| {
-            let mixed =
-                off.iter().flat_map(|it| it.bytes()).fold(seed, |sum, byte| sum * 31 + u64::from(byte));
+            let mixed = off
+                .iter()
+                .flat_map(|it| it.bytes())
+                .fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             Dice(mixed).chance(percent)
         };
         let new = || ConfigWork::new(&kernel(&symbols), &wish, TITLE);

@@ -115,7 +115,8 @@ impl Farm {
         if let Some(bisection) = &mut state.bisection {
             bisection.recall_rounds(state.rounds.clone());
         }
-        for judged in state.judged[state.settled_since()..].to_vec() {
+        let own = state.judged[state.settled_since()..].to_vec();
+        for judged in own {
             let revision = judged.judgement.revision;
             for key in judged.build.iter().chain(&judged.runs) {
                 let symptom = state.job.symptom;

@@ -5,6 +5,7 @@ mod farm_support;
 use farm_support::{Dice, Faults, World, commit_id, job};
 use kulprit_common::config_work::{ConfigWork, changed};
 use kulprit_common::farm::fact::{Configured, Fact};
+use kulprit_common::farm::item::ItemKey;
 use kulprit_common::job::{ConfigBase, ConfigWish, Fragment, KernelBuild};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -156,7 +157,7 @@ fn a_farm_goes_on_with_what_the_crash_needs() {
         let faults = Faults { restart_permille: 15, lost: 5, delay_ms: 500, ..Faults::default() };
         let faults = if seed % 3 == 0 { Faults::default() } else { faults };
         let (world, settled) = work_in(seed, 1 + seed as usize % 4, faults, 200);
-        let off = off(&settled.fragment);
+        let off = off(&settled.worked.fragment);
         assert_eq!(off.len(), 16 - 3 + 3, "seed {seed}: {off:?}");
         assert!(NEEDS.iter().all(|symbol| !off.contains(*symbol)), "seed {seed}: {off:?}");
         for (item, times) in &world.recorded {
@@ -165,6 +166,11 @@ fn a_farm_goes_on_with_what_the_crash_needs() {
         let id = "1".parse().expect("an id");
         let rendered = world.farm.rendered(&id).expect("ended");
         assert!(rendered.log.contains("configuration: 16 symbols changed"), "{}", rendered.log);
+        let json: serde_json::Value = serde_json::from_str(&rendered.json).expect("it is JSON");
+        assert_eq!(json["configuration"]["kernels"], settled.worked.tried, "seed {seed}");
+        assert_eq!(json["configuration"]["changed"].as_array().map(Vec::len), Some(16), "seed {seed}");
+        let builds = settled.items.iter().filter(|key| matches!(key, ItemKey::Build(_))).count();
+        assert_eq!(builds, settled.worked.tried as usize, "seed {seed}: {settled:?}");
     }
 }
 
@@ -172,7 +178,7 @@ fn a_farm_goes_on_with_what_the_crash_needs() {
 fn a_budget_is_kept_and_the_culprit_found() {
     for steps_max in [1, 4, 9] {
         let (_, settled) = work_in(7, 2, Faults::default(), steps_max);
-        assert!(settled.tried <= steps_max, "{settled:?}");
-        assert!(NEEDS.iter().all(|symbol| !off(&settled.fragment).contains(*symbol)));
+        assert!(settled.worked.tried <= steps_max, "{settled:?}");
+        assert!(NEEDS.iter().all(|symbol| !off(&settled.worked.fragment).contains(*symbol)));
     }
 }

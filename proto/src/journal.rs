@@ -6,6 +6,7 @@ use crate::convert::{InvalidMessage, Result, artifact, attempt, digest, need, re
 use crate::v1;
 use crate::v1::fact::Fact as Wire;
 use kulprit_common::bisect::{Counts, Judgement, Role};
+use kulprit_common::config_work::Worked;
 use kulprit_common::farm::fact::{Configured, EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::history::{Revision, TaggedRelease};
@@ -96,8 +97,9 @@ impl From<Fact> for Wire {
             Fact::Configured { id, configured } => Wire::Configured(v1::Configured {
                 job_id: id.to_string(),
                 title: configured.title,
-                fragment: configured.fragment.map(Into::into),
-                tried: configured.tried,
+                fragment: configured.worked.fragment.map(Into::into),
+                tried: configured.worked.tried,
+                items: configured.items.into_iter().map(Into::into).collect(),
             }),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),
@@ -168,8 +170,8 @@ impl TryFrom<Wire> for Fact {
                 id: job_id(&it.job_id)?,
                 configured: Configured {
                     title: it.title,
-                    fragment: it.fragment.map(Into::into),
-                    tried: it.tried,
+                    worked: Worked { fragment: it.fragment.map(Into::into), tried: it.tried },
+                    items: it.items.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
                 },
             },
             Wire::JobEnded(it) => Fact::JobEnded {

@@ -3,6 +3,7 @@
 
 use kulprit_common::artifact::Artifact;
 use kulprit_common::bisect::{Belief, Counts, Judgement, Picked, Role, Round, Suspect, Why};
+use kulprit_common::config_work::Worked;
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
@@ -290,13 +291,20 @@ fn facts() -> Vec<Fact> {
             id: id(),
             configured: Configured {
                 title: "WARNING in f".into(),
-                fragment: Some(Fragment { name: "config work".into(), text: "CONFIG_A=y\n".into() }),
-                tried: 3,
+                worked: Worked {
+                    fragment: Some(Fragment { name: "config work".into(), text: "CONFIG_A=y\n".into() }),
+                    tried: 3,
+                },
+                items: vec![ItemKey::Run(Digest::of(b"kernel"), 2)],
             },
         },
         Fact::Configured {
             id: id(),
-            configured: Configured { title: "WARNING in f".into(), fragment: None, tried: 0 },
+            configured: Configured {
+                title: "WARNING in f".into(),
+                worked: Worked { fragment: None, tried: 0 },
+                items: vec![],
+            },
         },
         Fact::JobEnded {
             id: id(),

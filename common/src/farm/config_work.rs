@@ -13,7 +13,7 @@ use super::kernels::Sourced;
 use super::wants::Wants;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Role};
-use crate::config_work::{ConfigWork, changed};
+use crate::config_work::{ConfigWork, Worked, changed};
 use crate::crash::{Match, Target, compare};
 use crate::id::JobId;
 use crate::job::KernelBuild;
@@ -56,7 +56,7 @@ impl JobState {
     }
 }
 
-impl Configured {
+impl Worked {
     /// For people, where anything was tried.
     pub(super) fn remark(&self) -> Option<String> {
         let kernels = if self.tried == 1 { "kernel" } else { "kernels" };
@@ -108,8 +108,11 @@ impl Farm {
             work.record(shows);
         }
         wants.items.clear();
-        let worked = work.result();
-        let configured = Configured { title: target.title, fragment: worked.fragment, tried: worked.tried };
+        let configured = Configured {
+            title: target.title,
+            worked: work.result(),
+            items: std::mem::take(&mut state.config_items).into_iter().collect(),
+        };
         let fact = Fact::Configured { id: state.id.clone(), configured: configured.clone() };
         actions.push(Action::Record(fact));
         if self.settle(state, configured) {
@@ -144,6 +147,7 @@ impl Farm {
             let work = Self::build_work(state, source, kernel.clone(), image_id);
             return self.want_of_config(build, Work::Build(work), title, wants);
         };
+        state.config_items.insert(build);
         let Product::Build(product) = product else { return None };
         let BuildOutcome::Built(built) = &product.outcome else { return Some(false) };
         let (runs, work) = Self::run_work(state, built, executable);
@@ -152,6 +156,7 @@ impl Farm {
         for index in 0..quiet.max(CRASHES) {
             let key = ItemKey::Run(runs, index);
             if let Some(Product::Run(run)) = self.products.get(&key) {
+                state.config_items.insert(key);
                 seen += 1;
                 crashes += u32::from(shows_target(&run.outcome, target));
                 if crashes >= CRASHES {
@@ -181,7 +186,7 @@ impl Farm {
 
     /// Takes a configuration for all of a job's kernels; says whether the search began anew.
     fn settle(&self, state: &mut JobState, configured: Configured) -> bool {
-        let changes = configured.fragment.is_some();
+        let changes = configured.worked.fragment.is_some();
         let judged = if changes { state.judged.len() } else { 0 };
         state.settled = Some(Settled { configured, judged });
         state.config_work = None;

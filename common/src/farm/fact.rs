@@ -3,9 +3,10 @@
 use super::item::ItemKey;
 use crate::artifact::Artifact;
 use crate::bisect::{Finding, Judgement, Round};
+use crate::config_work::Worked;
 use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId};
-use crate::job::{Fragment, Job};
+use crate::job::Job;
 use crate::outcome::{Infra, Product};
 use crate::patch::{KnownFix, Patch};
 use crate::report::ending;
@@ -88,10 +89,9 @@ pub enum Fact {
 pub struct Configured {
     /// Of the crash that it went by, which stays the one that is searched for.
     pub title: String,
-    /// Behind all others; absent where nothing could be done without.
-    pub fragment: Option<Fragment>,
-    /// Kernels that were looked at for it.
-    pub tried: u32,
+    pub worked: Worked,
+    /// The builds and runs it took.
+    pub items: Vec<ItemKey>,
 }
 
 /// What the names in a job mean, fixed once: a branch that moves later changes nothing.

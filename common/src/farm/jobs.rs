@@ -56,6 +56,8 @@ pub(super) struct JobState {
     pub overrules: Vec<Overrule>,
     /// The work on its configuration, while it lasts; after a restart it is found again.
     pub config_work: Option<ConfigWork>,
+    /// What was made for it so far.
+    pub config_items: BTreeSet<ItemKey>,
     pub settled: Option<Settled>,
     /// Rounds of the bisection, each with its place among what was judged.
     pub rounds: Vec<Round>,
@@ -141,6 +143,7 @@ impl Farm {
             judged: Vec::new(),
             overrules: Vec::new(),
             config_work: None,
+            config_items: BTreeSet::new(),
             settled: None,
             rounds: Vec::new(),
         };
@@ -221,7 +224,7 @@ impl Farm {
         .allow_reverts()
         .assuming(symptom.assumption());
         let mut kernel = kernel_of(&self.config.rules, &resolution, &state.job);
-        kernel.fragments.extend(settled.and_then(|it| it.fragment.clone()));
+        kernel.fragments.extend(settled.and_then(|it| it.worked.fragment.clone()));
         state.kernel = kernel;
         state.words().into_iter().for_each(|(revision, word)| bisection.overrule(revision, Some(word)));
         state.bisection = Some(bisection);
@@ -464,10 +467,11 @@ impl Farm {
         }
     }
 
-    /// Machine time of what was judged: builds, runs.
+    /// Machine time of what was judged, and of the work on the configuration: builds, runs.
     pub(super) fn machine_time(&self, state: &JobState) -> (Duration, Duration) {
-        let keys: BTreeSet<&ItemKey> =
-            state.judged.iter().flat_map(|judged| judged.build.iter().chain(&judged.runs)).collect();
+        let judged = state.judged.iter().flat_map(|judged| judged.build.iter().chain(&judged.runs));
+        let worked = state.settled.iter().flat_map(|settled| &settled.configured.items);
+        let keys: BTreeSet<&ItemKey> = judged.chain(worked).collect();
         let (mut build, mut test) = (0, 0);
         for product in keys.into_iter().filter_map(|key| self.products.get(key)) {
             match product {
@@ -497,6 +501,7 @@ impl Farm {
             history: state.bisection.as_ref().and_then(Bisection::history),
             tested: &tested,
             rounds: &state.rounds,
+            configured: state.settled.as_ref().map(|settled| &settled.configured.worked),
             ending,
         })
     }

@@ -160,7 +160,7 @@ impl Farm {
         };
         if *role == Role::Start {
             remarks.extend(self.switched_off(state));
-            remarks.extend(state.settled.as_ref().and_then(|settled| settled.configured.remark()));
+            remarks.extend(state.settled.as_ref().and_then(|settled| settled.configured.worked.remark()));
         }
         let facts = self.toolchain(state, &mut Wants::default()).ok().filter(|_| built);
         let shared = facts.zip(Self::revision(state, name)).map(|(facts, revision)| {

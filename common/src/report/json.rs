@@ -2,6 +2,7 @@
 
 use super::{Built, Ending, Record, RunLine, Tested, ending, explain, revisions_tested, words};
 use crate::bisect::{Certificate, Finding, Picked, Role, Round, Suspect};
+use crate::config_work::{Worked, changed};
 use crate::history::Revision;
 use crate::outcome::{Outcome, Phase, SeenCrash};
 use crate::patch::Patch;
@@ -43,12 +44,22 @@ pub fn render(record: &Record<'_>) -> Value {
         "runs": record.tested.iter().map(|tested| tested.runs.len()).sum::<usize>(),
         "tested": (0..record.tested.len()).map(|at| tested(record, at)).collect::<Vec<_>>(),
         "rounds": rounds(record.rounds),
+        "configuration": record.configured.map(configuration),
         "times": times(record),
     })
 }
 
 fn emails(list: &[Mailbox]) -> Vec<&str> {
     list.iter().map(|mailbox| mailbox.email.as_str()).collect()
+}
+
+fn configuration(worked: &Worked) -> Value {
+    let fragment = worked.fragment.as_ref();
+    json!({
+        "kernels": worked.tried,
+        "changed": fragment.map(changed).unwrap_or_default(),
+        "fragment": fragment.map(|fragment| &fragment.text),
+    })
 }
 
 fn times(record: &Record<'_>) -> Value {

@@ -16,6 +16,7 @@ mod words;
 pub use words::one_line;
 
 use crate::bisect::{Finding, Judgement, Round};
+use crate::config_work::Worked;
 use crate::crash;
 use crate::history::{History, Revision};
 use crate::id::{Digest, JobId, RevisionId};
@@ -42,6 +43,8 @@ pub struct Record<'a> {
     pub tested: &'a [Tested],
     /// Why these were tested, in order.
     pub rounds: &'a [Round],
+    /// Present once the work on the configuration that the job asks for is done.
+    pub configured: Option<&'a Worked>,
     /// Present once the search is over.
     pub ending: Option<&'a Ending>,
 }

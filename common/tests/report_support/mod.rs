@@ -48,6 +48,7 @@ impl Scene {
             history: self.history.as_ref(),
             tested: &self.tested[..verdicts],
             rounds: &self.rounds[..self.rounds.partition_point(|round| round.after <= verdicts)],
+            configured: None,
             ending: self.ending.as_ref().filter(|_| ended),
         }
     }

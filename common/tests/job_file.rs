@@ -278,3 +278,21 @@ fn the_manual_has_every_key_with_its_range_and_default() {
     let file = JobFile::parse(example).expect("the manual's example is valid");
     assert!(!file.inputs().is_empty());
 }
+
+#[test]
+fn the_examples_are_jobs() {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/jobs");
+    let any = |input: &Input| match input.path.rsplit_once('.') {
+        Some((_, "config")) => read(&Input { path: "my.config".into(), ..input.clone() }),
+        _ => read(input),
+    };
+    let mut modes = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("a directory").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("a file");
+        let job = JobFile::parse(&text).and_then(|file| file.resolve(&PLACE, &mut { any }));
+        let (job, _) = job.unwrap_or_else(|error| panic!("{}: {error}", entry.path().display()));
+        modes.push(job.symptom.word(job.mode));
+    }
+    modes.sort_unstable();
+    assert_eq!(modes, ["boot", "build", "cause", "fix"]);
+}

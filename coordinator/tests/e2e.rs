@@ -1,6 +1,8 @@
 //! Whole bisections with real containers, real QEMU, real kernel source and real processes.
 
+mod breakage;
 mod farm;
+mod kernel_commits;
 mod report;
 
 use farm::{Farm, builds, history, kulprit, leftovers, processes, text, truth, wait_for};
@@ -16,6 +18,7 @@ fn real_farm() {
     let Some(history) = history() else { return };
     one_command_finds_the_planted_commit(&history);
     report::a_report_names_lines_people_and_instructions(&history);
+    breakage::broken_boots_and_builds_have_their_commits(&history);
     two_jobs_survive_kills_and_share_builds(&history);
     a_killed_run_leaves_nothing(&history);
     without_docker_or_disk_a_job_waits_and_says_for_what(&history);
@@ -198,6 +201,13 @@ impl Drop for TinyDisk {
 fn report_alone() {
     let Some(history) = history() else { return };
     report::a_report_names_lines_people_and_instructions(&history);
+}
+
+#[test]
+#[ignore = "part of real_farm; alone it is quicker to try"]
+fn breakage_alone() {
+    let Some(history) = history() else { return };
+    breakage::broken_boots_and_builds_have_their_commits(&history);
 }
 
 #[test]

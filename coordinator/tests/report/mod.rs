@@ -1,8 +1,8 @@
 //! A kernel with debug information and KASAN, crashed in QEMU: what the report says of it.
 
 use crate::farm::{self, kulprit, text};
+use crate::kernel_commits::{self, commit, git};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 const FILE: &str = "fs/eventfd.c";
 /// Writes behind an array of four when a counter is read for the fifth time.
@@ -48,6 +48,8 @@ CONFIG_KASAN=y
 CONFIG_KASAN_OUTLINE=y
 # CONFIG_DEBUG_INFO_NONE is not set
 CONFIG_DEBUG_INFO_DWARF4=y
+CONFIG_DEBUG_PLIST=y
+CONFIG_WQ_WATCHDOG=y
 ";
 
 pub fn a_report_names_lines_people_and_instructions(history: &Path) {
@@ -85,14 +87,16 @@ pub fn a_report_names_lines_people_and_instructions(history: &Path) {
     let report: serde_json::Value = serde_json::from_slice(&report).expect("it is JSON");
     assert_eq!(report["crash"]["guilty_file"], FILE, "{report}");
     assert_eq!(report["notes"], serde_json::json!([]), "{report}");
+
+    let dropped = ["CONFIG_DEBUG_PLIST=n", "CONFIG_WQ_WATCHDOG=n"];
+    assert_eq!(report["configuration"]["kernels"], 1, "{report}");
+    assert_eq!(report["configuration"]["changed"], serde_json::json!(dropped), "{report}");
+    assert!(log.contains("configuration: 2 symbols changed in all kernels, after 1 kernel tried"), "{log}");
 }
 
 /// A history of two commits on Debian's kernel: one that changes nothing that is compiled, and the bug.
 fn repository(path: &Path) -> [String; 2] {
-    let base = farm::cache().join("demo/base.git");
-    let cloned = Command::new("git").args(["clone", "-q", "--bare", "--shared"]).arg(base).arg(path).status();
-    assert!(cloned.expect("git runs").success());
-    let import = git(path, &["rev-parse", "base"], "").trim().to_owned();
+    let import = kernel_commits::clone_base(path);
     let readme = git(path, &["show", "base:README"], "") + "\nOne more line.\n";
     let good = commit(path, &import, "README", &readme, "README: one more line");
     let mut source = git(path, &["show", &format!("base:{FILE}")], "");
@@ -103,34 +107,6 @@ fn repository(path: &Path) -> [String; 2] {
     let bad = commit(path, &good, FILE, &source, "eventfd: keep what was read");
     git(path, &["update-ref", "refs/heads/main", &bad], "");
     [good, bad]
-}
-
-/// Commits a file on top of a parent without a work tree.
-fn commit(repository: &Path, parent: &str, file: &str, content: &str, subject: &str) -> String {
-    git(repository, &["read-tree", parent], "");
-    let blob = git(repository, &["hash-object", "-w", "--stdin"], content);
-    git(repository, &["update-index", "--cacheinfo", &format!("100644,{},{file}", blob.trim())], "");
-    let tree = git(repository, &["write-tree"], "");
-    let message = format!("{subject}\n\nSigned-off-by: An Author <author@example.org>\n");
-    git(repository, &["commit-tree", tree.trim(), "-p", parent], &message).trim().to_owned()
-}
-
-fn git(repository: &Path, args: &[&str], input: &str) -> String {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(repository).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
-    for who in ["AUTHOR", "COMMITTER"] {
-        command
-            .env(format!("GIT_{who}_NAME"), "An Author")
-            .env(format!("GIT_{who}_EMAIL"), "author@example.org");
-        command.env(format!("GIT_{who}_DATE"), "2022-12-12T12:00:00Z");
-    }
-    let mut child = command.spawn().expect("git starts");
-    let mut stdin = child.stdin.take().expect("it is piped");
-    std::io::Write::write_all(&mut stdin, input.as_bytes()).expect("git reads");
-    drop(stdin);
-    let output = child.wait_with_output().expect("git ends");
-    assert!(output.status.success(), "git {args:?}");
-    text(&output.stdout)
 }
 
 fn job(dir: &Path, history: &Path, good: &str, bad: &str) -> PathBuf {
@@ -155,6 +131,9 @@ c_source = "repro.c"
 [machine]
 memory_mib = 512
 cmdline = "panic_on_warn=1 oops=panic"
+
+[config_work]
+drop_instrumentation = true
 "#,
         dir.join("linux.git").display()
     );

@@ -11,14 +11,16 @@ demo:
 test:
 	scripts/test
 
+# Against `git bisect run`, then the figures of the search, which take an hour or two.
 bench:
 	scripts/bench
+	scripts/bench-search
 
 # The quick half of bench: how fast consoles are read.
 bench-crash:
 	scripts/bench-crash
 
-# How good the search is; some hours. Shorter: scripts/bench-search --trials 20
+# How good the search is. Shorter: scripts/bench-search --trials 20
 bench-search:
 	scripts/bench-search
 

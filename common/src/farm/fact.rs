@@ -6,7 +6,7 @@ use crate::bisect::{Finding, Judgement, Round};
 use crate::config_work::Worked;
 use crate::history::{Revision, TaggedRelease};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId};
-use crate::job::Job;
+use crate::job::{Job, Symptom};
 use crate::outcome::{Infra, Product};
 use crate::patch::{KnownFix, Patch};
 use crate::report::ending;
@@ -165,7 +165,7 @@ pub struct EndSummary {
 }
 
 impl JobEnd {
-    pub fn summary(&self) -> EndSummary {
+    pub fn summary(&self, symptom: Symptom) -> EndSummary {
         let (culprit, field, message) = match self {
             JobEnd::Invalid { field, message } => (None, field.clone(), message.clone()),
             JobEnd::Cancelled => (None, String::new(), "cancelled by an operator".into()),
@@ -174,7 +174,7 @@ impl JobEnd {
                     Finding::Culprit { revision, .. } => Some(*revision),
                     _ => None,
                 };
-                (culprit, String::new(), reason(finding))
+                (culprit, String::new(), reason(finding, symptom))
             }
         };
         EndSummary { kind: self.kind().into(), culprit, message, field }
@@ -191,17 +191,18 @@ impl JobEnd {
 }
 
 /// Why a search ended as it did, in one line.
-fn reason(finding: &Finding) -> String {
+fn reason(finding: &Finding, symptom: Symptom) -> String {
+    let noun = symptom.noun();
     match finding {
         Finding::Culprit { revision, .. } => format!("{revision} is the culprit"),
         Finding::Suspects { suspects, reason } => format!("one of {} revisions: {reason}", suspects.len()),
-        Finding::NotReproduced { .. } => "the crash does not show at the bad end".into(),
+        Finding::NotReproduced { .. } => format!("the {noun} does not show at the bad end"),
         Finding::BadEndBroken { reason } => format!("the bad end cannot be judged: {reason}"),
-        Finding::GoodEndIsBad { revision } => format!("the good end {revision} shows the crash"),
+        Finding::GoodEndIsBad { revision } => format!("the good end {revision} shows the {noun}"),
         Finding::OldestReleaseHasBug { tag, .. } => {
-            format!("the oldest release tried, {tag}, shows the crash")
+            format!("the oldest release tried, {tag}, shows the {noun}")
         }
-        Finding::NotFixed { revision } => format!("{revision} still shows the crash"),
+        Finding::NotFixed { revision } => format!("{revision} still shows the {noun}"),
         Finding::Blocked { by } => by.clone(),
     }
 }

@@ -353,13 +353,13 @@ impl Farm {
             }
             JobEnd::Invalid { .. } | JobEnd::Cancelled => {
                 let mut rendered = self.render(state, None);
-                let summary = end.summary();
+                let summary = end.summary(state.job.symptom);
                 rendered.log.push_str(&format!("error: {}\n", summary.message));
                 rendered.summary = format!("{}: {}\n", summary.kind, summary.message);
                 rendered
             }
         };
-        EndedJob { at: now, end: end.summary(), rendered }
+        EndedJob { at: now, end: end.summary(state.job.symptom), rendered }
     }
 
     /// Every agent that was ever heard of, by name.

@@ -82,6 +82,15 @@ impl Symptom {
         }
     }
 
+    /// What a job looks for, as people call it.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Symptom::Crash => "crash",
+            Symptom::Build => "build failure",
+            Symptom::Boot => "boot failure",
+        }
+    }
+
     /// A compiler says the same however often it is asked.
     pub fn assumption(self) -> Assumption {
         match self {

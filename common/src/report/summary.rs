@@ -15,7 +15,7 @@ const FILES_MAX: usize = 6;
 /// What was found, why, and what it took. Empty while the job runs.
 pub fn render(record: &Record<'_>) -> String {
     let Some(ending) = record.ending else { return String::new() };
-    let noun = words::noun(record.job.symptom);
+    let noun = record.job.symptom.noun();
     let mut lines = match &ending.finding {
         Finding::Culprit { revision, certificate } => culprit(record, ending, revision, certificate),
         Finding::Suspects { suspects, reason } => suspected(record, suspects, reason),

@@ -70,20 +70,11 @@ pub fn run(run: &RunLine, target: Option<&str>) -> String {
     }
 }
 
-/// What a job looks for, as people call it.
-pub fn noun(symptom: Symptom) -> &'static str {
-    match symptom {
-        Symptom::Crash => "crash",
-        Symptom::Build => "build failure",
-        Symptom::Boot => "boot failure",
-    }
-}
-
 /// A verdict in words that hold for causes and fixes alike.
 pub fn verdict(symptom: Symptom, verdict: Verdict) -> String {
     match verdict {
-        Verdict::Good => format!("does not show the {}", noun(symptom)),
-        Verdict::Bad => format!("shows the {}", noun(symptom)),
+        Verdict::Good => format!("does not show the {}", symptom.noun()),
+        Verdict::Bad => format!("shows the {}", symptom.noun()),
         Verdict::Skip => "cannot be judged".into(),
     }
 }

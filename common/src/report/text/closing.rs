@@ -99,18 +99,19 @@ fn totals(log: &mut String, record: &Record<'_>, ending: &Ending) {
 }
 
 fn answer(log: &mut String, record: &Record<'_>, ending: &Ending) {
+    let noun = record.job.symptom.noun();
     match &ending.finding {
         Finding::Culprit { revision, .. } => first_commit(log, record, ending, revision),
         Finding::Suspects { suspects, reason } => inconclusive(log, record.history, suspects, reason),
         Finding::NotReproduced { counts } => {
-            log.push_str("error: the crash wasn't reproduced on the original commit\n");
+            log.push_str(&format!("error: the {noun} wasn't reproduced on the original commit\n"));
             log.push_str(&format!("# {}\n", words::counts(record.job.symptom, *counts)));
         }
         Finding::BadEndBroken { reason } => {
             log.push_str(&format!("error: the original commit cannot be judged: {}\n", one_line(reason)));
         }
         Finding::GoodEndIsBad { revision } => {
-            log.push_str(&format!("error: the good end {revision} shows the crash\n"));
+            log.push_str(&format!("error: the good end {revision} shows the {noun}\n"));
         }
         Finding::OldestReleaseHasBug { revision, tag } => {
             log.push_str(&format!(

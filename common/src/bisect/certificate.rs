@@ -1,8 +1,9 @@
 //! The certificate: the likeliest commit against each of its parents, and against the bad end
 //! without it, run by run.
 
+use super::beliefs::Beliefs;
 use super::bisection::Bisection;
-use super::looks::is_silent;
+use super::looks::{self, is_silent};
 use super::posterior::Holds;
 use super::search::CERTAIN;
 use super::{Candidate, Certificate, CertifiedParent, Finding, Role, Step};
@@ -18,9 +19,11 @@ const MISS_ALONE: f64 = 0.001;
 const RATE_SURE: f64 = 0.95;
 /// Quiet runs asked of a member, in budgets of one revision.
 const QUIET_BUDGETS_MAX: u32 = 10;
-/// A member that says nothing in this many runs cannot be judged. That is more than in the search,
-/// which has other kernels to turn to: one that answers one run in four says something in 19 of 20.
+/// A member that says nothing in this many runs cannot be judged. For a commit likelier than `LEADS`
+/// that is more than in the search, which has other kernels to turn to: one that answers one run in
+/// four says something in 19 of 20.
 const SILENT_RUNS_MAX: u32 = 10;
+const LEADS: f64 = 0.2;
 /// A culprit that shows the bug is run until it has shown it so often, if a false alarm or two would
 /// still make others likely.
 const SHOWN_RUNS_MAX: u32 = 4;
@@ -95,7 +98,7 @@ impl Bisection {
         if !shows || self.question.mode != Mode::Cause {
             return None;
         }
-        let Proof::Wants(runs) = self.more(&pair.culprit, 1) else { return None };
+        let Proof::Wants(runs) = self.more(&pair.culprit, 1, pair.silent_max) else { return None };
         Some(Candidate { revision: pair.culprit, role: Role::Certify, runs })
     }
 
@@ -139,7 +142,13 @@ impl Bisection {
             commit.parents.iter().map(|&parent| history.commit(parent).id).collect();
         inside.dedup();
         let mode = self.question.mode;
-        Pair { culprit: commit.id, inside, outside: commit.outside.clone(), mode }
+        let silent_max = self.silent_max(culprit);
+        Pair { culprit: commit.id, inside, outside: commit.outside.clone(), mode, silent_max }
+    }
+
+    fn silent_max(&self, culprit: u32) -> u32 {
+        let leads = |beliefs: &Beliefs| beliefs.posterior.weights[culprit as usize] >= LEADS;
+        if self.beliefs.as_ref().is_some_and(leads) { SILENT_RUNS_MAX } else { looks::SILENT_RUNS_MAX }
     }
 
     /// Why no runs could ever tell the culprit from its parents.
@@ -168,13 +177,13 @@ impl Bisection {
                 0 if self.shows_alias(revision) => Proof::Holds,
                 0 if self.may_lack_bug(revision, pair) => Proof::Holds,
                 0 if counts.ok >= self.quiet_runs() => Proof::Fails("does not show the crash".into()),
-                0 => self.more(revision, 1),
+                0 => self.more(revision, 1, pair.silent_max),
                 _ => Proof::Holds,
             };
         }
         match (counts.target, self.quiet_runs()) {
             (0, quiet) if counts.ok >= quiet => Proof::Holds,
-            (0, quiet) => self.more(revision, quiet - counts.ok),
+            (0, quiet) => self.more(revision, quiet - counts.ok, pair.silent_max),
             (_, _) => Proof::Fails("shows the crash as well".into()),
         }
     }
@@ -189,12 +198,12 @@ impl Bisection {
         let counts = self.ledger.counts(&revision);
         match (counts.target, if alone { self.quiet_runs_alone() } else { self.quiet_runs() }) {
             (0, quiet) if counts.ok >= quiet => Proof::Holds,
-            (0, quiet) => self.more(&revision, quiet - counts.ok),
+            (0, quiet) => self.more(&revision, quiet - counts.ok, self.silent_max(culprit)),
             (_, _) => Proof::Fails("shows the crash as well when reverted".into()),
         }
     }
 
-    fn more(&self, revision: &RevisionId, runs: u32) -> Proof {
+    fn more(&self, revision: &RevisionId, runs: u32, silent_max: u32) -> Proof {
         let counts = self.ledger.counts(revision);
         if let Some(reason) = self.ledger.unavailable(revision) {
             return Proof::Fails(match counts.total() {
@@ -202,7 +211,7 @@ impl Bisection {
                 _ => format!("was not available for enough runs: {reason}"),
             });
         }
-        if self.given_up(revision) || is_silent(&counts, SILENT_RUNS_MAX) {
+        if self.given_up(revision) || is_silent(&counts, silent_max) {
             Proof::Fails(self.why_skipped(revision))
         } else if self.is_spent(&counts) {
             let informative = counts.informative();
@@ -274,6 +283,8 @@ struct Pair {
     inside: Vec<RevisionId>,
     outside: Vec<RevisionId>,
     mode: Mode,
+    /// Runs that may say nothing before a member is given up.
+    silent_max: u32,
 }
 
 impl Pair {

@@ -15,7 +15,7 @@ const LOOK_RUNS_MIN: u32 = 2;
 /// often needs no other: one crash may be a false alarm, and a second run costs little.
 const SHOWN_RUNS: u32 = 2;
 /// This many runs that all say nothing end a look.
-const SILENT_RUNS_MAX: u32 = 3;
+pub(super) const SILENT_RUNS_MAX: u32 = 3;
 /// Runs at one kernel, in budgets of one revision, before it is left alone; and those of them
 /// that say nothing. A bug that shows once in twenty runs hides from 100 in half a per cent.
 const BUDGETS_MAX: u32 = 16;

@@ -15,7 +15,7 @@ pub(super) const CERTAIN: f64 = 0.99;
 /// Where nothing is left to try, the good end is called bad from this probability on: in short
 /// ranges the prior alone makes it about one half.
 const GOOD_END_LIKELY_BAD: f64 = 0.65;
-/// A commit this likely is certified where nothing else is left to try.
+/// Commits this likely are certified where nothing else is left to try, the likeliest first.
 const LIKELY: f64 = 0.03;
 /// Classes that together hold less than this do not steer the choice. What keeps a culprit
 /// from being certain must steer, so this is well below 1 − `CERTAIN`.
@@ -55,12 +55,13 @@ impl Bisection {
         if !picked.is_empty() {
             return Step::Evaluate(picked);
         }
-        // What the certificate asks for may still make sure of one that outweighs all others.
-        if let Some((likeliest, _)) = best.filter(|(_, probability)| *probability >= LIKELY)
-            && let step @ (Step::Certify(_) | Step::Done(Finding::Culprit { .. })) =
-                self.certify(likeliest, width)
-        {
-            return step;
+        // What a certificate asks for may still make sure of one that outweighs all others.
+        let likely = self.listed().into_iter().take_while(|(_, probability)| *probability >= LIKELY);
+        for (commit, _) in likely {
+            let step = self.certify(commit, width);
+            if matches!(step, Step::Certify(_) | Step::Done(Finding::Culprit { .. })) {
+                return step;
+            }
         }
         match self.doubtful_good_end() {
             Some(good) if nothing >= GOOD_END_LIKELY_BAD => Step::Done(self.shows_at(good)),

@@ -67,12 +67,12 @@ proptest! {
         prop_assert_eq!(words(&ended.finding), format!("culprit {fix}"));
     }
 
-    /// With stretches that say nothing, the culprit is found or stands among the suspects, in
+    /// Where a quarter of all kernels say nothing, the culprit is found or stands among the suspects, in
     /// every order and at every width, and is found where it and its parents can be run. Which
     /// suspects stand beside it may depend on when the search gave up, and so on what it tried.
     #[test]
     fn silent_revisions_never_mislead(
-        graph in graph(), at: prop::sample::Index, seed: u64, silent in proptest::collection::vec(0usize..6, 62),
+        graph in graph(), at: prop::sample::Index, seed: u64, silent in proptest::collection::vec(0usize..12, 62),
     ) {
         let culprit = 1 + at.index(graph.tip());
         let bug = cause_of(&graph, culprit);
@@ -90,11 +90,16 @@ proptest! {
         let decided = graph.parents[culprit].iter().chain([&culprit]).all(runs);
         let world = World::new(graph, kernel);
         for (width, arrival) in [(1, Arrival::InOrder), (1, Arrival::Shuffled(seed)), (3, Arrival::Shuffled(seed))] {
-            match &drive(&world, width, arrival).finding {
+            let ended = drive(&world, width, arrival);
+            match &ended.finding {
                 Finding::Culprit { revision, .. } => prop_assert_eq!(*revision, id(culprit)),
                 Finding::Suspects { suspects, .. } => {
-                    prop_assert!(!decided, "the culprit and its parents could be run");
+                    prop_assert!(!decided, "the culprit and its parents could be run: {:#?}", ended);
                     prop_assert!(suspects.iter().any(|suspect| suspect.revision == id(culprit)));
+                }
+                // It shows another crash in every run, which may be the bug for all one can tell.
+                Finding::GoodEndIsBad { .. } if silent[0] == 0 => {
+                    prop_assert!(!decided, "the culprit and its parents could be run: {:#?}", ended);
                 }
                 other => prop_assert!(false, "{other:?}"),
             }

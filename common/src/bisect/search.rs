@@ -114,10 +114,12 @@ impl Bisection {
         self.flights = flights;
     }
 
-    /// The good end, if it has shown a crash that may be the target's bug. One that could not be
-    /// judged, or kept quiet, is never called bad.
+    /// The good end, if it has shown the target, or a crash that may be the target's bug. One that
+    /// could not be judged, or kept quiet, is never called bad.
     fn doubtful_good_end(&self) -> Option<RevisionId> {
-        self.question.good.filter(|good| !self.ledger.others(good).is_empty())
+        let shows =
+            |good: &RevisionId| self.ledger.counts(good).target > 0 || !self.ledger.others(good).is_empty();
+        self.question.good.filter(shows)
     }
 
     /// How much more than at first a visit must tell, by what was spent: a wider search may spend more.

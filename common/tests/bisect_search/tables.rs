@@ -60,6 +60,8 @@ fn the_ends_are_verified() {
     check(&World::new(line(), |_, _| Saw::NoBuild), 2, "bad end broken");
     check(&World::new(line(), |_, _| Saw::Unavailable), 2, "blocked by the bad end: no disk");
     check(&World::new(line(), |_, _| Saw::Target), 4, "good end is bad");
+    let broken_too = |at, run| if at == 0 && run > 0 { Saw::OtherAtBoot } else { Saw::Target };
+    check(&World::new(line(), broken_too), 2, "good end is bad");
     let flaky = |at: usize, run: u32| if at > 4 && run % 20 == 13 { Saw::Target } else { Saw::Ok };
     let ended = drive(&World::new(line(), flaky), 1, Arrival::InOrder);
     assert_eq!(ended.judgements[0].verdict, Verdict::Bad, "one crash in 20 runs is a crash");

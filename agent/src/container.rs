@@ -193,6 +193,16 @@ impl Engine {
     /// Once at the start is not enough: the engine may still be making a container that a life
     /// asked for just before it was killed.
     pub async fn remove_leftovers(&self) -> Result<usize, Unfinished> {
+        self.remove_made_by(|session| session < self.session).await
+    }
+
+    /// The same before any work, when whatever another life made is a leftover, even if the clock
+    /// says that it comes later.
+    pub async fn remove_all_leftovers(&self) -> Result<usize, Unfinished> {
+        self.remove_made_by(|session| session != self.session).await
+    }
+
+    async fn remove_made_by(&self, leftover: impl Fn(Session) -> bool) -> Result<usize, Unfinished> {
         let label = format!("{AGENT_LABEL}={}", self.agent);
         let filters = HashMap::from([("label".to_string(), vec![label])]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
@@ -200,7 +210,7 @@ impl Engine {
         let listed = listed.map_err(|e| engine_infra("list containers", &e))?;
         let ids: Vec<String> = listed
             .into_iter()
-            .filter(|container| self.is_leftover(container.labels.as_ref()))
+            .filter(|container| session(container.labels.as_ref()).is_none_or(&leftover))
             .filter_map(|container| container.id)
             .collect();
         for id in &ids {
@@ -208,12 +218,11 @@ impl Engine {
         }
         Ok(ids.len())
     }
+}
 
-    /// A container without a session is of a version that named none.
-    fn is_leftover(&self, labels: Option<&HashMap<String, String>>) -> bool {
-        let session = labels.and_then(|labels| labels.get(SESSION_LABEL)?.parse().ok());
-        session.is_none_or(|session: u64| session < self.session.0)
-    }
+/// In which life a container was made; versions before this one did not say.
+fn session(labels: Option<&HashMap<String, String>>) -> Option<Session> {
+    labels.and_then(|labels| labels.get(SESSION_LABEL)?.parse().ok()).map(Session)
 }
 
 /// A created container; dropping it before it was removed has it removed behind our back.

@@ -19,7 +19,7 @@ pub struct Leftovers {
 /// is everything in `scratch_dir`, where attempts keep their files.
 pub async fn at_start(engine: &Engine, scratch_dir: &Path) -> Result<Leftovers, Unfinished> {
     // Containers first: they may hold files below the scratch directory.
-    let containers = engine.remove_leftovers().await?;
+    let containers = engine.remove_all_leftovers().await?;
     let dir = scratch_dir.to_path_buf();
     let emptied =
         tokio::task::spawn_blocking(move || empty(&dir)).await.expect("file operations do not panic");

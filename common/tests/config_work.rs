@@ -59,7 +59,7 @@ fn what_a_crash_needs_is_what_is_left() {
         let percent = [0, 5, 30, 100][dice.roll(4) as usize];
         let needed: BTreeSet<String> = symbols.iter().filter(|_| dice.chance(percent)).cloned().collect();
         let budget = [3, 20, 200, 100_000][dice.roll(4) as usize];
-        let work = ConfigWork::new(&kernel(&symbols), &towards("CONFIG_OTHER=\"x\"\n", budget), TITLE);
+        let work = ConfigWork::new(&kernel(&symbols), &towards("CONFIG_OTHER=\"x\"\n", budget), TITLE, &[]);
         let (fragment, asked) = drive(work, |off| off.is_disjoint(&needed));
         assert!(asked.len() <= budget as usize, "seed {seed}");
         let off = off(&fragment);
@@ -87,7 +87,7 @@ fn nothing_is_settled_on_that_was_not_seen_to_crash() {
                 .fold(seed, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             Dice(mixed).chance(percent)
         };
-        let new = || ConfigWork::new(&kernel(&symbols), &wish, TITLE);
+        let new = || ConfigWork::new(&kernel(&symbols), &wish, TITLE, &[]);
         let (fragment, asked) = drive(new(), shows);
         assert!(fragment.is_none() || asked.contains(&(fragment.clone(), true)), "seed {seed}");
         let distinct: BTreeSet<String> =
@@ -115,12 +115,21 @@ fn instrumentation_that_the_crash_needs_is_not_touched() {
     ] {
         let wish = ConfigWish { drop_instrumentation: drop, ..towards(baseline.unwrap_or_default(), 20) };
         let wish = ConfigWish { baseline: wish.baseline.filter(|_| baseline.is_some()), ..wish };
-        let work = ConfigWork::new(&kernel(&symbols), &wish, "KASAN: slab-use-after-free Read in f");
+        let work = ConfigWork::new(&kernel(&symbols), &wish, "KASAN: slab-use-after-free Read in f", &[]);
         let (fragment, asked) = drive(work, |_| true);
         let expected: BTreeSet<String> = expected.iter().map(|name| format!("CONFIG_{name}")).collect();
         assert_eq!(off(&fragment), expected, "{drop} {baseline:?}");
         assert!(asked.len() <= 2);
     }
+}
+
+#[test]
+fn what_is_off_for_old_releases_stays_off() {
+    let wish = towards("CONFIG_B=y\nCONFIG_C=y\n", 20);
+    let work = ConfigWork::new(&kernel(&numbered(1)), &wish, TITLE, &["CONFIG_B".into()]);
+    let (fragment, _) = drive(work, |_| true);
+    let changed = fragment.iter().flat_map(changed).collect::<Vec<_>>();
+    assert_eq!(changed, ["CONFIG_C=y", "CONFIG_S0=n"]);
 }
 
 const NEEDS: &[&str] = &["CONFIG_UBSAN", "CONFIG_S3", "CONFIG_S11"];

@@ -118,6 +118,18 @@ fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
 }
 
 #[test]
+fn a_revert_that_was_refused_is_refused_to_the_next_search_too() {
+    for seed in 0..15 {
+        let mut world = check(seed, 2, Faults { conflicts: 100, ..Faults::default() });
+        let job: JobId = "1".parse().expect("an id");
+        let name = commit_id(world.culprit).to_string();
+        overrule(&mut world, &job, &name, Some(Verdict::Good));
+        assert!(world.job(&job).ended.is_some(), "seed {seed}: it waits for a revert");
+        assert_eq!(overrule(&mut world, &job, &name, None), Some(commit_id(world.culprit)), "seed {seed}");
+    }
+}
+
+#[test]
 fn a_word_in_the_middle_of_a_search_turns_it() {
     let (mut turned, mut believed) = (0, 0);
     for seed in 0..40 {

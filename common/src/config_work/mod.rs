@@ -15,6 +15,8 @@ use reduction::Reduction;
 use std::collections::BTreeSet;
 use symbols::{Change, Symbols};
 
+/// A remark names as many symbols.
+const NAMED_MAX: usize = 12;
 /// Under this name the result stands among a kernel's fragments.
 const NAME: &str = "config work";
 
@@ -45,12 +47,32 @@ pub struct Worked {
     pub tried: u32,
 }
 
+impl Worked {
+    /// For people, where anything was tried.
+    pub fn remark(&self) -> Option<String> {
+        let kernels = if self.tried == 1 { "kernel" } else { "kernels" };
+        let Some(fragment) = &self.fragment else {
+            return (self.tried > 0)
+                .then(|| format!("configuration: nothing could be dropped, {} {kernels} tried", self.tried));
+        };
+        let symbols = changed(fragment);
+        let more = symbols.len().saturating_sub(NAMED_MAX);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let named = symbols[..symbols.len().min(NAMED_MAX)].join(", ");
+        Some(format!(
+            "configuration: {} symbols changed in all kernels, after {} {kernels} tried: {named}{more}",
+            symbols.len(),
+            self.tried
+        ))
+    }
+}
+
 impl ConfigWork {
-    /// `kernel` shows a crash with this title.
-    pub fn new(kernel: &KernelBuild, wish: &ConfigWish, title: &str) -> ConfigWork {
+    /// `kernel` shows a crash with this title. Symbols that are `off` stay so.
+    pub fn new(kernel: &KernelBuild, wish: &ConfigWish, title: &str, off: &[String]) -> ConfigWork {
         let own = own_symbols(kernel);
         let mut parts = Vec::new();
-        let mut settled: BTreeSet<&str> = BTreeSet::new();
+        let mut settled: BTreeSet<&str> = off.iter().map(String::as_str).collect();
         let mut units = Vec::new();
         for group in GROUPS {
             let needed = is_needed(group, title);

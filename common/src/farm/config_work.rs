@@ -7,15 +7,15 @@
 use super::Farm;
 use super::action::Action;
 use super::fact::{Configured, Fact};
-use super::item::{ItemKey, State, Work};
+use super::item::{ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
 use super::kernels::Sourced;
 use super::wants::Wants;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Role};
-use crate::config_work::{ConfigWork, Worked, changed};
+use crate::config_work::ConfigWork;
 use crate::crash::{Match, Target, compare};
-use crate::id::JobId;
+use crate::id::{Digest, JobId};
 use crate::job::KernelBuild;
 use crate::outcome::{BuildOutcome, Outcome, Product};
 use crate::signature;
@@ -24,8 +24,6 @@ use crate::signature;
 const CRASHES: u32 = 2;
 /// Runs that are asked for at a time, at least.
 const RUNS_AT_ONCE: u32 = 2;
-/// A remark names as many symbols.
-const NAMED_MAX: usize = 12;
 
 /// How far the work is.
 pub(super) enum Working {
@@ -56,26 +54,6 @@ impl JobState {
     }
 }
 
-impl Worked {
-    /// For people, where anything was tried.
-    pub(super) fn remark(&self) -> Option<String> {
-        let kernels = if self.tried == 1 { "kernel" } else { "kernels" };
-        let Some(fragment) = &self.fragment else {
-            return (self.tried > 0)
-                .then(|| format!("configuration: nothing could be dropped, {} {kernels} tried", self.tried));
-        };
-        let symbols = changed(fragment);
-        let more = symbols.len().saturating_sub(NAMED_MAX);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        let named = symbols[..symbols.len().min(NAMED_MAX)].join(", ");
-        Some(format!(
-            "configuration: {} symbols changed in all kernels, after {} {kernels} tried: {named}{more}",
-            symbols.len(),
-            self.tried
-        ))
-    }
-}
-
 impl Farm {
     /// Takes the work on a job's configuration as far as it goes.
     pub(super) fn work_on_config(
@@ -90,10 +68,15 @@ impl Farm {
             return Working::No;
         };
         let Some(target) = bisection.target().cloned() else { return Working::No };
+        // By no more than the search that begins anew will know.
+        let target = Target { title: target.title, alt_titles: vec![], frames: vec![], files: vec![] };
         let quiet = bisection.quiet_runs();
         let mut work = match state.config_work.take() {
             Some(work) => work,
-            None => ConfigWork::new(&state.kernel, &state.job.config_work, &target.title),
+            None => {
+                let off = self.symbols_off(state);
+                ConfigWork::new(&state.kernel, &state.job.config_work, &target.title, &off)
+            }
         };
         while let Some(fragment) = work.next() {
             let mut kernel = state.kernel.clone();
@@ -152,29 +135,44 @@ impl Farm {
         let BuildOutcome::Built(built) = &product.outcome else { return Some(false) };
         let (runs, work) = Self::run_work(state, built, executable);
         let at_once = u32::try_from(self.width().get()).unwrap_or(u32::MAX).max(RUNS_AT_ONCE);
-        let (mut crashes, mut seen, mut open) = (0, 0, 0);
-        for index in 0..quiet.max(CRASHES) {
+        // The search that begins anew judges the bad end by as many runs, of the same ones. They are
+        // taken in order, so that whoever asks again comes to the same answer.
+        let last = state.job.runs.first_max.max(CRASHES);
+        let (mut crashes, mut oks, mut unbooted) = (0, 0, 0);
+        for index in 0..last {
             let key = ItemKey::Run(runs, index);
-            if let Some(Product::Run(run)) = self.products.get(&key) {
-                state.config_items.insert(key);
-                seen += 1;
-                crashes += u32::from(shows_target(&run.outcome, target));
-                if crashes >= CRASHES {
-                    return Some(true);
-                }
-                // One that does not boot will not do so the next time either.
-                if matches!(run.outcome, Outcome::BootFailed { .. }) && seen == CRASHES && crashes == 0 {
-                    return Some(false);
-                }
-            } else if open < at_once {
-                open += 1;
-                let title = format!("{title} run {index}");
-                if self.want_of_config(key, Work::Run(work.clone()), title, wants) == Some(false) {
-                    return Some(false);
-                }
+            let Some(Product::Run(run)) = self.products.get(&key) else {
+                return self.want_runs(runs, index..last.min(index + at_once), (&work, &title), wants);
+            };
+            state.config_items.insert(key);
+            crashes += u32::from(shows_target(&run.outcome, target));
+            oks += u32::from(run.outcome == Outcome::Ok);
+            unbooted += u32::from(matches!(run.outcome, Outcome::BootFailed { .. }));
+            // One that did not boot twice will not do so the third time either.
+            if unbooted == index + 1 && unbooted == CRASHES || crashes == 0 && oks >= quiet {
+                return Some(false);
+            }
+            if crashes >= CRASHES {
+                return Some(true);
             }
         }
-        (open == 0).then_some(false)
+        Some(crashes > 0)
+    }
+
+    /// Asks for those runs of a kernel that are not there; says so where the farm has given one up.
+    fn want_runs(
+        &self,
+        runs: Digest,
+        indices: std::ops::Range<u32>,
+        (work, title): (&RunWork, &str),
+        wants: &mut Wants,
+    ) -> Option<bool> {
+        let keys = indices.map(|index| (index, ItemKey::Run(runs, index)));
+        let open = keys.filter(|(_, key)| !self.products.contains_key(key)).collect::<Vec<_>>();
+        let mut answers = open.into_iter().map(|(index, key)| {
+            self.want_of_config(key, Work::Run(work.clone()), format!("{title} run {index}"), wants)
+        });
+        answers.find_map(|answer| answer)
     }
 
     /// Asks for an item; says that the crash does not show where the farm has given it up.

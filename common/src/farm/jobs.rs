@@ -194,6 +194,8 @@ impl Farm {
     /// Begins the search anew; what was built and run is found again.
     pub(super) fn begin_anew(&self, state: &mut JobState) {
         state.recorded.clear();
+        // What was refused has to be told to the new search too.
+        state.unavailable.clear();
         state.candidates.clear();
         state.judgements_seen = 0;
         state.trace = Trace::Unasked;

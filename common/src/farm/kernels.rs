@@ -10,7 +10,7 @@ use super::wants::Wants;
 use crate::bisect::{Bisection, Candidate, Role};
 use crate::history::{Commit, Revision};
 use crate::id::{JobId, RevisionId, TreeId};
-use crate::job::{Fragment, Job, KernelBuild, Mode, ToolchainChoice};
+use crate::job::{Fragment, Job, KernelBuild, Mode, SwitchedOff, ToolchainChoice};
 use crate::patch::{KnownFix, Order, Patch, Patched};
 use crate::signature::SharedKeys;
 use crate::toolchain::{Release, Rules};
@@ -172,12 +172,21 @@ impl Farm {
 
     /// What people should know of the configuration.
     fn switched_off<'a>(&self, state: &'a JobState) -> impl Iterator<Item = String> + use<'a> {
-        let resolution = state.resolution.as_ref();
-        let release = resolution.and_then(|resolution| oldest(&self.config.rules, resolution, &state.job).1);
-        state.job.repairs.switched_off(release).map(|rule| {
+        self.rules_off(state).map(|rule| {
             let symbols = rule.disable.join(", ");
             format!("switched off in all kernels, since the range reaches below {}: {symbols}", rule.before)
         })
+    }
+
+    /// Symbols that are switched off since the range reaches so far back.
+    pub(super) fn symbols_off(&self, state: &JobState) -> Vec<String> {
+        self.rules_off(state).flat_map(|rule| rule.disable.clone()).collect()
+    }
+
+    fn rules_off<'a>(&self, state: &'a JobState) -> impl Iterator<Item = &'a SwitchedOff> + use<'a> {
+        let resolution = state.resolution.as_ref();
+        let release = resolution.and_then(|resolution| oldest(&self.config.rules, resolution, &state.job).1);
+        state.job.repairs.switched_off(release)
     }
 }
 

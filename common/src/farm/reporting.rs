@@ -235,7 +235,8 @@ impl Farm {
         target: &Target,
         revision: &RevisionId,
     ) -> Option<(&Crash, CrashAt)> {
-        let mut of_revision = state.judged.iter().filter(|judged| judged.judgement.revision == *revision);
+        let judged = &state.judged[state.settled_since()..];
+        let mut of_revision = judged.iter().filter(|judged| judged.judgement.revision == *revision);
         of_revision.find_map(|judged| {
             let crash = judged.runs.iter().find_map(|key| {
                 let Some(Product::Run(run)) = self.products.get(key) else { return None };

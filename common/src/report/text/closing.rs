@@ -2,6 +2,7 @@
 
 use super::test;
 use crate::bisect::{Certificate, Finding, Role, Suspect};
+use crate::config_work::Worked;
 use crate::history::History;
 use crate::id::RevisionId;
 use crate::job::{Mode, Symptom};
@@ -99,6 +100,11 @@ fn totals(log: &mut String, record: &Record<'_>, ending: &Ending) {
 }
 
 fn answer(log: &mut String, record: &Record<'_>, ending: &Ending) {
+    // What was changed stands where the bad end was judged anew.
+    let unchanged = record.configured.filter(|worked| worked.fragment.is_none());
+    if let Some(remark) = unchanged.and_then(Worked::remark) {
+        log.push_str(&format!("# {remark}\n"));
+    }
     let noun = record.job.symptom.noun();
     match &ending.finding {
         Finding::Culprit { revision, .. } => first_commit(log, record, ending, revision),

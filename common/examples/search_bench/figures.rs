@@ -26,6 +26,8 @@ pub struct Order {
     pub families: Vec<Family>,
     pub widths: Vec<NonZeroUsize>,
     pub trials: u64,
+    /// Of the other rules, and of `kulprit` without a prior and with a misleading one.
+    pub others: u64,
     pub seed: u64,
 }
 
@@ -105,7 +107,7 @@ fn cells(order: &Order) -> Vec<Cell> {
             cells.push(Cell { rules: Rules::Kulprit, prior: Prior::Known, family, agents, trials });
         }
     }
-    let trials = trials.div_ceil(3);
+    let trials = order.others;
     for &agents in widths {
         let (rules, prior, family) = (Rules::Kulprit, Prior::None, Family::S0);
         cells.push(Cell { rules, prior, family, agents, trials });
@@ -139,11 +141,11 @@ fn put(order: &Order, cells: &[Cell], known: &Known, grown: &[Grown], out: &Path
         known.get(&cell.name(order.seed)).into_iter().flat_map(|records| records.values().cloned()).collect()
     };
     let mut text = format!(
-        "# Figures of the search\n\nWritten by `make bench-search`: {} trials a family and width of `kulprit`, a third of that of the others, seed {}, on\n\
+        "# Figures of the search\n\nWritten by `make bench-search`: {} trials a family and width of `kulprit`, {} of the others, seed {}, on\n\
          the graph of `../shared/dags`. Intervals are Wilson's, 95 %. Of N0, \"resolvable\" are the worlds whose good end can be\n\
          run at all, since another can only be suspected. Hours are virtual, certificates included; the time of a choice is real,\n\
          of one processor.\n\n## kulprit\n\n{LINE_HEAD}\n",
-        order.trials, order.seed
+        order.trials, order.others, order.seed
     );
     let mut section = |title: Option<&str>, rules: Rules| {
         if let Some(title) = title {

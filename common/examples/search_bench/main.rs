@@ -3,7 +3,7 @@
 //! GRAPH(.gz) FAMILIES WIDTHS TRIALS SEED [RULES] [-v | -t]: a line for each family and width.
 //!   `-v` prints the trials that were not answered right, `-t` what was seen in them too. TRIALS
 //!   may be a range, FIRST..END.
-//! figures GRAPH(.gz) RESULTS OUT FAMILIES WIDTHS TRIALS SEED: measures what RESULTS (JSON lines,
+//! figures GRAPH(.gz) RESULTS OUT FAMILIES WIDTHS TRIALS OTHERS SEED: measures what RESULTS (JSON lines,
 //!   appended) lacks, and writes the tables and plots to the directory OUT.
 //! growth GRAPH(.gz) COMMITS: one search among so many commits; figures runs it as a process.
 //!
@@ -27,12 +27,13 @@ fn main() -> Result<(), Failed> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match &words[..] {
-        ["figures", path, results, out, families, widths, trials, seed] => {
+        ["figures", path, results, out, families, widths, trials, others, seed] => {
             let order = figures::Order {
                 path: path.to_string(),
                 families: families.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 widths: widths.split(',').map(str::parse).collect::<Result<_, _>>()?,
                 trials: trials.parse()?,
+                others: others.parse()?,
                 seed: seed.parse()?,
             };
             figures::write(&order, &read(path)?, results.as_ref(), out.as_ref())

@@ -170,6 +170,24 @@ async fn what_an_earlier_life_left_is_removed_whenever_it_shows() {
 }
 
 #[tokio::test]
+async fn at_the_start_a_life_of_a_later_clock_is_over_too() {
+    let Some((later, image)) = engine_of("clock", Session(8)).await else { return };
+    let Some((now, _)) = engine_of("clock", Session(7)).await else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (log, never) = (dir.path().join("log"), CancellationToken::new());
+    let spec = shell(&image, "echo works; exec sleep 60");
+    let mut log_sink = sink(&log);
+    let starting = async {
+        while !fs::read_to_string(&log).is_ok_and(|text| text.contains("works")) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        engine_cleanup::at_start(&now, &dir.path().join("scratch")).await.unwrap().containers
+    };
+    let (removed, _) = tokio::join!(starting, later.run(&spec, &mut log_sink, &never));
+    assert_eq!(removed, 1);
+}
+
+#[tokio::test]
 async fn reproducers_are_compiled_and_toolchains_say_what_they_are() {
     let Some((engine, image)) = engine("reproducer").await else { return };
     let dir = tempfile::tempdir().unwrap();

@@ -142,7 +142,12 @@ impl Farm {
         for index in 0..last {
             let key = ItemKey::Run(runs, index);
             let Some(Product::Run(run)) = self.products.get(&key) else {
-                return self.want_runs(runs, index..last.min(index + at_once), (&work, &title), wants);
+                return self.want_runs(
+                    runs,
+                    index..last.min(index.saturating_add(at_once)),
+                    (&work, &title),
+                    wants,
+                );
             };
             state.config_items.insert(key);
             crashes += u32::from(shows_target(&run.outcome, target));
@@ -168,11 +173,10 @@ impl Farm {
         wants: &mut Wants,
     ) -> Option<bool> {
         let keys = indices.map(|index| (index, ItemKey::Run(runs, index)));
-        let open = keys.filter(|(_, key)| !self.products.contains_key(key)).collect::<Vec<_>>();
-        let mut answers = open.into_iter().map(|(index, key)| {
+        let mut open = keys.filter(|(_, key)| !self.products.contains_key(key));
+        open.find_map(|(index, key)| {
             self.want_of_config(key, Work::Run(work.clone()), format!("{title} run {index}"), wants)
-        });
-        answers.find_map(|answer| answer)
+        })
     }
 
     /// Asks for an item; says that the crash does not show where the farm has given it up.
@@ -203,9 +207,6 @@ impl Farm {
 }
 
 fn shows_target(outcome: &Outcome, target: &Target) -> bool {
-    let crashes = match outcome {
-        Outcome::Crashed(crashes) => crashes,
-        _ => return false,
-    };
+    let Outcome::Crashed(crashes) = outcome else { return false };
     crashes.iter().any(|seen| compare(target, &seen.crash) == Match::Same)
 }

@@ -35,6 +35,18 @@ die() {
     exit 1
 }
 
+# room GIB DIR...: ends here if less is free there. Agents take no build on a full disk, and a search
+# would wait without end.
+room() {
+    local least=$1 dir free
+    shift
+    for dir in "$@"; do
+        free=$(($(df --output=avail --block-size=1G "$dir" | tail -n 1)))
+        [ "$free" -ge "$least" ] || die "$free GiB are free in $dir, and $least GiB are needed." \
+            "Please make room; $KULPRIT_CACHE ($(du -sh "$KULPRIT_CACHE" | cut -f 1)) is safe to delete"
+    done
+}
+
 # Holds the named lock until the script ends, so that two runs take turns and
 # the second finds the work done.
 lock() {

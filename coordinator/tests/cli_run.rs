@@ -130,6 +130,24 @@ fn a_refused_job_names_the_field() {
     assert_eq!((bed.alive().len(), bed.states().len()), (0, 0));
 }
 
+/// Its agents would take no build, and the search would wait without end.
+#[test]
+fn a_search_without_room_for_builds_is_refused() {
+    let bed = Bed::new(&Fake::serve(endless()), "", "");
+    let tight = |command: &mut std::process::Command| {
+        command.env("KULPRIT_DISK_MIN_MIB", "1000000000000");
+    };
+    let child = bed.spawn_with(&["run", "job.toml"], tight);
+    let said = Said::from(child.wait_with_output().expect("waited"));
+    assert_eq!(said.code, Some(2), "{said:?}");
+    for part in ["--state: ", "1000000000000 MiB are needed (KULPRIT_DISK_MIN_MIB)", "make room"] {
+        assert!(said.err.contains(part), "{part}: {said:?}");
+    }
+    assert_eq!(bed.read("kulprit-coordinator.args"), "", "nothing was started");
+    let left = std::fs::read_dir(bed.path()).expect("listed").flatten();
+    assert!(!left.into_iter().any(|it| it.file_name().to_string_lossy().starts_with("kulprit-")));
+}
+
 #[test]
 fn an_interrupted_run_stops_and_says_how_to_resume() {
     // An agent that does not care for SIGTERM is killed.

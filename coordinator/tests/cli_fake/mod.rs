@@ -222,6 +222,10 @@ impl Bed {
     }
 
     pub fn spawn(&self, words: &[&str]) -> Child {
+        self.spawn_with(words, |_| ())
+    }
+
+    pub fn spawn_with(&self, words: &[&str], change: impl FnOnce(&mut Command)) -> Child {
         let _guard = STARTING.lock().expect("whole");
         let mut command = Command::new(self.path().join("bin/kulprit"));
         command.args(words).current_dir(self.path()).stdin(Stdio::null());
@@ -229,7 +233,9 @@ impl Bed {
             .env("HOME", self.path())
             .env("TMPDIR", self.path())
             .env_remove("KULPRIT_COORDINATOR")
+            .env("KULPRIT_DISK_MIN_MIB", "64")
             .env_remove("KULPRIT_CACHE");
+        change(&mut command);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("started")
     }

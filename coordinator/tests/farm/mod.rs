@@ -3,6 +3,8 @@
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -41,8 +43,31 @@ fn beside(name: &str) -> PathBuf {
     path
 }
 
+/// Longer than anything here takes on a slow machine: a search that waits for something it will
+/// not get must end as a failed test that shows what it said.
+const PATIENCE: Duration = Duration::from_secs(20 * 60);
+
 pub fn kulprit(args: &[&str]) -> Output {
-    Command::new(beside("kulprit")).args(args).output().expect("kulprit runs")
+    let (out, err) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
+    let stdio = |file: &File| Stdio::from(file.try_clone().expect("a second handle"));
+    let mut command = Command::new(beside("kulprit"));
+    command.args(args).stdin(Stdio::null()).stdout(stdio(&out)).stderr(stdio(&err));
+    let mut process = Process { child: command.spawn().expect("kulprit starts") };
+    let start = Instant::now();
+    let status = loop {
+        match process.child.try_wait().expect("it can be asked") {
+            Some(status) => break status,
+            None if start.elapsed() < PATIENCE => std::thread::sleep(Duration::from_millis(20)),
+            None => panic!("no end of {args:?} after {PATIENCE:?}: {}{}", text(&all(out)), text(&all(err))),
+        }
+    };
+    Output { status, stdout: all(out), stderr: all(err) }
+}
+
+fn all(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    file.rewind().and_then(|()| file.read_to_end(&mut bytes)).expect("it can be read");
+    bytes
 }
 
 pub fn spawn(args: &[&str]) -> Process {
@@ -131,7 +156,7 @@ impl Farm {
     fn spawn(&self, name: &str, mut command: Command) -> Process {
         std::fs::create_dir_all(&self.state).expect("the state directory can be made");
         let log = self.log(name);
-        let log = std::fs::File::options().create(true).append(true).open(log).expect("a log can be written");
+        let log = File::options().create(true).append(true).open(log).expect("a log can be written");
         let child = command.stdout(Stdio::null()).stderr(log).stdin(Stdio::null()).spawn();
         Process { child: child.expect("the process starts") }
     }

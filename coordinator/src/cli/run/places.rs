@@ -12,6 +12,12 @@ const TEMPORARY_MARK: &str = ".made-by-kulprit-run";
 /// What a coordinator's journal and the logs of a run need at least.
 const STATE_MIB_MIN: u64 = 64;
 
+/// Sets how much disk an agent wants free, here as for the agents that inherit it.
+const BUILD_MIB_ENV: &str = "KULPRIT_DISK_MIN_MIB";
+
+/// What the agent wants free when nobody says otherwise.
+const BUILD_MIB_DEFAULT: u64 = 4096;
+
 pub struct Places {
     pub state: PathBuf,
     /// Ours to remove, also when it was named to resume.
@@ -33,7 +39,12 @@ impl Places {
             None => temporary()?,
         };
         make(&state, "--state")?;
-        check_room(&state)?;
+        if let Err(refused) = check_room(&state) {
+            if args.state.is_none() {
+                let _ = std::fs::remove_dir_all(&state);
+            }
+            return Err(refused);
+        }
         let lock = lock(&state)?;
         make(&state.join("logs"), "--state")?;
         Ok(Places {
@@ -65,16 +76,23 @@ impl Places {
     }
 }
 
-/// Without room for a journal and logs the coordinator could not even say why it ends.
+/// Without room for a journal and logs the coordinator could not even say why it ends; without
+/// room for a build a new search would only wait. One that is taken up may be at its end.
 fn check_room(state: &Path) -> Result<(), Failure> {
     let Ok(stat) = nix::sys::statvfs::statvfs(state) else { return Ok(()) };
     let free_mib = stat.blocks_available().saturating_mul(stat.fragment_size()) >> 20;
-    if free_mib >= STATE_MIB_MIN {
+    let is_new = !state.join("coordinator").exists();
+    let (least, why) = match std::env::var(BUILD_MIB_ENV).ok().and_then(|it| it.parse().ok()) {
+        _ if !is_new => (STATE_MIB_MIN, String::new()),
+        Some(set) => (STATE_MIB_MIN.max(set), format!(" ({BUILD_MIB_ENV})")),
+        None => (BUILD_MIB_DEFAULT, format!(" (or fewer, if {BUILD_MIB_ENV} says so)")),
+    };
+    if free_mib >= least {
         return Ok(());
     }
     Err(Failure::Input(format!(
-        "--state: {free_mib} MiB are free in {}, and {STATE_MIB_MIN} MiB are needed; make room, or name another \
-         directory",
+        "--state: {free_mib} MiB are free in {}, and {least} MiB are needed{why}; make room, or name a directory \
+         elsewhere",
         state.display()
     )))
 }

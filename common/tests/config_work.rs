@@ -6,7 +6,7 @@ use farm_support::{Dice, Faults, World, commit_id, job};
 use kulprit_common::config_work::{ConfigWork, changed};
 use kulprit_common::farm::fact::{Configured, Fact};
 use kulprit_common::farm::item::ItemKey;
-use kulprit_common::job::{ConfigBase, ConfigWish, Fragment, KernelBuild};
+use kulprit_common::job::{ConfigBase, ConfigWish, Fragment, Job, KernelBuild, Runs};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -140,10 +140,7 @@ fn work_in(seed: u64, agents: usize, faults: Faults, steps_max: u32) -> (World, 
     let mut symbols = numbered(16);
     symbols.extend(["KASAN", "UBSAN", "KCOV", "DEBUG_LIST"].map(|name| format!("CONFIG_{name}")));
     let wish = ConfigWish { drop_instrumentation: true, ..towards("CONFIG_S0=y\n", steps_max) };
-    let id = world.submit_job(
-        "request",
-        kulprit_common::job::Job { kernel: kernel(&symbols), config_work: wish, ..job() },
-    );
+    let id = world.submit_job("request", Job { kernel: kernel(&symbols), config_work: wish, ..job() });
     world.run(DAY);
     let (_, end) = world.job(&id).ended.expect("every job ends");
     assert_eq!(end.culprit, Some(commit_id(world.culprit)), "seed {seed}: {end:?}");
@@ -190,4 +187,50 @@ fn a_budget_is_kept_and_the_culprit_found() {
         assert!(settled.worked.tried <= steps_max, "{settled:?}");
         assert!(NEEDS.iter().all(|symbol| !off(&settled.worked.fragment).contains(*symbol)));
     }
+}
+
+/// Which runs of a kernel are silent hangs on their numbers alone, so how many agents there are, and
+/// in which order their answers come, must not show in what is settled on.
+#[test]
+fn the_order_of_arrival_does_not_change_what_is_settled_on() {
+    let mut repeated = 0;
+    for seed in 0..12 {
+        let flaky = Faults { silent: 40 + 3 * seed, ..Faults::default() };
+        let storm = Faults { lost: 5, repeated: 5, delay_ms: 3000, restart_permille: 10, ..flaky };
+        let (_, alone) = work_in(seed, 1, flaky, 200);
+        for (agents, faults) in [(2, flaky), (5, flaky), (3, storm)] {
+            let (_, settled) = work_in(seed, agents, faults, 200);
+            assert_eq!(settled.worked, alone.worked, "seed {seed}, {agents} agents");
+        }
+        repeated += alone.items.iter().filter(|item| matches!(item, ItemKey::Run(_, 2..))).count();
+    }
+    assert!(repeated > 12, "no run was silent: {repeated}");
+}
+
+/// The search judges the bad end by as many runs and no more; what the work takes beyond them
+/// would be evidence that the search never sees.
+#[test]
+fn no_kernel_gets_more_runs_than_the_search_would_give_it() {
+    let mut longest = 0;
+    for (first_max, agents) in [(2, 1), (3, 4), (5, 8), (20, 8)] {
+        let faults = Faults { silent: 50, needs: NEEDS, ..Faults::default() };
+        let mut world = World::new(5, 40, agents, faults);
+        let wish = ConfigWish { drop_instrumentation: true, ..towards("CONFIG_S0=y\n", 40) };
+        let runs = Runs { first_max, ..Runs::default() };
+        let job = Job { kernel: kernel(&numbered(16)), config_work: wish, runs, ..job() };
+        world.submit_job("request", job);
+        world.run(DAY);
+        let settled = world.facts.iter().find_map(|fact| match fact {
+            Fact::Configured { configured, .. } => Some(configured),
+            _ => None,
+        });
+        let Some(settled) = settled else { continue };
+        for item in &settled.items {
+            if let ItemKey::Run(_, index) = item {
+                assert!(*index < first_max.max(2), "run {index} of at most {first_max}");
+                longest = longest.max(*index);
+            }
+        }
+    }
+    assert!(longest > 2, "{longest}");
 }

@@ -4,9 +4,10 @@
 use super::beliefs::Beliefs;
 use super::bisection::Bisection;
 use super::looks::{self, is_silent};
+use super::model::{self, Rates};
 use super::posterior::Holds;
 use super::search::CERTAIN;
-use super::{Candidate, Certificate, CertifiedParent, Finding, Role, Step};
+use super::{Assumption, Candidate, Certificate, CertifiedParent, Finding, Role, Step};
 use crate::id::RevisionId;
 use crate::job::Mode;
 use crate::verdict::Verdict;
@@ -222,11 +223,8 @@ impl Bisection {
     }
 
     /// Quiet runs after which a member is held to be free of the bug.
-    pub(crate) fn quiet_runs(&self) -> u32 {
-        let max = self.measure.max.saturating_mul(QUIET_BUDGETS_MAX);
-        let rates = self.rates();
-        let min = if self.assumption == super::Assumption::Exact { 1 } else { 2 };
-        (min.min(max)..=max).find(|&runs| rates.miss(self.assumption, runs) <= MISS).unwrap_or(max)
+    fn quiet_runs(&self) -> u32 {
+        quiet_runs(&self.rates(), self.assumption, self.measure.max)
     }
 
     /// The same by the least rate that is still to be expected (SEARCH.md, certificate).
@@ -275,6 +273,21 @@ impl Bisection {
             overruled,
         })
     }
+}
+
+/// Quiet runs that hardly happen to a kernel with the bug, as far as the rates are known.
+fn quiet_runs(rates: &Rates, assumption: Assumption, max: u32) -> u32 {
+    let max = max.saturating_mul(QUIET_BUDGETS_MAX);
+    let min = if assumption == Assumption::Exact { 1 } else { 2 };
+    (min.min(max)..=max).find(|&runs| rates.miss(assumption, runs) <= MISS).unwrap_or(max)
+}
+
+/// The same for one kernel that showed the bug, by its own runs alone.
+pub(crate) fn quiet_runs_after(shown: u32, quiet: u32, max: u32) -> u32 {
+    let assumption = Assumption::Flaky;
+    let mut rates = Rates::prior(assumption);
+    rates.learn(&model::likelihood(assumption, shown, quiet));
+    quiet_runs(&rates, assumption, max)
 }
 
 /// The suspect and its parents.

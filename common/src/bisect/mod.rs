@@ -27,6 +27,7 @@ mod standing;
 mod titles;
 
 pub use bisection::Bisection;
+pub(crate) use certificate::quiet_runs_after;
 pub use costs::Costs;
 pub use explain::{Belief, OUTLINE_MAX, Picked, Round, Why};
 pub use log::replay;

@@ -12,7 +12,7 @@ use super::jobs::JobState;
 use super::kernels::Sourced;
 use super::wants::Wants;
 use crate::artifact::Artifact;
-use crate::bisect::{Bisection, Candidate, Role};
+use crate::bisect::{self, Bisection, Candidate, Role};
 use crate::config_work::ConfigWork;
 use crate::crash::{Match, Target, compare};
 use crate::id::{Digest, JobId};
@@ -22,6 +22,8 @@ use crate::signature;
 
 /// As many crashes of the target show that it is still there.
 const CRASHES: u32 = 2;
+/// As many of the bad end, where there are so many, say how often it shows.
+const CRASHES_OF_BAD_END: u32 = 4;
 /// Runs that are asked for at a time, at least.
 const RUNS_AT_ONCE: u32 = 2;
 
@@ -34,6 +36,9 @@ pub(super) enum Working {
     /// The search began anew.
     Renewed,
 }
+
+/// There is no such kernel, and there will be none.
+struct NotBuilt;
 
 /// A configuration that was settled on.
 pub(super) struct Settled {
@@ -70,13 +75,17 @@ impl Farm {
         let Some(target) = bisection.target().cloned() else { return Working::No };
         // By no more than the search that begins anew will know.
         let target = Target { title: target.title, alt_titles: vec![], frames: vec![], files: vec![] };
-        let quiet = bisection.quiet_runs();
         let mut work = match state.config_work.take() {
             Some(work) => work,
             None => {
                 let off = self.symbols_off(state);
                 ConfigWork::new(&state.kernel, &state.job.config_work, &target.title, &off)
             }
+        };
+        wants.items.clear();
+        let Some(quiet) = self.quiet_of_bad_end(state, &target, executable, wants, actions) else {
+            state.config_work = Some(work);
+            return Working::Waiting;
         };
         while let Some(fragment) = work.next() {
             let mut kernel = state.kernel.clone();
@@ -106,6 +115,71 @@ impl Farm {
         }
     }
 
+    /// The quiet runs after which a kernel is held not to show the crash, by the bad end's own. They
+    /// are taken in order up to the fourth crash, whatever else has arrived.
+    fn quiet_of_bad_end(
+        &mut self,
+        state: &mut JobState,
+        target: &Target,
+        executable: &Artifact,
+        wants: &mut Wants,
+        actions: &mut Vec<Action>,
+    ) -> Option<u32> {
+        let kernel = (&state.kernel.clone(), format!("job {} bad end", state.id));
+        let (mut crashes, mut oks) = (0, 0);
+        if let Ok((runs, work)) = self.built(state, (kernel.0, &kernel.1), executable, wants, actions)? {
+            for index in 0..state.job.runs.first_max.max(CRASHES) {
+                if crashes >= CRASHES_OF_BAD_END {
+                    break;
+                }
+                match self.products.get(&ItemKey::Run(runs, index)) {
+                    Some(Product::Run(run)) => {
+                        crashes += u32::from(shows_target(&run.outcome, target));
+                        oks += u32::from(run.outcome == Outcome::Ok);
+                    }
+                    Some(_) | None => {
+                        let one = (&work, kernel.1.as_str());
+                        self.want_runs(runs, index..index.saturating_add(1), one, wants)?;
+                    }
+                }
+            }
+        }
+        Some(bisect::quiet_runs_after(crashes, oks, state.job.runs.max.max(1)))
+    }
+
+    /// What the bad end's runs with this kernel are, once it is built; or that there will be none.
+    fn built(
+        &mut self,
+        state: &mut JobState,
+        (kernel, title): (&KernelBuild, &str),
+        executable: &Artifact,
+        wants: &mut Wants,
+        actions: &mut Vec<Action>,
+    ) -> Option<Result<(Digest, RunWork), NotBuilt>> {
+        let bad = state.resolution.as_ref()?.bad.id;
+        let candidate = Candidate { revision: bad, role: Role::Start, runs: 0 };
+        let source = match Self::source(state, &candidate, actions) {
+            Sourced::Ready(source) => source,
+            Sourced::Waiting => return None,
+            Sourced::Refused(_) => return Some(Err(NotBuilt)),
+        };
+        let image_id = self.toolchain(state, wants).ok()?.image_id.clone();
+        let build = ItemKey::Build(signature::build_key(&source.tree, kernel, &image_id));
+        let Some(product) = self.products.get(&build) else {
+            let work = Self::build_work(state, source, kernel.clone(), image_id);
+            let given_up = self.want_of_config(build, Work::Build(work), title.to_owned(), wants);
+            return given_up.map(|_| Err(NotBuilt));
+        };
+        if kernel != &state.kernel {
+            state.config_items.insert(build);
+        }
+        let Product::Build(product) = product else { return None };
+        match &product.outcome {
+            BuildOutcome::Built(built) => Some(Ok(Self::run_work(state, built, executable))),
+            BuildOutcome::Failed { .. } => Some(Err(NotBuilt)),
+        }
+    }
+
     /// Whether the bad end shows the crash with this kernel; nothing while that is not known. One
     /// that does not build, or does not come to the reproducer, does not show it.
     fn shows(
@@ -117,23 +191,8 @@ impl Farm {
         wants: &mut Wants,
         actions: &mut Vec<Action>,
     ) -> Option<bool> {
-        let bad = state.resolution.as_ref()?.bad.id;
-        let candidate = Candidate { revision: bad, role: Role::Start, runs: 0 };
-        let source = match Self::source(state, &candidate, actions) {
-            Sourced::Ready(source) => source,
-            Sourced::Waiting => return None,
-            Sourced::Refused(_) => return Some(false),
-        };
-        let image_id = self.toolchain(state, wants).ok()?.image_id.clone();
-        let build = ItemKey::Build(signature::build_key(&source.tree, kernel, &image_id));
-        let Some(product) = self.products.get(&build) else {
-            let work = Self::build_work(state, source, kernel.clone(), image_id);
-            return self.want_of_config(build, Work::Build(work), title, wants);
-        };
-        state.config_items.insert(build);
-        let Product::Build(product) = product else { return None };
-        let BuildOutcome::Built(built) = &product.outcome else { return Some(false) };
-        let (runs, work) = Self::run_work(state, built, executable);
+        let built = self.built(state, (kernel, &title), executable, wants, actions)?;
+        let Ok((runs, work)) = built else { return Some(false) };
         let at_once = u32::try_from(self.width().get()).unwrap_or(u32::MAX).max(RUNS_AT_ONCE);
         // The search that begins anew judges the bad end by as many runs, of the same ones. They are
         // taken in order, so that whoever asks again comes to the same answer.

@@ -1,6 +1,7 @@
 //! The agent's settings: flags, each with a `KULPRIT_*` twin.
 
 use crate::boot::Accelerator;
+use crate::preemption::{METADATA_URL, Watching};
 use clap::Parser;
 use kulprit_common::farm::event::Slot;
 use kulprit_common::id::AgentId;
@@ -53,6 +54,12 @@ pub struct Args {
     /// How long work in hand may go on after SIGTERM
     #[arg(long, env = "KULPRIT_DRAIN_S", default_value_t = 60, value_name = "SECONDS")]
     pub drain_s: u64,
+    /// Whose notices of preemption to watch for; one ends the agent within 15 s
+    #[arg(long, env = "KULPRIT_PREEMPTION", default_value = "auto", value_name = "CLOUD")]
+    pub preemption: Watching,
+    /// Where the cloud's metadata service is
+    #[arg(long, env = "KULPRIT_METADATA_URL", default_value = METADATA_URL, value_name = "URL", hide = true)]
+    pub metadata_url: String,
     /// Say what this machine can do, as JSON lines, and end
     #[arg(long)]
     pub check: bool,

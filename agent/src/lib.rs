@@ -16,6 +16,7 @@ pub mod health;
 pub mod initramfs;
 pub mod live_log;
 pub mod maintainers;
+pub mod preemption;
 pub mod process;
 pub mod reproducer;
 pub mod store;

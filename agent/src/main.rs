@@ -7,6 +7,7 @@ use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::{Args, Sizing};
 use kulprit_agent::health::{self, Booting};
+use kulprit_agent::preemption::Watch;
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
 use kulprit_agent::work::Bench;
 use kulprit_agent::{boot, check, engine_cleanup, process};
@@ -80,7 +81,11 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let (say, info) = watch::channel(health::look(&args, &sizing, bench.engine().as_ref(), &booting).await);
     tokio::spawn(keep_looking(args.clone(), (id.clone(), session), sizing, booting, bench.clone(), say));
     let (tell, stop) = watch::channel(Stop::No);
-    tokio::spawn(listen_for_signals(tell));
+    tokio::spawn(listen_for_signals(tell.clone()));
+    if let Some(cloud) = args.preemption.cloud() {
+        let watch = Watch::new(cloud, &args.metadata_url).context("watch for preemption")?;
+        tokio::spawn(leave_on_notice(watch, tell));
+    }
     tracing::info!(agent = %id, slots = sizing.slots, coordinator = args.coordinator, "at work");
     let drain = args.drain();
     Ok(sync::run(Agent { id, session, client, bench, info, stop, drain }).await)
@@ -171,12 +176,25 @@ async fn listen_for_signals(tell: watch::Sender<Stop>) {
             _ = int.recv() => {}
         }
         tracing::info!(?next, "told to stop");
-        if tell.send(next).is_err() {
-            return;
-        }
+        raise(&tell, next);
     }
     // Keeps the channel open until the loop has ended.
     tell.closed().await;
+}
+
+async fn leave_on_notice(watch: Watch, tell: watch::Sender<Stop>) {
+    let notice = watch.notice().await;
+    tracing::warn!(notice, "this machine will be taken away: letting go of all work");
+    raise(&tell, Stop::Leave);
+    tell.closed().await;
+}
+
+fn raise(tell: &watch::Sender<Stop>, to: Stop) {
+    tell.send_if_modified(|stop| {
+        let higher = to > *stop;
+        *stop = to.max(*stop);
+        higher
+    });
 }
 
 /// Greater than any earlier life's, as long as the clock of this machine goes forward.

@@ -36,6 +36,9 @@ const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
 const LET_GO: Duration = Duration::from_secs(10);
 /// How long they may take when hurried: then, or told to stop at once.
 const LET_GO_NOW: Duration = Duration::from_secs(4);
+/// How long work in hand may go on when the machine is about to go. With the time to let go of it,
+/// and a cloud asked every 3 s, the rest of the farm has it within 15 s of the notice.
+const LEAVE_AFTER: Duration = Duration::from_secs(4);
 
 /// How the loop ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub struct Agent {
     pub client: AgentsClient<Channel>,
     pub bench: Arc<Bench>,
     pub info: watch::Receiver<AgentInfo>,
-    /// Set once to drain, set again (to `Now`) to let go of everything.
+    /// Set to how soon the agent is to end; it only ever rises.
     pub stop: watch::Receiver<Stop>,
     pub drain: Duration,
 }
@@ -62,6 +65,8 @@ pub struct Agent {
 pub enum Stop {
     No,
     Drain,
+    /// As draining, in a hurry: the machine will be gone.
+    Leave,
     Now,
 }
 
@@ -114,17 +119,22 @@ pub async fn run(agent: Agent) -> Ended {
         lease,
         retry: RETRY_FIRST,
     };
-    let mut give_up_at = None;
+    let (mut give_up_at, mut leaving) = (None, false);
     loop {
         let stop = *it.agent.stop.borrow_and_update();
         if stop >= Stop::Drain && give_up_at.is_none() {
             give_up_at = Some(Instant::now() + it.agent.drain);
         }
+        if stop == Stop::Leave && !leaving {
+            leaving = true;
+            let at = Instant::now() + LEAVE_AFTER;
+            give_up_at = Some(give_up_at.map_or(at, |before: Instant| before.min(at)));
+        }
         if stop == Stop::Now || give_up_at.is_some_and(|at| at <= Instant::now()) {
             it.release_all().await;
             return Ended::Drained;
         }
-        if stop == Stop::Drain && it.held.is_empty() {
+        if stop >= Stop::Drain && it.held.is_empty() {
             it.stop_work().await;
             it.say_goodbye().await;
             return Ended::Drained;
@@ -378,7 +388,7 @@ impl Loop {
     async fn stop_work(&mut self) {
         self.held.values().for_each(|held| held.cancel.cancel());
         self.work.close();
-        let told = self.agent.stop.wait_for(|stop| *stop == Stop::Now);
+        let told = self.agent.stop.wait_for(|stop| *stop >= Stop::Leave);
         let out_of_time = async {
             let _ = tokio::time::timeout(LET_GO, told).await;
             tokio::time::sleep(LET_GO_NOW).await;

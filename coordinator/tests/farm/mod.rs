@@ -147,7 +147,7 @@ impl Farm {
     pub fn agent_with(&self, name: &str, change: impl FnOnce(&mut Command)) -> Process {
         let mut command = Command::new(beside("kulprit-agent"));
         command.args(["--name", name, "--coordinator", &self.url(), "--slots", "1", "--share-cores"]);
-        command.args(["--drain-s", "1", "--accelerator", "tcg"]);
+        command.args(["--accelerator", "tcg"]).env("KULPRIT_DRAIN_S", "1");
         command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(cache().join("test"));
         change(&mut command);
         self.spawn(name, command)

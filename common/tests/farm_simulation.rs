@@ -104,11 +104,20 @@ fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
         assert_eq!(overrule(&mut world, &job, &name[..12], Some(Verdict::Good)), Some(next), "seed {seed}");
         let rendered = world.farm.rendered(&job).expect("ended");
         assert!(rendered.summary.contains("by an operator's word, not by runs"), "{}", rendered.summary);
-        assert!(rendered.log.contains("operator"), "{}", rendered.log);
+        assert!(rendered.summary.contains("AGAINST its runs"), "{}", rendered.summary);
+        let said = format!("# an operator says that {culprit} does not show the crash\n");
+        assert!(rendered.log.contains(&said), "{}", rendered.log);
         world.restart();
         assert_eq!(world.job(&job).ended.and_then(|(_, end)| end.culprit), Some(next), "seed {seed}");
         world.faults = Faults { restart_permille: 15, lost: 5, delay_ms: 500, ..Faults::default() };
         assert_eq!(overrule(&mut world, &job, &name, None), Some(culprit), "seed {seed}");
+        let rendered = world.farm.rendered(&job).expect("ended");
+        let back = format!("# what an operator said of {culprit} is taken back; the search goes on\n");
+        let (at, back) = (rendered.log.find(&said), rendered.log.find(&back));
+        assert!(at.is_some() && at < back, "{}", rendered.log);
+        assert!(!rendered.summary.contains("operator"), "{}", rendered.summary);
+        let views = world.job(&job).revisions;
+        assert!(views.iter().all(|view| view.role != "overruled"), "seed {seed}: {views:?}");
         // What had been built is not built again.
         for (item, times) in &world.recorded {
             assert_eq!(*times, 1, "seed {seed}: {item} was counted {times} times");
@@ -161,17 +170,38 @@ fn a_word_in_the_middle_of_a_search_turns_it() {
     assert!(turned > 5 && believed * 3 >= turned * 2, "{believed} of {turned}");
 }
 
+/// A wrong word can leave one commit only, whatever the runs say: the ending says what it rests on.
+#[test]
+fn an_ending_that_rests_on_a_word_says_so() {
+    for seed in 0..10 {
+        let mut world = check(seed, 2, Faults::default());
+        let job: JobId = "1".parse().expect("an id");
+        let good = farm_support::job().good.expect("the job names its good end");
+        overrule(&mut world, &job, &good, Some(Verdict::Bad));
+        let rendered = world.farm.rendered(&job).expect("ended");
+        let good = commit_id(0);
+        let line = format!("by an operator's word, not by runs: {} shows the crash", good.short());
+        assert!(rendered.summary.contains(&line), "{}", rendered.summary);
+        let unsay = format!("kulprit bisect overrule 1 {} unsay", good.short());
+        assert!(rendered.summary.contains(&unsay), "{}", rendered.summary);
+        let json: serde_json::Value = serde_json::from_str(&rendered.json).expect("it is JSON");
+        let expected = serde_json::json!([{ "revision": good, "verdict": "bad" }]);
+        assert_eq!(json["overruled"], expected);
+    }
+}
+
 #[test]
 fn words_that_cannot_be_taken_are_refused_and_change_nothing() {
     let mut world = check(3, 2, Faults::default());
     let facts = world.facts.len();
     for (job, revision, word, why) in [
         ("9", "0000000", Some(Verdict::Good), "UnknownJob"),
-        ("1", "v6.1", Some(Verdict::Good), "neither a release tag"),
-        ("1", "00000", Some(Verdict::Good), "neither a release tag"),
+        ("1", "v6.1", Some(Verdict::Good), "neither the job's good end, nor a release tag"),
+        ("1", "00000", Some(Verdict::Good), "neither the job's good end, nor a release tag"),
         ("1", "0000000", Some(Verdict::Good), "give more digits"),
         ("1", "ffffffffffff", Some(Verdict::Good), "none of those that job 1 tested"),
         ("1", &commit_id(40).to_string(), Some(Verdict::Good), "the bad end"),
+        ("1", &farm_support::job().bad, Some(Verdict::Good), "the bad end"),
         ("1", &commit_id(world.culprit).to_string(), None, "nobody has overruled"),
     ] {
         let event =

@@ -8,7 +8,6 @@ use super::event::Trouble;
 use super::fact::{Fact, JobEnd, Judged, Resolution};
 use super::item::ItemKey;
 use super::kernels::kernel_of;
-use super::overrule::Overrule;
 use super::pursue::Pursuit;
 use super::reporting::{Additions, Ended, Reporting};
 use super::trace::Trace;
@@ -21,7 +20,7 @@ use crate::id::{JobId, RevisionId};
 use crate::job::{ConfigBase, Job, KernelBuild, ToolchainChoice};
 use crate::outcome::Product;
 use crate::patch::Patched;
-use crate::report::{Ending, Record};
+use crate::report::{Ending, Record, Said};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -53,7 +52,7 @@ pub(super) struct JobState {
     /// Judgements of the bisection already seen.
     pub judgements_seen: usize,
     pub judged: Vec<Judged>,
-    pub overrules: Vec<Overrule>,
+    pub said: Vec<Said>,
     /// The work on its configuration, while it lasts; after a restart it is found again.
     pub config_work: Option<ConfigWork>,
     /// What was made for it so far.
@@ -141,7 +140,7 @@ impl Farm {
             unavailable: BTreeMap::new(),
             judgements_seen: 0,
             judged: Vec::new(),
-            overrules: Vec::new(),
+            said: Vec::new(),
             config_work: None,
             config_items: BTreeSet::new(),
             settled: None,
@@ -503,6 +502,7 @@ impl Farm {
             history: state.bisection.as_ref().and_then(Bisection::history),
             tested: &tested,
             rounds: &state.rounds,
+            said: &state.said,
             configured: state.settled.as_ref().map(|settled| &settled.configured.worked),
             ending,
         })

@@ -5,6 +5,7 @@ use super::action::{Action, Answer};
 use super::fact::Fact;
 use super::jobs::{JobState, Stage};
 use crate::id::{JobId, RevisionId};
+use crate::report::{Said, standing};
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,35 +13,20 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A name of fewer digits is too short to be meant.
 const DIGITS_MIN: usize = 7;
 
-/// A word as it was given, or taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Overrule {
-    pub revision: RevisionId,
-    pub word: Option<Verdict>,
-    /// How many verdicts had fallen before.
-    pub judged: usize,
-}
-
 impl JobState {
     /// The words that stand.
     pub(super) fn words(&self) -> BTreeMap<RevisionId, Verdict> {
-        let mut words = BTreeMap::new();
-        for overrule in &self.overrules {
-            match overrule.word {
-                Some(word) => words.insert(overrule.revision, word),
-                None => words.remove(&overrule.revision),
-            };
-        }
-        words
+        standing(&self.said)
     }
 
     /// From which verdict on the last word on a revision, or its taking back, counts.
     pub(super) fn judged_since(&self, revision: &RevisionId) -> usize {
-        let last = self.overrules.iter().rfind(|overrule| overrule.revision == *revision);
-        last.map_or(0, |overrule| overrule.judged)
+        let last = self.said.iter().rfind(|said| said.revision == *revision);
+        last.map_or(0, |said| said.after)
     }
 
-    /// The revision that a release tag or the beginning of a commit's id names.
+    /// The revision that a release tag, the job's own name of an end, or the beginning of a commit's
+    /// id names.
     fn named(&self, name: &str) -> Result<RevisionId, String> {
         let Some(resolution) = &self.resolution else {
             return Err("the job's revisions are not known yet; try again in a moment".into());
@@ -48,9 +34,16 @@ impl JobState {
         if let Some(release) = resolution.releases.iter().find(|release| release.tag == name) {
             return Ok(release.revision.id);
         }
+        let bad_end = "revision: it is the bad end, which the search starts from; start another job instead";
+        if name == self.job.bad {
+            return Err(bad_end.into());
+        }
+        if let Some(good) = resolution.good.as_ref().filter(|_| self.job.good.as_deref() == Some(name)) {
+            return Ok(good.id);
+        }
         if name.len() < DIGITS_MIN || !name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(format!(
-                "revision: {name:?} is neither a release tag that was tried nor at least {DIGITS_MIN} digits of a commit's id"
+                "revision: {name:?} is neither the job's good end, nor a release tag that was tried, nor at least {DIGITS_MIN} digits of a commit's id"
             ));
         }
         let history = self.bisection.as_ref().and_then(|bisection| bisection.history());
@@ -63,10 +56,7 @@ impl JobState {
         let named: BTreeSet<RevisionId> = known.filter(|id| id.to_string().starts_with(&prefix)).collect();
         let mut named = named.into_iter();
         match (named.next(), named.next()) {
-            (Some(id), None) if id == resolution.bad.id => {
-                Err("revision: it is the bad end, which the search starts from; start another job instead"
-                    .into())
-            }
+            (Some(id), None) if id == resolution.bad.id => Err(bad_end.into()),
             (Some(id), None) => Ok(id),
             (Some(_), Some(_)) => {
                 Err(format!("revision: several commits begin with {name}; give more digits"))
@@ -109,7 +99,7 @@ impl Farm {
     /// Begins the search anew, with all words that stand; what was built and run is found again.
     pub(super) fn take_word(&mut self, id: &JobId, revision: RevisionId, word: Option<Verdict>) {
         let Some(mut state) = self.jobs.remove(id) else { return };
-        state.overrules.push(Overrule { revision, word, judged: state.judged.len() });
+        state.said.push(Said { after: state.judged.len(), revision, word });
         self.begin_anew(&mut state);
         self.jobs.insert(id.clone(), state);
         self.dirty.insert(id.clone());

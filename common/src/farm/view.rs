@@ -206,6 +206,11 @@ impl Farm {
             let counts = judged.judgement.counts;
             let runs = counts.target + counts.ok + counts.other + counts.failed;
             views.retain(|view| view.revision != judged.judgement.revision);
+            // What was said and taken back is no verdict any more.
+            let is_word = judged.judgement.role == Role::Overruled;
+            if is_word && !state.words().contains_key(&judged.judgement.revision) {
+                continue;
+            }
             views.push(RevisionView {
                 revision: judged.judgement.revision,
                 subject: judged.subject.clone(),

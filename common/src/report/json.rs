@@ -1,6 +1,6 @@
 //! The result as JSON, for programs. The shape is documented in docs/results.md and only grows.
 
-use super::{Built, Ending, Record, RunLine, Tested, ending, explain, revisions_tested, words};
+use super::{Built, Ending, Record, RunLine, Tested, ending, explain, revisions_tested, standing, words};
 use crate::bisect::{Certificate, Finding, Picked, Role, Round, Suspect};
 use crate::config_work::{Worked, changed};
 use crate::history::Revision;
@@ -44,6 +44,7 @@ pub fn render(record: &Record<'_>) -> Value {
         "runs": record.tested.iter().map(|tested| tested.runs.len()).sum::<usize>(),
         "tested": (0..record.tested.len()).map(|at| tested(record, at)).collect::<Vec<_>>(),
         "rounds": rounds(record.rounds),
+        "overruled": standing(record.said).iter().map(|(revision, word)| json!({ "revision": revision, "verdict": word })).collect::<Vec<_>>(),
         "configuration": record.configured.map(configuration),
         "times": times(record),
     })

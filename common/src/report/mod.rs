@@ -25,7 +25,9 @@ use crate::outcome::Outcome;
 use crate::patch::Patch;
 use crate::recipients::Recipients;
 use crate::time::Timestamp;
+use crate::verdict::Verdict;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A job as far as it has come.
@@ -43,10 +45,33 @@ pub struct Record<'a> {
     pub tested: &'a [Tested],
     /// Why these were tested, in order.
     pub rounds: &'a [Round],
+    /// What operators said of revisions, in order.
+    pub said: &'a [Said],
     /// Present once the work on the configuration that the job asks for is done.
     pub configured: Option<&'a Worked>,
     /// Present once the search is over.
     pub ending: Option<&'a Ending>,
+}
+
+/// An operator's word on a revision; without one, what was said before is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// How many verdicts had fallen before.
+    pub after: usize,
+    pub revision: RevisionId,
+    pub word: Option<Verdict>,
+}
+
+/// The words that stand after all that was said.
+pub fn standing(said: &[Said]) -> BTreeMap<RevisionId, Verdict> {
+    let mut words = BTreeMap::new();
+    for Said { revision, word, .. } in said {
+        match word {
+            Some(word) => words.insert(*revision, *word),
+            None => words.remove(revision),
+        };
+    }
+    words
 }
 
 /// The two ends as commits.

@@ -1,11 +1,12 @@
 //! The ending in a few lines, for the terminal.
 
 use super::words::{self, one_line, plural};
-use super::{Ending, Record, revisions_tested, show};
-use crate::bisect::{Certificate, Finding, Suspect};
+use super::{Ending, Record, revisions_tested, show, standing};
+use crate::bisect::{Certificate, Finding, Role, Suspect};
 use crate::id::RevisionId;
 use crate::job::{Mode, Symptom};
 use crate::time::render_duration;
+use crate::verdict::Verdict;
 use std::collections::BTreeSet;
 
 /// More suspects are in the log.
@@ -51,6 +52,7 @@ pub fn render(record: &Record<'_>) -> String {
         }
         Finding::Blocked { by } => vec![format!("blocked: {}", one_line(by))],
     };
+    lines.extend(standing_words(record));
     lines.extend(costs(record, ending));
     lines.join("\n") + "\n"
 }
@@ -88,9 +90,6 @@ fn culprit(record: &Record<'_>, ending: &Ending, revision: &RevisionId, proof: &
     if let Some(counts) = proof.reverted {
         lines.push(format!("  at the bad end without it: {}", words::counts(record.job.symptom, counts)));
     }
-    for revision in &proof.overruled {
-        lines.push(format!("  by an operator's word, not by runs: {}", revision.short()));
-    }
     if record.job.symptom != Symptom::Build {
         lines.push(fingerprints(proof));
     }
@@ -124,6 +123,31 @@ fn compilers(record: &Record<'_>, culprit: &RevisionId, proof: &Certificate) -> 
         Some(_) => "  beware: the compilers differ between the commit and its parent".into(),
         None => "  the compiler is not recorded".into(),
     }
+}
+
+/// What the ending rests on beside runs, and what the runs say to that.
+fn standing_words(record: &Record<'_>) -> Vec<String> {
+    let words = standing(record.said);
+    let mut lines: Vec<String> =
+        words.iter().map(|(revision, word)| word_of(record, revision, *word)).collect();
+    if let Some((revision, _)) = words.first_key_value() {
+        let (job, revision) = (record.id, revision.short());
+        lines.push(format!("  a word is taken back with: kulprit bisect overrule {job} {revision} unsay"));
+    }
+    lines
+}
+
+fn word_of(record: &Record<'_>, revision: &RevisionId, word: Verdict) -> String {
+    let symptom = record.job.symptom;
+    let by_runs = record.tested.iter().map(|tested| &tested.judgement);
+    let last = by_runs.rev().find(|it| it.revision == *revision && it.role != Role::Overruled);
+    let runs = match last {
+        Some(it) if it.verdict == word => words::counts(symptom, it.counts),
+        Some(it) => format!("AGAINST its runs: {}", words::counts(symptom, it.counts)),
+        None => "without runs".into(),
+    };
+    let verdict = words::verdict(symptom, word);
+    format!("by an operator's word, not by runs: {} {verdict} ({runs})", revision.short())
 }
 
 fn suspected(record: &Record<'_>, suspects: &[Suspect], reason: &str) -> Vec<String> {

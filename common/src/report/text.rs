@@ -21,8 +21,9 @@ const MESSAGE_LINES_MAX: usize = 20;
 /// The log of a job as far as it has come.
 pub fn render(record: &Record<'_>) -> String {
     let mut log = head(record);
-    let (mut started, mut told) = (false, 0);
+    let (mut started, mut told, mut heard) = (false, 0, 0);
     for (at, place) in git_state::places(record).into_iter().enumerate() {
+        said(&mut log, record, &mut heard, at);
         rounds(&mut log, record, &mut told, at);
         match place {
             Place::Opening => opening(&mut log, record, at),
@@ -47,6 +48,7 @@ pub fn render(record: &Record<'_>) -> String {
             }
         }
     }
+    said(&mut log, record, &mut heard, record.tested.len());
     rounds(&mut log, record, &mut told, record.tested.len());
     if let Some(ending) = record.ending {
         if !started {
@@ -79,6 +81,20 @@ fn head(record: &Record<'_>) -> String {
 fn start(log: &mut String, record: &Record<'_>) {
     if let Some(range) = git_state::range(record) {
         log.push_str(&format!("# git bisect start {} {}\n", range.newer, range.older));
+    }
+}
+
+/// What operators said until this many verdicts had fallen.
+fn said(log: &mut String, record: &Record<'_>, heard: &mut usize, verdicts: usize) {
+    while let Some(said) = record.said.get(*heard).filter(|said| said.after <= verdicts) {
+        let revision = said.revision;
+        log.push_str(&match said.word {
+            Some(word) => {
+                format!("# an operator says that {revision} {}\n", words::verdict(record.job.symptom, word))
+            }
+            None => format!("# what an operator said of {revision} is taken back; the search goes on\n"),
+        });
+        *heard += 1;
     }
 }
 

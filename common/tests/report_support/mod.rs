@@ -13,7 +13,7 @@ use kulprit_common::job::{
 };
 use kulprit_common::outcome::{Outcome, Phase, SeenCrash};
 use kulprit_common::recipients::Recipients;
-use kulprit_common::report::{Built, Ending, Ends, Record, RunLine, Tested};
+use kulprit_common::report::{Built, Ending, Ends, Record, RunLine, Said, Tested};
 use kulprit_common::time::Timestamp;
 use kulprit_common::verdict::Verdict;
 use std::time::Duration;
@@ -29,6 +29,7 @@ pub struct Scene {
     pub history: Option<History>,
     pub tested: Vec<Tested>,
     pub rounds: Vec<Round>,
+    pub said: Vec<Said>,
     pub ending: Option<Ending>,
 }
 
@@ -48,6 +49,7 @@ impl Scene {
             history: self.history.as_ref(),
             tested: &self.tested[..verdicts],
             rounds: &self.rounds[..self.rounds.partition_point(|round| round.after <= verdicts)],
+            said: &self.said[..self.said.partition_point(|said| said.after <= verdicts)],
             configured: None,
             ending: self.ending.as_ref().filter(|_| ended),
         }
@@ -345,6 +347,7 @@ fn scene_of(dag: &Dag, ids: &[RevisionId], mode: Mode, culprit: usize, tested: V
         history: Some(dag.history(ids)),
         tested,
         rounds: vec![],
+        said: vec![],
         ending: Some(ending(Finding::Culprit { revision: ids[culprit], certificate: Box::new(certificate) })),
     }
 }

@@ -309,3 +309,13 @@ proptest! {
         let _ = audit::audit(&audit::read(&bytes));
     }
 }
+
+#[test]
+fn our_own_logs_say_how_many_runs_they_took() {
+    let mut script = Script::new(false, 4, "WARNING in foo");
+    script.step("good", &format!("{ALL_OK}\n# in 2 runs"));
+    script.step("bad", "all runs: crashed: WARNING in foo\n# in 1 run\n# in 4000000000 runs of another kind");
+    let log = audit::read(script.close().as_bytes());
+    let totals: Vec<u32> = log.tests.iter().map(|test| test.total()).collect();
+    assert_eq!(totals, [10, 10, 2, 1]);
+}

@@ -19,6 +19,8 @@ pub enum Line<'a> {
     BuildFailed(&'a str),
     AllRuns(Run),
     OneRun(Run),
+    /// How many runs those of `all runs` are; our own logs say so.
+    HowMany(u32),
     Range(Vec<RevisionId>),
     Verdict(Word, Option<RevisionId>),
     Left(u64),
@@ -98,6 +100,10 @@ fn tests(line: &str) -> Option<Line<'_>> {
     }
     if let Some(rest) = line.strip_prefix("all runs: ") {
         return Some(Line::AllRuns(run(rest)));
+    }
+    if let Some(rest) = line.strip_prefix("# in ") {
+        let count = rest.strip_suffix(" runs").or_else(|| rest.strip_suffix(" run"))?;
+        return count.parse().ok().filter(|&count| count > 0).map(Line::HowMany);
     }
     let rest = line.strip_prefix("run #")?;
     let (number, rest) = rest.split_once(':')?;
@@ -270,6 +276,10 @@ mod tests {
             (format!("{id} is the first bad commit"), Line::FirstBad(revision)),
             (format!("first good commit: {id} x y"), Line::FirstBadSubject(revision, "x y")),
             ("all runs: OK".into(), Line::AllRuns(Run::Ok)),
+            ("# in 3 runs".into(), Line::HowMany(3)),
+            ("# in 1 run".into(), Line::HowMany(1)),
+            ("# in 0 runs".into(), Line::Unknown),
+            ("# in no run".into(), Line::Unknown),
             ("run #3: boot failed: x in y".into(), Line::OneRun(Run::BootFailed("x in y".into()))),
             ("run #3: infra problem: gone".into(), Line::OneRun(Run::Infra("gone".into()))),
             (" mm/memory.c | 34 +++--".into(), Line::File("mm/memory.c")),

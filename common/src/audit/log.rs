@@ -55,13 +55,15 @@ pub struct Test {
     pub compiler: Option<String>,
     pub signature: Option<String>,
     pub build_failed: Option<String>,
-    /// Each with how often; `all runs` does not say how many they are.
+    /// Each with how often; `all runs` does not say how many they are, but in our own logs.
     pub runs: Vec<(Run, u32)>,
     pub word: Option<Word>,
 }
 
 /// What `all runs:` is taken for, as in the logs that list them.
 pub const ALL_RUNS: u32 = 10;
+/// Nobody makes more; sums over a log stay in range.
+pub const ALL_RUNS_MAX: u32 = 10_000;
 
 impl Test {
     /// Runs that count at all.

@@ -1,7 +1,7 @@
 //! The log's grammar: lines to values, one after the other, whatever the bytes.
 
 use super::line::{self, Line};
-use super::log::{ALL_RUNS, Close, Kind, Log, Published, Role, Run, Test, Word};
+use super::log::{ALL_RUNS, ALL_RUNS_MAX, Close, Kind, Log, Published, Role, Run, Test, Word};
 use crate::id::RevisionId;
 
 /// What is kept of a line, of the crash report, and of tests: more is no log of a bisection, and
@@ -132,6 +132,11 @@ impl Parser {
             Line::Signature(text) => self.last(|test| test.signature = Some((*text).to_owned())),
             Line::BuildFailed(text) => self.last(|test| test.build_failed = Some((*text).to_owned())),
             Line::AllRuns(run) => self.last(|test| test.runs.push((run.clone(), ALL_RUNS))),
+            Line::HowMany(count) => self.last(|test| {
+                if let [(_, times)] = test.runs.as_mut_slice() {
+                    *times = (*count).min(ALL_RUNS_MAX);
+                }
+            }),
             Line::OneRun(run) => self.last(|test| match test.runs.last_mut() {
                 Some((last, times)) if last == run => *times += 1,
                 Some(_) | None => test.runs.push((run.clone(), 1)),

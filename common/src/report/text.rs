@@ -219,6 +219,7 @@ fn runs(log: &mut String, tested: &Tested, target: Option<&str>) {
         None => {}
         Some((first, rest)) if rest.iter().all(|line| line == first) => {
             log.push_str(&format!("all runs: {first}\n"));
+            log.push_str(&format!("# in {} {}\n", lines.len(), plural(lines.len(), "run")));
         }
         Some(_) => {
             for (i, line) in lines.iter().enumerate() {

@@ -3,15 +3,14 @@
 //! Here are the hands: files, processes, pipes, the clock. `boot::watch` decides.
 
 mod cgroup;
-mod console;
 mod lines;
 pub mod process;
 pub mod qemu;
 mod watch;
 
+use crate::container::LogSink;
 use crate::initramfs::{self, Plan};
 use bytes::Bytes;
-use console::ConsoleFile;
 use kulprit_common::job::{Machine, ReproducerKind, Timeouts};
 use kulprit_common::outcome::{Infra, InfraClass, Outcome};
 use nix::sys::signal::Signal;
@@ -35,6 +34,7 @@ const CMDLINE: &str = "console=ttyS0 earlyprintk=ttyS0 panic=-1 no_timer_check";
 /// How long a killed QEMU may take to be gone, and its pipes to run empty.
 const DEATH: Duration = Duration::from_secs(10);
 const CHUNK: usize = 64 * 1024;
+const PIPE_BYTES: usize = 1 << 20;
 /// Memory of QEMU itself, over that of the guest and of translated code.
 const OVERHEAD_MIB: u64 = 512;
 
@@ -62,8 +62,8 @@ pub struct QemuConfig {
     pub accelerator: Accelerator,
     /// User and group id that QEMU runs as; absent, the agent's own.
     pub user: Option<(u32, u32)>,
-    /// Most that is stored of a console.
-    pub console_bytes_max: u64,
+    /// Most that is stored of a console: its head and its tail.
+    pub console_bytes_max: usize,
     /// A static busybox, for reproducers that are scripts.
     pub busybox: PathBuf,
 }
@@ -101,7 +101,7 @@ pub struct BootRequest<'a> {
 pub struct BootReport {
     pub outcome: Outcome,
     pub duration: Duration,
-    /// The console's bytes as QEMU wrote them, up to the cap.
+    /// The console's bytes as QEMU wrote them, the middle left out beyond the cap.
     pub console: PathBuf,
 }
 
@@ -122,13 +122,15 @@ pub async fn boot(
     cancel: CancellationToken,
 ) -> Result<BootReport, BootError> {
     let console_path = request.work_dir.join(format!("{}.console", request.name));
-    let console = ConsoleFile::create(&console_path, config.console_bytes_max, console_live)
+    let console = LogSink::create(&console_path, config.console_bytes_max, console_live)
         .map_err(|error| infra(InfraClass::Disk, format!("create {}: {error}", console_path.display())))?;
     let mut run = Run::start(config, &request, console).await?;
     let ended = run.watch(&cancel).await?;
+    let Run { started, watch, file, .. } = run;
+    file.finish().map_err(|error| infra(InfraClass::Disk, format!("write a console: {error}")))?;
     Ok(BootReport {
-        duration: run.started.elapsed(),
-        outcome: conclude(config.accelerator, ended, run.watch)?,
+        duration: started.elapsed(),
+        outcome: conclude(config.accelerator, ended, watch)?,
         console: console_path,
     })
 }
@@ -139,7 +141,7 @@ struct Run {
     process: Process,
     console: Receiver,
     results: Receiver,
-    file: ConsoleFile,
+    file: LogSink,
     watch: Watch,
 }
 
@@ -150,11 +152,7 @@ struct Ended {
 }
 
 impl Run {
-    async fn start(
-        config: &QemuConfig,
-        request: &BootRequest<'_>,
-        file: ConsoleFile,
-    ) -> Result<Run, BootError> {
+    async fn start(config: &QemuConfig, request: &BootRequest<'_>, file: LogSink) -> Result<Run, BootError> {
         let secrets =
             secrets().map_err(|error| infra(InfraClass::Internal, format!("get nonces: {error}")))?;
         let [nonce, marker] = &secrets;
@@ -206,10 +204,7 @@ impl Run {
                 () = cancel.cancelled(), if !cancelled => cancelled = true,
                 read = read(&mut self.console, &mut from_console), if console_open => {
                     // What init said before the console's bytes has to be known before them.
-                    while let Ok(length @ 1..) = self.results.try_read(&mut from_results) {
-                        self.watch.results(self.started.elapsed(), &from_results[..length]);
-                        if self.watch.ending().is_some() { break }
-                    }
+                    self.take_results(&mut from_results);
                     console_open = read > 0;
                     self.take_console(&from_console[..read])?;
                 }
@@ -223,7 +218,14 @@ impl Run {
                 }
                 () = tokio::time::sleep_until(deadline) => match death {
                     Some(_) => break,
-                    None => self.watch.expire(self.started.elapsed()),
+                    // An agent that was stopped or slow finds the deadline past and the guest's
+                    // words unread; these come first, or it would call the guest silent.
+                    None => {
+                        self.take_results(&mut from_results);
+                        let length = self.console.try_read(&mut from_console).unwrap_or(0);
+                        self.take_console(&from_console[..length])?;
+                        self.watch.expire(self.started.elapsed());
+                    }
                 }
             }
         }
@@ -236,11 +238,25 @@ impl Run {
         Ok(Ended { exit, killed })
     }
 
+    /// Hears what init has said by now, as much as the pipe can hold.
+    fn take_results(&mut self, buffer: &mut [u8]) {
+        for _ in 0..=PIPE_BYTES / buffer.len() {
+            match self.results.try_read(buffer) {
+                Ok(length @ 1..) => self.watch.results(self.started.elapsed(), &buffer[..length]),
+                Ok(0) | Err(_) => return,
+            }
+            if self.watch.ending().is_some() {
+                return;
+            }
+        }
+    }
+
     fn take_console(&mut self, bytes: &[u8]) -> Result<(), BootError> {
         if bytes.is_empty() {
             return Ok(());
         }
         self.watch.console(self.started.elapsed(), bytes);
+        let bytes = Bytes::copy_from_slice(bytes);
         self.file.write(bytes).map_err(|error| infra(InfraClass::Disk, format!("write a console: {error}")))
     }
 }
@@ -277,7 +293,7 @@ fn pipe() -> Result<(Receiver, std::io::PipeWriter), BootError> {
     let make = || {
         let (reader, writer) = std::io::pipe()?;
         // QEMU drops what does not fit, so a burst has to. Unprivileged users may be refused.
-        let _ = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(1 << 20));
+        let _ = nix::fcntl::fcntl(&writer, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE_BYTES as i32));
         Ok::<_, std::io::Error>((Receiver::from_owned_fd(reader.into())?, writer))
     };
     make().map_err(|error| infra(InfraClass::Internal, format!("make a pipe: {error}")))

@@ -3,19 +3,24 @@
 //! Only a build that failed from a clean object tree, and for no want of memory or disk, is a
 //! failure of the kernel.
 
+mod ccache;
 mod config;
 mod first_error;
 mod object_tree;
 mod outputs;
 pub mod seed;
 
+pub use ccache::Ccache;
 pub use first_error::first_error;
 
-use crate::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, infra_in_log};
+use crate::container::{
+    Access, Bind, CCACHE_TROUBLE, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, infra_of_failure,
+};
+use crate::untrusted;
 use bytes::Bytes;
 use kulprit_common::id::Digest;
 use kulprit_common::job::{ConfigBase, KernelBuild};
-use kulprit_common::outcome::InfraClass;
+use kulprit_common::outcome::{Infra, InfraClass};
 use kulprit_common::signature::config_key;
 use kulprit_common::toolchain::SOURCE_DIR;
 use object_tree::{ObjectTree, create_for_container};
@@ -29,6 +34,8 @@ use tokio_util::sync::CancellationToken;
 const SCRIPT: &str = include_str!("build/script.sh");
 /// Objects of one configuration with debug information take some 1 to 2 GB.
 const CCACHE_SIZE: &str = "20G";
+/// ccache cleans up now and then only, and no makefile need go by it.
+const CCACHE_BYTES_MAX: u64 = 24 << 30;
 /// What a kernel calls itself; constant, for its bytes stand in the kernel. A static glibc reads
 /// it as a version and refuses to run on what looks older than it supports.
 const KERNEL_RELEASE: &str = "99.0.0-kulprit";
@@ -43,13 +50,15 @@ pub struct BuildRequest<'a> {
     pub source_dir: &'a Path,
     /// Belongs to this toolchain, configuration and work tree; used by one build at a time.
     pub objects_dir: &'a Path,
-    /// Shared by all agents of the host.
+    /// Shared by the builds of one repository and toolchain, see `Ccache`.
     pub ccache_dir: &'a Path,
     /// The host's first build of its kind: a seed is made of it, so that the compiler's cache
     /// would only cost time.
     pub is_first: bool,
     pub jobs: u32,
     pub limits: Limits,
+    /// What the object tree may grow to.
+    pub objects_bytes_max: u64,
     /// Where the log is written.
     pub log: &'a Path,
     /// Stands in the container's label.
@@ -130,20 +139,36 @@ async fn attempt(
         }
     }
     let log = log.finish().map_err(|e| Unfinished::io("write the log", &e))?;
-    let exit = exit?;
-    let ended = if exit.code == 0 { Ended::Made } else { failure(exit, &log.path)? };
+    let ended = exit.and_then(|exit| match exit.code {
+        0 => Ok(Ended::Made),
+        _ => failure(exit, request, &log.path),
+    });
+    if let Err(Unfinished::Infra(infra)) = &ended {
+        clear_up(infra, tree, &ccache).await?;
+    }
+    let ended = ended?;
     tree.end()?;
     Ok(ended)
 }
 
+/// Removes what would have the next build fail as well, or what takes more room than it may.
+async fn clear_up(infra: &Infra, tree: &mut ObjectTree, ccache: &Path) -> Result<(), Unfinished> {
+    if infra.class == InfraClass::Limit {
+        tree.discard().await?;
+    }
+    let unfit = infra.reason.contains(CCACHE_TROUBLE)
+        || infra.class == InfraClass::Limit && untrusted::measure(ccache, CCACHE_BYTES_MAX).is_err();
+    if unfit {
+        untrusted::remove(ccache).map_err(|e| Unfinished::io("remove the compiler's cache", &e))?;
+    }
+    Ok(())
+}
+
 /// What a failed make means: infra where the machine ran out of something.
-fn failure(exit: Exit, log: &Path) -> Result<Ended, Unfinished> {
+fn failure(exit: Exit, request: &BuildRequest<'_>, log: &Path) -> Result<Ended, Unfinished> {
     let text = std::fs::read(log).map_err(|e| Unfinished::io("read the log", &e))?;
     let text = String::from_utf8_lossy(&text);
-    if let Some(infra) = infra_in_log(&text) {
-        return Err(Unfinished::Infra(infra));
-    }
-    if let Some(infra) = exit.killed() {
+    if let Some(infra) = infra_of_failure(exit, &request.limits, &text, request.objects_dir) {
         return Err(Unfinished::Infra(infra));
     }
     // The shell's codes for what it cannot run: the image is no toolchain.
@@ -170,6 +195,8 @@ fn spec<'a>(
     let without_cache = request.is_first.then(|| ("CCACHE_DISABLE", "1".to_owned()));
     let mut argv: Vec<String> = ["/bin/sh", "-c", SCRIPT, "build"].map(String::from).into();
     argv.extend(kernel.make_args.iter().cloned());
+    let objects = Access::Writable { bytes_max: request.objects_bytes_max };
+    let cached = Access::Writable { bytes_max: CCACHE_BYTES_MAX };
     RunSpec {
         image_id: request.image_id,
         argv,
@@ -195,10 +222,10 @@ fn spec<'a>(
         .collect(),
         workdir: "/build",
         binds: vec![
-            Bind { host: request.source_dir, container: SOURCE_DIR, writable: false },
-            Bind { host: tree.root(), container: "/build", writable: true },
-            Bind { host: tree.inputs(), container: "/kulprit", writable: false },
-            Bind { host: ccache, container: "/ccache", writable: true },
+            Bind { host: request.source_dir, container: SOURCE_DIR, access: Access::ReadOnly },
+            Bind { host: tree.root(), container: "/build", access: objects },
+            Bind { host: tree.inputs(), container: "/kulprit", access: Access::ReadOnly },
+            Bind { host: ccache, container: "/ccache", access: cached },
         ],
         limits: Limits { time, ..request.limits },
         attempt: request.attempt_label,

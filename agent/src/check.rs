@@ -3,7 +3,7 @@
 //! Each line is `{"check","ok","warning","detail","hint"}`; a warning does not keep the agent
 //! from working.
 
-use crate::boot::{Accelerator, QemuConfig};
+use crate::boot::Accelerator;
 use crate::canary;
 use crate::config::Args;
 use crate::health;
@@ -84,7 +84,7 @@ async fn canaries(args: &Args, has_qemu: bool) -> [Check; 2] {
             Check::failed("tcg canary", missing(), "install QEMU first"),
         ];
     }
-    let config = QemuConfig { qemu: args.qemu.clone(), ..QemuConfig::default() };
+    let config = args.qemu_config();
     let kvm = match canary::check(&config, Accelerator::Kvm).await {
         Ok(()) => Check::ok("kvm canary", "a guest runs under KVM"),
         Err(why) => Check::warning(

@@ -1,6 +1,6 @@
 //! The agent's settings: flags, each with a `KULPRIT_*` twin.
 
-use crate::boot::Accelerator;
+use crate::boot::{Accelerator, QemuConfig, qemu};
 use crate::preemption::{METADATA_URL, Watching};
 use clap::Parser;
 use kulprit_common::farm::event::Slot;
@@ -48,6 +48,9 @@ pub struct Args {
     /// Free disk below which the agent takes no builds, in MiB
     #[arg(long, env = "KULPRIT_DISK_MIN_MIB", default_value_t = 4096, value_name = "MIB")]
     pub disk_min_mib: u64,
+    /// Most that a build's object tree may grow to, in MiB
+    #[arg(long, env = "KULPRIT_BUILD_DISK_MIB", default_value_t = 32768, value_name = "MIB", value_parser = clap::value_parser!(u64).range(64..=1 << 24))]
+    pub build_disk_mib: u64,
     /// Most that downloaded kernels may take, in MiB
     #[arg(long, env = "KULPRIT_KERNEL_CACHE_MIB", default_value_t = 2048, value_name = "MIB")]
     pub kernel_cache_mib: u64,
@@ -80,6 +83,10 @@ pub struct Sizing {
     pub jobs: u32,
     /// Cores a container may use; absent, whatever is idle.
     pub cores_max: Option<u32>,
+    /// What an object tree may grow to.
+    pub build_bytes_max: u64,
+    /// A command in a container is stopped when the disk has less left.
+    pub disk_free_bytes_min: u64,
 }
 
 /// A slot of this many cores builds at a good speed and still leaves several on a large host.
@@ -98,6 +105,16 @@ impl Args {
         }
     }
 
+    /// How QEMU is run, as far as the machine need not be asked.
+    pub fn qemu_config(&self) -> QemuConfig {
+        QemuConfig {
+            qemu: self.qemu.clone(),
+            busybox: self.busybox.clone(),
+            user: qemu::unprivileged_user(),
+            ..QemuConfig::default()
+        }
+    }
+
     /// Slots by cores and memory; at least one.
     pub fn sizing(&self, cores: u32, memory_mib: u64) -> Sizing {
         let slot_cores = self.slot_cores.unwrap_or(SLOT_CORES).clamp(1, cores.max(1));
@@ -108,6 +125,9 @@ impl Args {
             slot: Slot { cores: slot_cores, memory_mib: self.slot_memory_mib.min(memory_mib) },
             jobs: if self.share_cores { cores.max(1) } else { slot_cores },
             cores_max: (!self.share_cores).then_some(slot_cores),
+            build_bytes_max: self.build_disk_mib << 20,
+            // A build that was begun may use the rest, but for what the agent itself needs.
+            disk_free_bytes_min: (self.disk_min_mib << 20) / 16,
         }
     }
 }

@@ -4,13 +4,14 @@
 
 mod log;
 mod logs_say;
+mod room;
 mod run_logged;
 mod spec;
 
 pub use log::{Log, LogSink, NOTE_PREFIX};
-pub use logs_say::infra_in_log;
+pub use logs_say::{CCACHE_TROUBLE, infra_of_failure};
 pub use run_logged::run_logged;
-pub use spec::{Bind, Limits, RunSpec, container_user};
+pub use spec::{Access, Bind, Limits, RunSpec, container_user};
 
 use bollard::Docker;
 use bollard::errors::Error as EngineError;
@@ -22,6 +23,7 @@ use bollard::query_parameters::{
 use futures::StreamExt as _;
 use kulprit_common::id::{AgentId, Session};
 use kulprit_common::outcome::{Infra, InfraClass};
+use room::Room;
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -79,14 +81,16 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// The infra failure, if the command failed because it was killed.
-    pub fn killed(&self) -> Option<Infra> {
-        let infra = |class, reason: &str| Some(Infra { class, reason: reason.into() });
+    /// The infra failure, if the command failed because it was killed. `limits` are those it had.
+    pub fn killed(&self, limits: &Limits) -> Option<Infra> {
+        let infra = |class, reason: String| Some(Infra { class, reason });
+        let memory =
+            || format!("it needed more than the {} MiB of memory it may have", limits.memory_bytes >> 20);
         match (self.oom_killed, self.code) {
             (_, 0) => None,
-            (true, _) => infra(InfraClass::Memory, "it needed more memory than its container may have"),
+            (true, _) => infra(InfraClass::Memory, memory()),
             // Nothing inside a container can kill its first process.
-            (false, SIGKILLED) => infra(InfraClass::Engine, "its container was killed from outside"),
+            (false, SIGKILLED) => infra(InfraClass::Engine, "its container was killed from outside".into()),
             (false, _) => None,
         }
     }
@@ -155,7 +159,8 @@ impl Engine {
 
     /// Runs `spec` in a fresh container and removes it, however it ends.
     ///
-    /// A container that exceeds its time is an infra failure; any exit is an `Exit`.
+    /// A container that exceeds its time or its room on disk is an infra failure; any exit is an
+    /// `Exit`.
     pub async fn run(
         &self,
         spec: &RunSpec<'_>,
@@ -176,16 +181,21 @@ impl Engine {
             _ => engine_infra("create a container", &e),
         })?;
         let container = Container { docker: self.docker.clone(), id: Some(created.id) };
+        let mut room = Room::new(spec);
         let ended = tokio::select! {
             () = cancel.cancelled() => Err(Unfinished::Cancelled),
             () = tokio::time::sleep(spec.limits.time) => {
                 let reason = format!("stopped after {} s", spec.limits.time.as_secs());
                 Err(Unfinished::infra(InfraClass::Timeout, reason))
             }
+            infra = room.overflow() => Err(Unfinished::Infra(infra)),
             ended = container.follow(log) => ended,
         };
         container.remove().await;
-        ended
+        match ended {
+            Ok(exit) => room.at_end().await.map_or(Ok(exit), |infra| Err(Unfinished::Infra(infra))),
+            unfinished => unfinished,
+        }
     }
 
     /// Removes the containers that earlier lives of this agent made; returns how many there were.

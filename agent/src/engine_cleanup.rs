@@ -3,6 +3,7 @@
 //! Mirrors, work trees, object trees and ccache stay; they repair themselves when next used.
 
 use crate::container::{Engine, Unfinished};
+use crate::untrusted;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -33,11 +34,7 @@ fn empty(dir: &Path) -> io::Result<usize> {
     let mut removed = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?
-        } else {
-            fs::remove_file(entry.path())?
-        }
+        untrusted::remove(&entry.path())?;
         removed += 1;
     }
     Ok(removed)

@@ -18,6 +18,12 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::path::Path;
 
+/// What a kernel can have mapped (KERNEL_IMAGE_SIZE of x86-64). Headers of a forged file may all
+/// name the same bytes, and sections are held in memory.
+const SECTIONS_BYTES_MAX: u64 = 1 << 30;
+/// What a section takes beside its bytes, so that their number is bounded too.
+const SECTION_OVERHEAD: u64 = 4096;
+
 /// Why a file has no fingerprint.
 #[derive(Debug, thiserror::Error)]
 pub enum FingerprintError {
@@ -29,6 +35,8 @@ pub enum FingerprintError {
     OtherFormat,
     #[error("it has no allocated sections")]
     Empty,
+    #[error("its allocated sections have more than {} MiB", SECTIONS_BYTES_MAX >> 20)]
+    TooLarge,
 }
 
 /// The fingerprint of a vmlinux. Reads only its allocated sections.
@@ -76,7 +84,7 @@ impl Sections {
 }
 
 fn sections<'data, O: object::Object<'data>>(file: &O) -> Result<Sections, FingerprintError> {
-    let mut all = Vec::new();
+    let (mut all, mut bytes) = (Vec::new(), 0u64);
     for section in file.sections() {
         let SectionFlags::Elf { sh_flags, .. } = section.flags() else { continue };
         let allocated = sh_flags.contains(elf::SHF_ALLOC);
@@ -85,8 +93,14 @@ fn sections<'data, O: object::Object<'data>>(file: &O) -> Result<Sections, Finge
             SectionKind::UninitializedData | SectionKind::UninitializedTls | SectionKind::Note
         );
         if allocated && !skipped {
+            let name = section.name()?;
+            let needed = [section.size(), name.len() as u64, SECTION_OVERHEAD];
+            bytes = needed.into_iter().fold(bytes, u64::saturating_add);
+            if bytes > SECTIONS_BYTES_MAX {
+                return Err(FingerprintError::TooLarge);
+            }
             all.push(Section {
-                name: section.name()?.to_string(),
+                name: name.to_string(),
                 address: section.address(),
                 executable: sh_flags.contains(elf::SHF_EXECINSTR),
                 data: section.data()?.to_vec(),

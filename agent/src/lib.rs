@@ -21,4 +21,5 @@ pub mod process;
 pub mod reproducer;
 pub mod store;
 pub mod sync;
+pub mod untrusted;
 pub mod work;

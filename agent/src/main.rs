@@ -59,7 +59,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let client = connect(&args.coordinator)?;
     let (cores, memory_mib) = health::machine();
     let sizing = args.sizing(cores, memory_mib);
-    let qemu = QemuConfig { qemu: args.qemu.clone(), busybox: args.busybox.clone(), ..QemuConfig::default() };
+    let qemu = args.qemu_config();
     let booting = health::booting(&args, &qemu).await;
 
     let engine = health::engine(&id, session).await;
@@ -129,7 +129,7 @@ async fn clean_up(args: &Args, engine: Option<&kulprit_agent::container::Engine>
         },
         // Containers are removed once the engine is back.
         None => {
-            let _ = std::fs::remove_dir_all(&scratch);
+            let _ = kulprit_agent::untrusted::remove(&scratch);
         }
     }
 }

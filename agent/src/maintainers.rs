@@ -1,7 +1,7 @@
 //! Asks a kernel tree's own `scripts/get_maintainer.pl` who answers for a change and for a file,
 //! in the toolchain's container: the script is the tree's, and no more to be trusted than its Makefiles.
 
-use crate::container::{Bind, Engine, Limits, NOTE_PREFIX, RunSpec, Unfinished, run_logged};
+use crate::container::{Access, Bind, Engine, Limits, NOTE_PREFIX, RunSpec, Unfinished, run_logged};
 use kulprit_common::outcome::{InfraClass, Maintainers};
 use kulprit_common::toolchain::SOURCE_DIR;
 use std::fs;
@@ -44,8 +44,8 @@ pub async fn ask(
         env: vec![("HOME", "/tmp".into()), ("LC_ALL", "C.UTF-8".into())],
         workdir: SOURCE_DIR,
         binds: vec![
-            Bind { host: question.source_dir, container: SOURCE_DIR, writable: false },
-            Bind { host: &inputs, container: "/in", writable: false },
+            Bind { host: question.source_dir, container: SOURCE_DIR, access: Access::ReadOnly },
+            Bind { host: &inputs, container: "/in", access: Access::ReadOnly },
         ],
         limits: Limits { time: LIMIT, log_bytes_max: OUTPUT_BYTES_MAX, ..Limits::default() },
         attempt: question.attempt_label,
@@ -63,7 +63,7 @@ pub async fn ask(
     let output = whole_lines(&output);
     // Whatever it did is the script's doing: it must not make agents look unfit, one after the other.
     let last = output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-    let problem = match (exit.code, exit.killed()) {
+    let problem = match (exit.code, exit.killed(&spec.limits)) {
         (0, _) => None,
         (_, Some(killed)) => Some(format!("scripts/get_maintainer.pl was stopped: {}", killed.reason)),
         (code, None) => Some(format!("scripts/get_maintainer.pl ended with code {code}: {}", last.trim())),

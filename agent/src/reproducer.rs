@@ -1,7 +1,7 @@
 //! Compiles reproducers with the toolchain's own gcc, and asks a toolchain what it is.
 
 use crate::build::first_error;
-use crate::container::{Bind, Engine, Limits, RunSpec, Unfinished, infra_in_log, run_logged};
+use crate::container::{Access, Bind, Engine, Limits, RunSpec, Unfinished, infra_of_failure, run_logged};
 use bytes::Bytes;
 use kulprit_common::outcome::{InfraClass, ToolchainFacts};
 use std::fs;
@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Printing two versions takes milliseconds; the rest is for a loaded machine.
 const FACTS_LIMIT: Duration = Duration::from_secs(120);
+
+/// A static executable has a few MiB, and its temporary files are elsewhere.
+const OUT: Access = Access::Writable { bytes_max: 1 << 30 };
 
 /// C source to compile.
 #[derive(Clone, Copy, Debug)]
@@ -55,8 +58,8 @@ pub async fn compile(
         env: vec![("HOME", "/tmp".into()), ("LC_ALL", "C".into())],
         workdir: "/in",
         binds: vec![
-            Bind { host: &inputs, container: "/in", writable: false },
-            Bind { host: &out, container: "/out", writable: true },
+            Bind { host: &inputs, container: "/in", access: Access::ReadOnly },
+            Bind { host: &out, container: "/out", access: OUT },
         ],
         limits: request.limits,
         attempt: request.attempt_label,
@@ -65,10 +68,7 @@ pub async fn compile(
     if exit.code == 0 {
         return executable(&out).map(Compiled::Ready);
     }
-    if let Some(infra) = infra_in_log(&log) {
-        return Err(Unfinished::Infra(infra));
-    }
-    if let Some(infra) = exit.killed() {
+    if let Some(infra) = infra_of_failure(exit, &request.limits, &log, &out) {
         return Err(Unfinished::Infra(infra));
     }
     let message = first_error(&log).unwrap_or_else(|| format!("gcc ended with code {}", exit.code));

@@ -3,13 +3,14 @@
 use crate::artifacts::Artifacts;
 use crate::boot::{self, BootError, BootRequest, QemuConfig};
 use crate::build::seed::{Making, Seeds, Turn};
-use crate::build::{self, BuildRequest, Built};
+use crate::build::{self, BuildRequest, Built, Ccache};
 use crate::checkout::{self, CheckedOut, CheckoutError, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
 use crate::maintainers::{self, Question};
 use crate::reproducer::{self, CompileRequest, Compiled};
 use crate::store::Cached;
+use crate::untrusted;
 use bytes::Bytes;
 use kulprit_common::artifact::Artifact;
 use kulprit_common::farm::action::Assignment;
@@ -113,7 +114,7 @@ pub async fn carry_out(
     let ended = attempt.run().await;
     let scratch = attempt.scratch;
     // What cannot be removed now is removed at the next start.
-    let _ = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(scratch)).await;
+    let _ = tokio::task::spawn_blocking(move || untrusted::remove(&scratch)).await;
     match ended {
         Ok(product) => Some(AttemptEnd::Done(product)),
         Err(Stop::Infra(infra)) => Some(AttemptEnd::Infra(infra)),
@@ -162,6 +163,7 @@ impl Attempt<'_> {
             memory_bytes: sizing.slot.memory_mib << 20,
             nano_cpus: sizing.cores_max.map(|cores| u64::from(cores) * 1_000_000_000),
             time,
+            disk_free_bytes_min: sizing.disk_free_bytes_min,
             ..Limits::default()
         }
     }
@@ -219,15 +221,18 @@ impl Attempt<'_> {
         let making = self.start_from_seed(work, &source_dir, &objects_dir).await?;
         self.activity.set(format!("building {}", work.revision.short()));
         let log = self.scratch.join("build.log");
+        let ccaches = self.bench.cache.join("ccache");
+        let ccache = Ccache::open(ccaches, &work.image_id, &work.repository).await?;
         let request = BuildRequest {
             kernel: &work.kernel,
             image_id: &work.image_id,
             source_dir: &source_dir,
             objects_dir: &objects_dir,
-            ccache_dir: &self.bench.cache.join("ccache"),
+            ccache_dir: ccache.dir(),
             is_first: making.is_some(),
             jobs: self.bench.sizing.jobs,
             limits: self.limits(Duration::from_secs(u64::from(work.timeout_s))),
+            objects_bytes_max: self.bench.sizing.build_bytes_max,
             log: &log,
             attempt_label: &self.name(),
         };

@@ -2,7 +2,9 @@
 //! toolchain image.
 
 use kulprit_agent::build::{BuildRequest, Built, build};
-use kulprit_agent::container::{Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, container_user};
+use kulprit_agent::container::{
+    Access, Bind, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, container_user,
+};
 use kulprit_agent::engine_cleanup;
 use kulprit_agent::maintainers::{self, Question};
 use kulprit_agent::reproducer::{CompileRequest, Compiled, compile, toolchain_facts};
@@ -69,7 +71,7 @@ async fn a_container_is_confined() {
     // A colon would end the path where it is said in Docker's short form.
     let odd = dir.path().join("a:b");
     fs::create_dir(&odd).unwrap();
-    spec.binds.push(Bind { host: &odd, container: "/in", writable: false });
+    spec.binds.push(Bind { host: &odd, container: "/in", access: Access::ReadOnly });
     let log = dir.path().join("log");
     let mut out = sink(&log);
     let exit = engine.run(&spec, &mut out, &CancellationToken::new()).await.unwrap();
@@ -271,6 +273,7 @@ bzImage: $(O)/vmlinux\n\tmkdir -p $(O)/arch/x86/boot; cp $(O)/vmlinux $(O)/arch/
             is_first: false,
             jobs: 2,
             limits: Limits { time: Duration::from_secs(300), ..Limits::default() },
+            objects_bytes_max: 1 << 30,
             log: &self.dir.path().join("log"),
             attempt_label: "test",
         };
@@ -328,7 +331,8 @@ async fn what_the_machine_does_to_a_build_is_infra() {
     };
     let cases = [
         ("kill -9 $$$$", Some(InfraClass::Memory)),
-        ("echo 'as: x.o: No space left on device' >&2; false", Some(InfraClass::Disk)),
+        // It says so; the disk that it wrote to has room.
+        ("echo 'as: x.o: No space left on device' >&2; false", Some(InfraClass::Limit)),
         (
             "mkdir -p $(O)/arch/x86/boot; ln -s /etc/passwd $(O)/vmlinux; touch $(O)/.config",
             Some(InfraClass::Internal),

@@ -106,6 +106,7 @@ impl Bench {
             is_first: false,
             jobs: 2,
             limits: Limits { time: Duration::from_secs(3600), ..Limits::default() },
+            objects_bytes_max: 8 << 30,
             log: &at("log"),
             attempt_label: "test",
         };

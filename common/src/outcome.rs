@@ -130,7 +130,7 @@ pub enum InfraClass {
     Toolchain,
     /// The source could not be fetched or checked out.
     Source,
-    /// The disk is full or failing.
+    /// The agent's disk is full or failing.
     Disk,
     /// The kernel's out-of-memory killer, or a container's limit, ended it.
     Memory,
@@ -140,6 +140,9 @@ pub enum InfraClass {
     Artifact,
     /// It took longer than it may, for no reason in the kernel.
     Timeout,
+    /// It went beyond what an attempt may have of something else: disk, files. The machine is
+    /// well, so that it counts against the item like any other failure.
+    Limit,
     /// A bug of ours.
     Internal,
 }
@@ -156,6 +159,7 @@ impl InfraClass {
             InfraClass::Qemu => "qemu",
             InfraClass::Artifact => "artifact",
             InfraClass::Timeout => "timeout",
+            InfraClass::Limit => "limit",
             InfraClass::Internal => "internal",
         }
     }

@@ -172,6 +172,7 @@ fn infra() -> impl Iterator<Item = Infra> {
         InfraClass::Artifact,
         InfraClass::Timeout,
         InfraClass::Internal,
+        InfraClass::Limit,
     ];
     classes.into_iter().map(|class| Infra { class, reason: format!("{class:?}") })
 }

@@ -28,6 +28,9 @@ impl Cgroup {
         }
         // Without the controller the file is not there, and the group of no use.
         fs::write(group.path.join(limit), memory_bytes_max.to_string()).ok()?;
+        // Swap would only be more memory, and slow. Kernels without it lack the files.
+        let _ = fs::write(group.path.join("memory.swap.max"), "0");
+        let _ = fs::write(group.path.join("memory.memsw.limit_in_bytes"), memory_bytes_max.to_string());
         Some(group)
     }
 

@@ -4,6 +4,7 @@ use super::{Accelerator, QemuConfig};
 use std::fs::File;
 use std::io::PipeWriter;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,9 @@ const FIXED: [&str; 8] =
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 /// Room for translated code; it fills with what a guest really runs.
 pub const TRANSLATION_MIB: u64 = 256;
+
+/// Owns nothing, by convention.
+const NOBODY: u32 = 65534;
 
 /// What a QEMU is to boot, and where it writes.
 pub struct Guest<'a> {
@@ -69,6 +73,13 @@ pub fn command(config: &QemuConfig, guest: Guest<'_>) -> (Command, Vec<OwnedFd>)
         command.gid(group).uid(user);
     }
     (command, inherit)
+}
+
+/// Whom a root's QEMU runs as: nobody, in the group that may use KVM. Another's runs as itself.
+pub fn unprivileged_user() -> Option<(u32, u32)> {
+    let kvm = || std::fs::metadata("/dev/kvm").ok().filter(|meta| meta.mode() & 0o060 == 0o060);
+    let group = || kvm().map_or(NOBODY, |meta| meta.gid());
+    nix::unistd::geteuid().is_root().then(|| (NOBODY, group()))
 }
 
 /// The name a QEMU runs under, also that of its control group.

@@ -17,7 +17,8 @@ const END_SLACK: Duration = Duration::from_secs(30);
 const SHUTDOWN: Duration = Duration::from_secs(5);
 /// A report that goes on this many times longer than it may pause is cut.
 const DRAIN_PAUSES_MAX: u32 = 10;
-/// A run with more crashes tells nothing more.
+/// A run with more crashes than this before the reproducer's start, and as many after it, tells
+/// nothing more.
 const CRASHES_MAX: usize = 100;
 
 /// Why a run ended.
@@ -280,13 +281,16 @@ impl Watch {
     }
 
     fn keep(&mut self, crashes: Vec<Crash>) {
-        let room = CRASHES_MAX - self.crashes.len();
-        let line = self.parser_line;
-        self.crashes.extend(crashes.into_iter().take(room).map(|crash| Crash {
-            first_line: crash.first_line + line,
-            last_line: crash.last_line + line,
-            ..crash
-        }));
+        for crash in crashes {
+            let first_line = crash.first_line + self.parser_line;
+            let last_line = crash.last_line + self.parser_line;
+            // However much a guest prints before the start, what comes after it is kept.
+            let after = self.phase(first_line) == Phase::Reproducer;
+            let alike = |it: &&Crash| (self.phase(it.first_line) == Phase::Reproducer) == after;
+            if self.crashes.iter().filter(alike).count() < CRASHES_MAX {
+                self.crashes.push(Crash { first_line, last_line, ..crash });
+            }
+        }
     }
 
     fn reproducer_crashed(&self) -> bool {

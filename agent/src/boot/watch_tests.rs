@@ -138,6 +138,23 @@ fn crashes_by_phase() {
 }
 
 #[test]
+fn crashes_before_the_start_do_not_crowd_out_those_after_it() {
+    let (many, late) = (WARNING.repeat(150), WARNING.replace("planted_bug", "late_bug"));
+    for (name, events) in [
+        ("with markers", &[BANNER, Console(&many), UP, MARK_UP, START, MARK_START, Console(&late), Exit][..]),
+        ("without", &[BANNER, Console(&many), UP, START, Console(&late), Exit]),
+    ] {
+        let (outcome, _) = play(events);
+        let titles = |phase| {
+            let of_phase = outcome.crashes().iter().filter(move |it| it.phase == phase);
+            of_phase.map(|it| it.crash.title.as_str()).collect::<Vec<_>>()
+        };
+        assert_eq!(titles(Phase::Boot), ["WARNING in planted_bug"; CRASHES_MAX], "{name}");
+        assert_eq!(titles(Phase::Reproducer), ["WARNING in late_bug"], "{name}");
+    }
+}
+
+#[test]
 fn a_report_may_go_on_but_not_forever() {
     let mut events = vec![BANNER, UP, START, MARK_START, Console(WARNING)];
     events.extend((0..3).flat_map(|_| [Wait(900), Console("[ 4.000000]  more+0x1/0x2\n")]));

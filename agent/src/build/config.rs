@@ -30,7 +30,8 @@ pub(super) fn fragments(kernel: &KernelBuild) -> String {
 /// otherwise: kconfig drops what has unmet dependencies without a word.
 pub(super) fn lost_symbols(kernel: &KernelBuild, root: &Path) -> Vec<String> {
     let path = root.join(".config");
-    let plain = std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_file());
+    let fits = |meta: std::fs::Metadata| meta.is_file() && meta.len() <= super::outputs::CONFIG_BYTES_MAX;
+    let plain = std::fs::symlink_metadata(&path).is_ok_and(fits);
     let Some(config) = plain.then(|| std::fs::read_to_string(path).ok()).flatten() else { return Vec::new() };
     let fragments: String = kernel.fragments.iter().map(|fragment| fragment.text.clone() + "\n").collect();
     lost(&fragments, base(&kernel.config), &config)

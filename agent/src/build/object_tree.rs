@@ -7,6 +7,7 @@
 use super::config;
 use crate::checkout::boot_id;
 use crate::container::{Unfinished, container_user};
+use crate::untrusted;
 use kulprit_common::job::{ConfigBase, KernelBuild};
 use std::fs::{self, File};
 use std::io;
@@ -53,7 +54,7 @@ impl ObjectTree {
             warm: false,
         };
         fs::create_dir_all(&tree.inputs)?;
-        remove_tree(&tree.aside)?;
+        untrusted::remove(&tree.aside)?;
         tree.warm = tree.is_fit()? && tree.repair()?;
         if !tree.warm {
             tree.wipe()?;
@@ -138,7 +139,7 @@ impl ObjectTree {
         let circumstances = self.circumstances.clone();
         blocking("take the object tree back", move || {
             remove_file(&state)?;
-            remove_tree(&root)?;
+            untrusted::remove(&root)?;
             fs::rename(aside, &root)?;
             fs::write(state, circumstances)
         })
@@ -148,7 +149,19 @@ impl ObjectTree {
     /// Drops the warm tree: the clean one is better.
     pub(super) async fn forget(&mut self) -> Result<(), Unfinished> {
         let aside = self.aside.clone();
-        blocking("remove the object tree", move || remove_tree(&aside)).await
+        blocking("remove the object tree", move || untrusted::remove(&aside)).await
+    }
+
+    /// Drops what was built: it takes too much, or nobody can walk it.
+    pub(super) async fn discard(&mut self) -> Result<(), Unfinished> {
+        self.warm = false;
+        let (root, state) = (self.root.clone(), self.state.clone());
+        blocking("remove the object tree", move || {
+            remove_file(&state)?;
+            untrusted::remove(&root)?;
+            create_for_container(&root)
+        })
+        .await
     }
 
     /// Begins anew. The state goes first: a wipe that is interrupted must not leave a tree that
@@ -156,7 +169,7 @@ impl ObjectTree {
     fn wipe(&self) -> io::Result<()> {
         remove_file(&self.state)?;
         remove_file(&self.dirty)?;
-        remove_tree(&self.root)?;
+        untrusted::remove(&self.root)?;
         create_for_container(&self.root)
     }
 
@@ -174,8 +187,8 @@ impl ObjectTree {
     fn repair(&self) -> io::Result<bool> {
         let Ok(mark) = fs::metadata(&self.dirty) else { return Ok(true) };
         let since = mark.modified()?;
-        let mut written = Vec::new();
-        written_since(&self.root, since, &mut written)?;
+        // An interrupted makefile may have left a tree that cannot be walked.
+        let Ok(written) = written_since(&self.root, since) else { return Ok(false) };
         // kconfig tells make there which symbols changed; what it said would be lost.
         if written.iter().any(|path| path.starts_with(self.root.join("include/config"))) {
             return Ok(false);
@@ -206,10 +219,6 @@ fn remove_file(path: &Path) -> io::Result<()> {
     absent_is_fine(fs::remove_file(path))
 }
 
-pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
-    absent_is_fine(fs::remove_dir_all(path))
-}
-
 fn absent_is_fine(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -228,18 +237,16 @@ pub(super) fn create_for_container(dir: &Path) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
 }
 
-/// Collects the files below `dir` with a time at or after `since`; symlinks are not followed.
-fn written_since(dir: &Path, since: SystemTime, found: &mut Vec<PathBuf>) -> io::Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        if meta.is_dir() {
-            written_since(&entry.path(), since, found)?;
-        } else if meta.modified()? >= since {
-            found.push(entry.path());
+/// The files below `dir` with a time at or after `since`.
+fn written_since(dir: &Path, since: SystemTime) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let walked = untrusted::walk(dir, |path, meta| {
+        if !meta.is_dir() && meta.modified().map_err(untrusted::Excess::Unreadable)? >= since {
+            found.push(path.to_owned());
         }
-    }
-    Ok(())
+        Ok(())
+    });
+    walked.map(|()| found).map_err(io::Error::other)
 }
 
 fn write_readable(path: &Path, text: &str) -> io::Result<()> {

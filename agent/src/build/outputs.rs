@@ -6,6 +6,11 @@ use crate::fingerprint;
 use kulprit_common::outcome::InfraClass;
 use std::path::{Path, PathBuf};
 
+/// Larger than any kernel, and small enough to be read and sent by an agent that has other work.
+const IMAGE_BYTES_MAX: u64 = 512 << 20;
+const VMLINUX_BYTES_MAX: u64 = 4 << 30;
+pub(super) const CONFIG_BYTES_MAX: u64 = 4 << 20;
+
 /// What is made for an architecture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Image {
@@ -29,8 +34,9 @@ pub(super) fn image_of(arch: &str) -> Result<Image, Unfinished> {
 pub(super) async fn collect(root: &Path, image: Image) -> Result<Built, Unfinished> {
     let root = root.to_path_buf();
     let collected = tokio::task::spawn_blocking(move || {
-        let file = |path: &str| plain_file(&root, path);
-        let (image, vmlinux, config) = (file(image.path)?, file("vmlinux")?, file(".config")?);
+        let file = |path: &str, bytes_max| plain_file(&root, path, bytes_max);
+        let image = file(image.path, IMAGE_BYTES_MAX)?;
+        let (vmlinux, config) = (file("vmlinux", VMLINUX_BYTES_MAX)?, file(".config", CONFIG_BYTES_MAX)?);
         let fingerprint = fingerprint::of_file(&vmlinux).map_err(|error| {
             Unfinished::infra(
                 InfraClass::Internal,
@@ -43,13 +49,19 @@ pub(super) async fn collect(root: &Path, image: Image) -> Result<Built, Unfinish
 }
 
 /// A regular file below `root`, reached without any symlink: a makefile must not have us
-/// publish a file of the host.
-fn plain_file(root: &Path, path: &str) -> Result<PathBuf, Unfinished> {
+/// publish a file of the host, wait for a pipe, or read holes without end.
+fn plain_file(root: &Path, path: &str, bytes_max: u64) -> Result<PathBuf, Unfinished> {
     let root = root.canonicalize().map_err(|e| Unfinished::io("open the object tree", &e))?;
-    let path = root.join(path);
-    if path.canonicalize().is_ok_and(|real| real == path) && path.is_file() {
-        return Ok(path);
+    let file = root.join(path);
+    let direct = file.canonicalize().is_ok_and(|real| real == file);
+    let meta = std::fs::symlink_metadata(&file).ok().filter(|meta| direct && meta.is_file());
+    let Some(meta) = meta else {
+        let reason = format!("make succeeded, but {path} is not there as a plain file");
+        return Err(Unfinished::infra(InfraClass::Internal, reason));
+    };
+    if meta.len() > bytes_max {
+        let reason = format!("make succeeded, but {path} has more than {} MiB", bytes_max >> 20);
+        return Err(Unfinished::infra(InfraClass::Limit, reason));
     }
-    let reason = format!("make succeeded, but {} is not there as a plain file", path.display());
-    Err(Unfinished::infra(InfraClass::Internal, reason))
+    Ok(file)
 }

@@ -52,8 +52,11 @@ impl LogSink {
         let excess = self.tail.len().saturating_sub(self.tail_max);
         self.tail.drain(..excess);
         self.left_out += excess as u64;
-        // A listener that lags misses pieces of the live view; the file has them.
-        let _ = self.live.try_send(bytes);
+        // A listener that lags misses pieces of the live view, and so does one of a log that
+        // goes on and on; the file has them.
+        if head > 0 {
+            let _ = self.live.try_send(bytes.slice(..head));
+        }
         Ok(())
     }
 

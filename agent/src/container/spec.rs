@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Room for the compiler's temporary files; it counts as the container's memory.
 const TMP_SIZE: &str = "512m";
+/// Largest file that a command may write, holes included; nothing that is built here comes near.
+const FILE_BYTES_MAX: i64 = 16 << 30;
 /// The user of containers when the agent itself is root.
 const ORDINARY_USER: (u32, u32) = (1000, 1000);
 
@@ -21,6 +23,8 @@ pub struct Limits {
     /// In billionths of a core; absent, as much as is free.
     pub nano_cpus: Option<u64>,
     pub time: Duration,
+    /// A command is stopped while this much of the agent's disk is left.
+    pub disk_free_bytes_min: u64,
     /// How much of the output is kept: its head and its tail.
     pub log_bytes_max: usize,
 }
@@ -32,6 +36,7 @@ impl Default for Limits {
             pids_max: 4096,
             nano_cpus: None,
             time: Duration::from_secs(3600),
+            disk_free_bytes_min: 0,
             log_bytes_max: 16 << 20,
         }
     }
@@ -42,7 +47,17 @@ impl Default for Limits {
 pub struct Bind<'a> {
     pub host: &'a Path,
     pub container: &'a str,
-    pub writable: bool,
+    pub access: Access,
+}
+
+/// What a container may do with a directory of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    /// A command that leaves more than this in it is stopped, and what it made is not used.
+    Writable {
+        bytes_max: u64,
+    },
 }
 
 /// One command in one container.
@@ -90,7 +105,11 @@ impl RunSpec<'_> {
     fn host_config(&self, rootless_podman: bool) -> HostConfig {
         let memory = i64::try_from(self.limits.memory_bytes).unwrap_or(i64::MAX);
         let tmp = format!("rw,nosuid,nodev,size={TMP_SIZE},mode=1777");
-        let no_core = ResourcesUlimits { name: Some("core".into()), soft: Some(0), hard: Some(0) };
+        let ulimit = |name: &str, most| ResourcesUlimits {
+            name: Some(name.into()),
+            soft: Some(most),
+            hard: Some(most),
+        };
         HostConfig {
             network_mode: Some("none".into()),
             readonly_rootfs: Some(true),
@@ -104,7 +123,7 @@ impl RunSpec<'_> {
             nano_cpus: self.limits.nano_cpus.map(|cpus| i64::try_from(cpus).unwrap_or(i64::MAX)),
             // When the host runs short, a build goes before the agent.
             oom_score_adj: Some(500),
-            ulimits: Some(vec![no_core]),
+            ulimits: Some(vec![ulimit("core", 0), ulimit("fsize", FILE_BYTES_MAX)]),
             mounts: Some(self.binds.iter().map(Bind::mount).collect()),
             // We keep the output ourselves; an engine's copy would only fill the disk.
             log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
@@ -121,7 +140,7 @@ impl Bind<'_> {
             typ: Some(MountType::BIND),
             source: Some(self.host.display().to_string()),
             target: Some(self.container.into()),
-            read_only: Some(!self.writable),
+            read_only: Some(self.access == Access::ReadOnly),
             ..Default::default()
         }
     }

@@ -24,6 +24,7 @@ enum_map!(v1::InfraClass, InfraClass, class_out, class_in, v1::InfraClass::Unspe
     Artifact => InfraClass::Artifact,
     Timeout => InfraClass::Timeout,
     Internal => InfraClass::Internal,
+    Limit => InfraClass::Limit,
 });
 
 impl From<AttemptEnd> for v1::AttemptEnd {

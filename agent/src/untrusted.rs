@@ -166,7 +166,7 @@ mod tests {
 
         let closed = path("closed");
         fs::create_dir_all(closed.join("sub/sub")).unwrap();
-        fs::set_permissions(closed.join("sub"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(closed.join("sub"), fs::Permissions::from_mode(0o000)).unwrap();
 
         for tree in [&plain, &sparse, &deep, &closed] {
             remove(tree).unwrap();

@@ -210,6 +210,19 @@ async fn what_is_no_kernel_is_never_sent_off() {
 }
 
 #[tokio::test]
+async fn names_in_a_tree_lead_nowhere_else() {
+    let Some(host) = Host::new("names").await else { return };
+    let source = Source::new(&host, "linux.git");
+    for (name, directory) in [("..", true), ("../evil", false), ("/tmp/evil", false), (".", true)] {
+        let revision = source.commit_named(name, directory);
+        let why = infra(host.build(host.slot(), &source, &revision, 60).await);
+        assert_eq!(why.class, InfraClass::Source, "{name:?}: {why:?}");
+    }
+    let found = std::process::Command::new("find").arg(host.dir.path()).args(["-name", "evil"]).output();
+    assert_eq!(String::from_utf8_lossy(&found.unwrap().stdout), "", "something was written");
+}
+
+#[tokio::test]
 async fn what_one_repository_leaves_no_other_finds() {
     let Some(host) = Host::new("poison").await else { return };
     let (hostile, other) = (Source::new(&host, "fork.git"), Source::new(&host, "linux.git"));
@@ -264,10 +277,10 @@ async fn a_log_without_end_is_cut_and_takes_no_memory() {
     let Some(host) = Host::new("log").await else { return };
     let source = Source::new(&host, "linux.git");
     let before = memory_mib();
-    let flood = format!("yes 'the makefile talks and talks' | head -c 600000000; echo; sleep 1\n{OVER}");
+    let flood = format!("yes 'the makefile talks and talks' | head -c 300000000; echo; sleep 1\n{OVER}");
     let started = Instant::now();
     let (message, build) = failed(host.attack(&source, &flood, 90).await);
-    eprintln!("600 MB of log in {:?}, memory {before} to {} MiB", started.elapsed(), memory_mib());
+    eprintln!("300 MB of log in {:?}, memory {before} to {} MiB", started.elapsed(), memory_mib());
     assert_eq!(message, "a.c:1:1: error: over", "the tail is kept");
     assert!(build.log.size < 17 << 20, "{}", build.log.size);
     assert!(memory_mib() < before + 200, "{before} to {} MiB", memory_mib());

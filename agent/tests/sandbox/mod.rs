@@ -198,7 +198,21 @@ impl Source {
             let blob = self.git.blob(text.as_bytes()).unwrap();
             builder.insert(name, blob, 0o100_644).unwrap();
         }
-        let tree = builder.write().unwrap();
+        self.commit_tree(builder.write().unwrap())
+    }
+
+    /// A revision whose tree has one entry of this name, a file or a directory with a file in it.
+    pub fn commit_named(&self, name: &str, directory: bool) -> Revision {
+        let blob = self.git.blob(b"evil").unwrap();
+        let entry =
+            |mode: &str, name: &str, id: Oid| [format!("{mode} {name}\0").as_bytes(), id.as_bytes()].concat();
+        let write = |raw: &[u8]| self.git.odb().unwrap().write(git2::ObjectType::Tree, raw).unwrap();
+        let below = write(&entry("100644", "evil", blob));
+        let raw = if directory { entry("40000", name, below) } else { entry("100644", name, blob) };
+        self.commit_tree(write(&raw))
+    }
+
+    fn commit_tree(&self, tree: Oid) -> Revision {
         let author = Signature::new("A", "a@b.c", &git2::Time::new(0, 0)).unwrap();
         let tree_of = self.git.find_tree(tree).unwrap();
         let commit = self.git.commit(None, &author, &author, "a revision", &tree_of, &[]).unwrap();

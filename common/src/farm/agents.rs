@@ -142,7 +142,9 @@ impl Farm {
             until,
             activity: activity.to_owned(),
         };
-        let adoptable = self.is_from_earlier_life(holding.attempt) && self.grace_until.is_some();
+        // A completion may overtake the sync that was sent before it.
+        let ended = self.finished.contains(&holding.attempt);
+        let adoptable = self.is_from_earlier_life(holding.attempt) && self.grace_until.is_some() && !ended;
         match self.items.get_mut(&holding.item).map(|item| &mut item.state) {
             Some(State::Leased(current)) if current.attempt == holding.attempt && current.agent == *agent => {
                 current.until = until;
@@ -151,8 +153,7 @@ impl Farm {
             Some(state @ State::Ready) if adoptable => *state = State::Leased(lease(&holding.activity)),
             Some(_) => {}
             None => {
-                let done =
-                    self.products.contains_key(&holding.item) || self.finished.contains(&holding.attempt);
+                let done = self.products.contains_key(&holding.item);
                 let claimed =
                     self.claims.get(&holding.item).is_some_and(|claim| claim.attempt != holding.attempt);
                 if adoptable && !done && !claimed {

@@ -9,14 +9,14 @@ use kulprit_common::farm::item::{ItemKey, Work};
 use kulprit_common::history::{Commit, History, Revision, TaggedRelease};
 use kulprit_common::id::{Digest, RevisionId, TreeId};
 use kulprit_common::job::{
-    ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs, Symptom,
-    Timeouts, ToolchainChoice,
+    Backport, ConfigBase, Job, KernelBuild, Machine, Mode, Prior, Repairs, Reproducer, ReproducerKind, Runs,
+    Symptom, Timeouts, ToolchainChoice,
 };
 use kulprit_common::outcome::{
     Build, BuildOutcome, Kernel, Maintainers, Outcome, Phase, Product, ReproducerOutcome, Run, SeenCrash,
     ToolchainFacts,
 };
-use kulprit_common::patch::Patch;
+use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
 use kulprit_common::report::CommitDetails;
 use kulprit_common::toolchain::Release;
 
@@ -25,7 +25,7 @@ pub const BREAKS: &str = "BREAKS=1";
 pub const TITLE: &str = "WARNING in planted_bug";
 
 /// What can go wrong, in percent.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     pub lost: u64,
     pub repeated: u64,
@@ -139,7 +139,7 @@ pub fn tagged(index: u32, release: Release) -> TaggedRelease {
     TaggedRelease { tag: release.to_string(), release, revision: revision(index) }
 }
 
-pub(super) fn artifact(text: &str) -> Artifact {
+pub fn artifact(text: &str) -> Artifact {
     Artifact { digest: Digest::of(text.as_bytes()), size: 1 }
 }
 
@@ -176,7 +176,7 @@ pub fn job() -> Job {
 }
 
 /// A straight line of commits 1..=n over the good end 0, which some merge once more.
-pub(super) fn line(commits: u32, is_merge: impl Fn(u32) -> bool) -> History {
+pub fn line(commits: u32, is_merge: impl Fn(u32) -> bool) -> History {
     let commit = |index: u32| Commit {
         id: commit_id(index),
         tree: tree_id(index),
@@ -186,6 +186,50 @@ pub(super) fn line(commits: u32, is_merge: impl Fn(u32) -> bool) -> History {
         subject: format!("commit {index}"),
     };
     History::new((1..=commits).map(commit).collect()).expect("a line is a history")
+}
+
+/// A fix that a job names by the numbers of its commits.
+pub(super) fn known_fix(backport: &Backport) -> KnownFix {
+    let commit = |name: &String| commit_id(name.parse().expect("a number"));
+    KnownFix {
+        fix: commit(&backport.fix),
+        breaks: backport.breaks.as_ref().map(commit),
+        title: backport.title.clone().unwrap_or_default(),
+    }
+}
+
+/// What git makes of an order.
+pub(super) fn patched(
+    order: &Order,
+    is_merge: &dyn Fn(u32) -> bool,
+    faults: &Faults,
+) -> Result<Patched, String> {
+    let index = index_of(&order.revision);
+    assert_eq!(commit_id(index), order.revision, "git was asked for a name that is no commit's");
+    let (mut patches, mut remarks) = (vec![], vec![]);
+    for known in &order.fixes {
+        let contains = |commit: &RevisionId| index >= index_of(commit);
+        if contains(&known.fix) || known.breaks.is_some_and(|breaks| !contains(&breaks)) {
+            continue;
+        }
+        if index.is_multiple_of(5) {
+            remarks.push(format!("not put in: {}", known.title));
+        } else {
+            patches.push(Patch::Pick(known.fix));
+            remarks.push(format!("put in: {}", known.title));
+        }
+    }
+    let mended = !patches.is_empty();
+    let without = order.revert.as_ref().map(index_of);
+    if let Some(commit) = without {
+        assert!(!is_merge(commit), "git was asked to revert a merge");
+        if faults.conflicts(commit) {
+            return Err("it conflicts in f.c".into());
+        }
+        patches.push(Patch::Revert(commit_id(commit)));
+    }
+    let tree = TreeId::from_bytes(Made { index, without, mended, lacks: false }.write([0x22; 20]));
+    Ok(Patched { tree, patches, remarks })
 }
 
 /// A culprit with one person, so that an agent is asked for maintainers.
@@ -209,7 +253,7 @@ pub(super) fn describe(culprit: Option<RevisionId>, crash: Option<CrashAt>) -> D
 /// What stands in the log of a culprit that the maintainers were asked for.
 pub const RECIPIENTS: &str = "recipients (to): [\"maintainer@x.org\" \"person@x.org\"]\n";
 
-pub(super) fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product {
+pub fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Product {
     match &assignment.work {
         Work::Toolchain { .. } => Product::Toolchain(ToolchainFacts {
             image_id: "sha256:gcc".into(),

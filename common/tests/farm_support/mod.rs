@@ -1,8 +1,10 @@
 //! A farm in virtual time: agents, a network that loses, repeats and reorders, restarts.
 #![allow(dead_code, reason = "each test program uses a part")]
 
+mod dice;
 mod kernels;
 
+pub use dice::Dice;
 pub use kernels::*;
 
 use kulprit_common::farm::action::{Action, Answer, Assignment};
@@ -12,31 +14,14 @@ use kulprit_common::farm::item::ItemKey;
 use kulprit_common::farm::view::JobView;
 use kulprit_common::farm::{Config, Farm};
 use kulprit_common::history::{Revision, TaggedRelease};
-use kulprit_common::id::{AgentId, Attempt, JobId, RevisionId, Session, TreeId};
-use kulprit_common::job::{Backport, Job};
+use kulprit_common::id::{AgentId, Attempt, JobId, RevisionId, Session};
+use kulprit_common::job::Job;
 use kulprit_common::outcome::{AttemptEnd, Infra, InfraClass};
-use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
+use kulprit_common::patch::{Order, Patched};
 use kulprit_common::time::Timestamp;
 use kulprit_common::toolchain::Release;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-/// SplitMix64: small, and the same everywhere.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    pub fn chance(&mut self, percent: u64) -> bool {
-        self.roll(100) < percent
-    }
-}
 
 enum ToFarm {
     Sync(Sync, Timestamp),
@@ -173,13 +158,7 @@ impl World {
                 }
                 Action::Answer(given) => answer = Some(given),
                 Action::Resolve { job, backports, .. } => {
-                    let commit = |name: &String| commit_id(name.parse().expect("a number"));
-                    let known = |backport: &Backport| KnownFix {
-                        fix: commit(&backport.fix),
-                        breaks: backport.breaks.as_ref().map(commit),
-                        title: backport.title.clone().unwrap_or_default(),
-                    };
-                    let fixes = backports.iter().map(known).collect();
+                    let fixes = backports.iter().map(known_fix).collect();
                     let releases = self.releases.clone();
                     let release = self.good_release;
                     let good = releases.is_empty().then(|| Revision { release, ..revision(0) });
@@ -196,7 +175,8 @@ impl World {
                     self.tell(Event::Identified { job, revision: id, result: Ok(found) });
                 }
                 Action::Patch { job, name, order, .. } => {
-                    let result = self.patch(order);
+                    self.orders.push(order.clone());
+                    let result = patched(&order, &|index| self.is_merge(index), &self.faults);
                     let at = self.now + Duration::from_millis(self.dice.roll(2000));
                     let message = Message::Farm(Box::new(ToFarm::Patched { job, name, result }));
                     self.wire.push((at, message));
@@ -214,37 +194,6 @@ impl World {
             }
         }
         answer
-    }
-
-    /// As git would answer.
-    fn patch(&mut self, order: Order) -> Result<Patched, String> {
-        self.orders.push(order.clone());
-        let index = index_of(&order.revision);
-        assert_eq!(commit_id(index), order.revision, "git was asked for a name that is no commit's");
-        let (mut patches, mut remarks) = (vec![], vec![]);
-        for known in &order.fixes {
-            let contains = |commit: &RevisionId| index >= index_of(commit);
-            if contains(&known.fix) || known.breaks.is_some_and(|breaks| !contains(&breaks)) {
-                continue;
-            }
-            if index.is_multiple_of(5) {
-                remarks.push(format!("not put in: {}", known.title));
-            } else {
-                patches.push(Patch::Pick(known.fix));
-                remarks.push(format!("put in: {}", known.title));
-            }
-        }
-        let mended = !patches.is_empty();
-        let without = order.revert.as_ref().map(index_of);
-        if let Some(commit) = without {
-            assert!(!self.is_merge(commit), "git was asked to revert a merge");
-            if self.faults.conflicts(commit) {
-                return Err("it conflicts in f.c".into());
-            }
-            patches.push(Patch::Revert(commit_id(commit)));
-        }
-        let tree = TreeId::from_bytes(Made { index, without, mended, lacks: false }.write([0x22; 20]));
-        Ok(Patched { tree, patches, remarks })
     }
 
     fn is_merge(&self, index: u32) -> bool {

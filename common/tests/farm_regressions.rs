@@ -1,0 +1,153 @@
+//! What the worlds of farm_faults once broke, each as short as it can be told.
+
+mod farm_support;
+
+use farm_support::{Faults, artifact, carry_out, job, line, revision};
+use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
+use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
+use kulprit_common::farm::fact::{Fact, Resolution};
+use kulprit_common::farm::item::Work;
+use kulprit_common::farm::{Config, Farm};
+use kulprit_common::id::{AgentId, JobId, Session};
+use kulprit_common::outcome::{AttemptEnd, Infra, InfraClass};
+use kulprit_common::time::Timestamp;
+use std::time::Duration;
+
+/// One farm with its journal, and agents that do what the test says.
+struct Scene {
+    farm: Farm,
+    now: Timestamp,
+    facts: Vec<Fact>,
+    sequence: u64,
+}
+
+fn agent() -> AgentId {
+    "agent-0".parse().expect("a name")
+}
+
+fn infra() -> AttemptEnd {
+    AttemptEnd::Infra(Infra { class: InfraClass::Qemu, reason: "by chance".into() })
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let now = Timestamp(1_000_000);
+        let (farm, first) = Farm::restore(Config::default(), [], now);
+        let mut scene = Scene { farm, now, facts: vec![], sequence: 0 };
+        scene.act(first);
+        scene
+    }
+
+    fn act(&mut self, actions: Vec<Action>) -> Option<Answer> {
+        let mut answer = None;
+        for action in actions {
+            match action {
+                Action::Record(fact) => self.facts.push(fact),
+                Action::Answer(given) => answer = Some(given),
+                Action::Resolve { job, .. } => {
+                    let (bad, good) = (revision(8), Some(revision(0)));
+                    let resolution = Resolution { bad, good, releases: vec![], fixes: vec![] };
+                    self.tell(Event::Resolved { job, result: Ok(Box::new(resolution)) });
+                }
+                Action::LoadHistory { job, .. } => {
+                    let history = line(8, |_| false);
+                    self.tell(Event::HistoryLoaded { job, result: Ok(Box::new(history)) });
+                }
+                _ => {}
+            }
+        }
+        answer
+    }
+
+    fn tell(&mut self, event: Event) -> Option<Answer> {
+        let actions = self.farm.handle(self.now, event);
+        self.act(actions)
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now = self.now + Duration::from_secs(seconds);
+        self.tell(Event::Tick);
+    }
+
+    fn restart(&mut self) {
+        let (farm, first) = Farm::restore(Config::default(), self.facts.clone(), self.now);
+        self.farm = farm;
+        self.act(first);
+    }
+
+    fn submit(&mut self) -> JobId {
+        let event =
+            Event::Submitted { request: "r".into(), job: Box::new(job()), reproducer: artifact("repro") };
+        match self.tell(event) {
+            Some(Answer::Submitted { job, .. }) => job,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the agent says of itself in this session, holding these.
+    fn says(&mut self, session: u64, holding: &[&Assignment], draining: bool) -> Option<Answer> {
+        self.sequence += 1;
+        let held = |it: &&Assignment| Holding {
+            attempt: it.attempt,
+            item: it.item.clone(),
+            slot: it.slot,
+            activity: String::new(),
+        };
+        self.tell(Event::Synced(Sync {
+            agent: agent(),
+            session: Session(session),
+            sequence: self.sequence,
+            info: AgentInfo {
+                slots: vec![Slot { cores: 2, memory_mib: 4096 }],
+                images: vec!["sha256:gcc".into()],
+                can_build: true,
+                can_boot: true,
+                ..AgentInfo::default()
+            },
+            holding: holding.iter().map(held).collect(),
+            have: vec![],
+            draining,
+        }))
+    }
+
+    fn assigned(&self) -> Option<Assignment> {
+        self.farm.desired(&agent()).assignments.pop()
+    }
+
+    fn completes(&mut self, it: &Assignment, end: AttemptEnd) -> CompleteAnswer {
+        let (agent, session, attempt) = (agent(), Session(1), it.attempt);
+        let (item, end) = (it.item.clone(), Box::new(end));
+        match self.tell(Event::Completed { agent, session, attempt, item, end }) {
+            Some(Answer::Complete(answer)) => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Carries out what is assigned until it is a build.
+    fn until_a_build(&mut self) -> Assignment {
+        loop {
+            self.says(1, &[], false);
+            let next = self.assigned().expect("there is work");
+            if matches!(next.work, Work::Build(_)) {
+                return next;
+            }
+            let product = carry_out(&next, 4, &Faults::default());
+            self.completes(&next, AttemptEnd::Done(product));
+        }
+    }
+}
+
+#[test]
+fn an_attempt_that_has_ended_is_not_adopted_by_a_late_sync() {
+    let mut scene = Scene::new();
+    scene.submit();
+    let held = scene.until_a_build();
+    scene.restart();
+    assert_eq!(scene.completes(&held, infra()), CompleteAnswer::Recorded);
+    // It was sent before the completion, and arrives after it.
+    scene.says(1, &[&held], false);
+    scene.pass(5);
+    let next = scene.assigned().expect("the build is tried again");
+    assert_eq!(next.item, held.item);
+    assert_ne!(next.attempt, held.attempt, "it would be a duplicate for ever");
+}

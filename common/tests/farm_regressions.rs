@@ -138,6 +138,17 @@ impl Scene {
 }
 
 #[test]
+fn an_agent_whose_wall_clock_was_set_back_is_taken_once_its_earlier_life_is_gone() {
+    let mut scene = Scene::new();
+    scene.says(1000, &[], false);
+    assert_eq!(scene.says(1, &[], false), Some(Answer::Superseded), "the other may be there");
+    scene.pass(46);
+    assert_eq!(scene.says(1, &[], false), None);
+    scene.submit();
+    assert!(scene.assigned().is_some(), "it is given work");
+}
+
+#[test]
 fn an_attempt_that_has_ended_is_not_adopted_by_a_late_sync() {
     let mut scene = Scene::new();
     scene.submit();

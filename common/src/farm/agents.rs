@@ -49,15 +49,20 @@ impl AgentState {
 
 impl Farm {
     pub(super) fn synced(&mut self, now: Timestamp, sync: Sync, actions: &mut Vec<Action>) {
-        let known = self.agents.get(&sync.agent).map(|agent| (agent.session, agent.sequence));
-        match known {
-            Some((session, _)) if sync.session < session => {
+        if let Some(known) = self.agents.get(&sync.agent) {
+            let (session, sequence, present) = (known.session, known.sequence, known.present);
+            // One that is not there any more supersedes nobody: after a wall clock was set back,
+            // later lives have lesser numbers.
+            if sync.session < session && present {
                 return actions.push(Action::Answer(Answer::Superseded));
             }
             // A late message says nothing that a later one has not said better.
-            Some((session, sequence)) if sync.session == session && sync.sequence <= sequence => return,
-            Some((session, _)) if sync.session > session => self.forget_leases(&sync.agent),
-            Some(_) | None => {}
+            if sync.session == session && sync.sequence <= sequence {
+                return;
+            }
+            if sync.session != session {
+                self.forget_leases(&sync.agent);
+            }
         }
         self.hear(now, &sync, actions);
         self.drop_unheld(&sync);

@@ -162,3 +162,17 @@ fn an_attempt_that_has_ended_is_not_adopted_by_a_late_sync() {
     assert_eq!(next.item, held.item);
     assert_ne!(next.attempt, held.attempt, "it would be a duplicate for ever");
 }
+
+#[test]
+fn what_an_agent_let_go_of_after_a_restart_frees_its_slot() {
+    let mut scene = Scene::new();
+    let job = scene.submit();
+    let held = scene.until_a_build();
+    scene.tell(Event::CancelRequested { job });
+    scene.restart();
+    scene.says(1, &[&held], false);
+    let busy = |scene: &Scene| scene.farm.agents()[0].slots[0].work.clone();
+    assert_eq!(busy(&scene).map(|work| work.attempt), Some(held.attempt));
+    scene.says(1, &[], false);
+    assert!(busy(&scene).is_none());
+}

@@ -111,9 +111,11 @@ impl Farm {
         }
     }
 
-    /// Frees what the agent was given, was told to drop, and no longer holds.
+    /// Frees what the agent was given, was told to drop, and no longer holds; and what it held from
+    /// before a restart, and has let go of since.
     fn drop_unheld(&mut self, sync: &Sync) {
         let held: BTreeSet<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
+        self.claims.retain(|_, claim| claim.agent != sync.agent || held.contains(&claim.attempt));
         self.items.retain(|_, item| match &item.state {
             State::Leased(lease) if lease.agent == sync.agent && item.wanted_by.is_empty() => {
                 held.contains(&lease.attempt)

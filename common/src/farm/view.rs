@@ -395,16 +395,20 @@ impl Farm {
 
     fn slot_views(&self, id: &AgentId) -> Vec<SlotView> {
         let Some(agent) = self.agents.get(id) else { return Vec::new() };
+        let leases = self.items.iter().filter_map(|(key, item)| match &item.state {
+            State::Leased(lease) => Some((key, lease, item.title.as_str())),
+            State::Ready | State::Quarantined(_) => None,
+        });
+        let claims = self.claims.iter().map(|(key, claim)| (key, claim, "from before the restart"));
+        let held: Vec<_> = leases.chain(claims).filter(|(_, lease, _)| lease.agent == *id).collect();
         let work_in = |slot: u32| {
-            self.items.iter().find_map(|(key, item)| match &item.state {
-                State::Leased(lease) if lease.agent == *id && lease.slot == slot => Some(SlotWork {
-                    attempt: lease.attempt,
-                    item: key.to_string(),
-                    title: item.title.clone(),
-                    activity: lease.activity.clone(),
-                    since: lease.granted,
-                }),
-                _ => None,
+            let (key, lease, title) = held.iter().find(|(_, lease, _)| lease.slot == slot)?;
+            Some(SlotWork {
+                attempt: lease.attempt,
+                item: key.to_string(),
+                title: (*title).to_owned(),
+                activity: lease.activity.clone(),
+                since: lease.granted,
             })
         };
         (0u32..)

@@ -176,3 +176,24 @@ fn what_an_agent_let_go_of_after_a_restart_frees_its_slot() {
     scene.says(1, &[], false);
     assert!(busy(&scene).is_none());
 }
+
+#[test]
+fn failures_are_counted_over_restarts() {
+    let mut scene = Scene::new();
+    scene.submit();
+    let held = scene.until_a_build();
+    let mut tries = 0;
+    while scene.assigned().is_none_or(|next| next.item == held.item) {
+        scene.says(1, &[], false);
+        if let Some(next) = scene.assigned() {
+            assert_eq!(scene.completes(&next, infra()), CompleteAnswer::Recorded);
+            tries += 1;
+            scene.restart();
+        }
+        scene.pass(61);
+        if scene.farm.jobs()[0].ended.is_some() || tries > 5 {
+            break;
+        }
+    }
+    assert_eq!(tries, 5, "one agent alone tries five times");
+}

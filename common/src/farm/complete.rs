@@ -3,7 +3,7 @@
 use super::action::{Action, CompleteAnswer};
 use super::fact::Fact;
 use super::item::{Failure, ItemKey, State};
-use super::{FINISHED_MAX, Farm, agents::Rest};
+use super::{Config, FINISHED_MAX, Farm, agents::Rest};
 use crate::id::{AgentId, Attempt, Session};
 use crate::outcome::{AttemptEnd, Infra, InfraClass, Product};
 use crate::time::Timestamp;
@@ -89,6 +89,7 @@ impl Farm {
 
     /// Keeps a product for every job that wants it, now or later.
     pub(super) fn keep(&mut self, key: ItemKey, product: Product) {
+        self.failures.remove(&key);
         if let Some(item) = self.items.remove(&key) {
             self.dirty.extend(item.wanted_by);
         }
@@ -109,16 +110,15 @@ impl Farm {
             return self.set_aside(now, agent, format!("{}: {}", infra.class.as_str(), infra.reason));
         }
         let config = &self.config;
+        let failure = Failure { agent: agent.clone(), at: now, infra: infra.clone() };
         if let Some(item) = self.items.get_mut(key) {
-            item.state = State::Ready;
-            item.failures.push(Failure { agent: agent.clone(), at: now, infra: infra.clone() });
-            let alone = item.failures.iter().all(|failure| failure.agent == *agent);
-            let most = if alone { config.item_failures_max_single } else { config.item_failures_max };
-            if item.failures.len() >= most {
-                item.state = State::Quarantined(format!("{} ({})", infra.reason, infra.class.as_str()));
+            item.failures.push(failure.clone());
+            item.state = state_after(&item.failures, config);
+            if matches!(item.state, State::Quarantined(_)) {
                 self.dirty.extend(item.wanted_by.iter().cloned());
             }
         }
+        self.failures.entry(key.clone()).or_default().push(failure);
         let Some(state) = self.agents.get_mut(agent) else { return };
         state.failing.insert(key.clone());
         if state.failing.len() >= config.agent_failures_max {
@@ -135,6 +135,18 @@ impl Farm {
         state.rests += 1;
         state.failing.clear();
         self.touch_open_jobs();
+    }
+}
+
+/// Given up after too many failures, ready for another try before.
+pub(super) fn state_after(failures: &[Failure], config: &Config) -> State {
+    let alone = failures.iter().all(|failure| failure.agent == failures[0].agent);
+    let most = if alone { config.item_failures_max_single } else { config.item_failures_max };
+    match failures.last() {
+        Some(Failure { infra, .. }) if failures.len() >= most => {
+            State::Quarantined(format!("{} ({})", infra.reason, infra.class.as_str()))
+        }
+        Some(_) | None => State::Ready,
     }
 }
 

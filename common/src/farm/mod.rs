@@ -31,7 +31,7 @@ use crate::time::Timestamp;
 use crate::toolchain::Rules;
 use action::{Action, Answer, Desired};
 use event::Event;
-use item::{Item, ItemKey, Lease, State};
+use item::{Failure, Item, ItemKey, Lease, State};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -100,6 +100,9 @@ pub struct Farm {
     agents: BTreeMap<AgentId, agents::AgentState>,
     /// Held from an earlier coordinator's life, for items no job has asked for yet.
     claims: BTreeMap<ItemKey, Lease>,
+    /// Of items that have not yielded, as long as a job is open that met them: items come and go
+    /// with what jobs want, and with restarts.
+    failures: BTreeMap<ItemKey, Vec<Failure>>,
     /// Kernels that jobs found not to build or boot.
     breakage: Vec<breakage::Broken>,
     /// When an event was handled last.

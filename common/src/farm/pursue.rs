@@ -2,6 +2,7 @@
 
 use super::Farm;
 use super::action::Action;
+use super::complete::state_after;
 use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
@@ -252,18 +253,28 @@ impl Farm {
             }
             state.wants.insert(key.clone());
             let claim = self.claims.remove(&key);
+            let failures = self.failures.get(&key).cloned().unwrap_or_default();
+            let is_new = !self.items.contains_key(&key);
             let number = self.items_made;
+            let config = &self.config;
             let item = self.items.entry(key).or_insert_with(|| Item {
                 work,
                 title,
                 wanted_by: BTreeSet::new(),
-                state: claim.map_or(State::Ready, State::Leased),
-                failures: Vec::new(),
+                state: match (state_after(&failures, config), claim) {
+                    (State::Ready, Some(claim)) => State::Leased(claim),
+                    (state, _) => state,
+                },
+                failures,
                 number,
                 spread,
             });
             self.items_made += 1;
             item.wanted_by.insert(state.id.clone());
+            // It was given up before it was asked for: the job has to hear of that.
+            if is_new && matches!(item.state, State::Quarantined(_)) {
+                self.dirty.insert(state.id.clone());
+            }
         }
     }
 }

@@ -205,12 +205,19 @@ impl Farm {
             end: ended.end.clone(),
             rendered: Box::new(ended.rendered.clone()),
         }));
+        for key in state.wants.iter().chain(state.recorded.iter().map(|(_, key)| key)) {
+            self.failures.remove(key);
+        }
         self.set_wants(&mut state, Wants::default());
         state.stage = Stage::Ended(Box::new(ended));
         state.bisection = None;
         state.recorded.clear();
         state.inherited = Inherited::default();
         self.jobs.insert(id.clone(), state);
+        // The next job tries again what this one gave up.
+        if !self.jobs.values().any(JobState::is_open) {
+            self.failures.clear();
+        }
         self.touch_open_jobs();
     }
 

@@ -3,13 +3,13 @@
 use super::Farm;
 use super::action::Action;
 use super::fact::Fact;
-use super::item::ItemKey;
+use super::item::{Failure, ItemKey};
 use super::jobs::Stage;
 use super::view::EndedJob;
 use super::{Config, jobs::JobState};
 use crate::bisect::{Bisection, Evidence};
 use crate::id::Attempt;
-use crate::outcome::Product;
+use crate::outcome::{InfraClass, Product};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -36,6 +36,7 @@ impl Farm {
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
             claims: BTreeMap::new(),
+            failures: BTreeMap::new(),
             breakage: Vec::new(),
             handled: now,
             dirty: BTreeSet::new(),
@@ -70,7 +71,14 @@ impl Farm {
                 self.remember(attempt);
                 self.keep(item, *product);
             }
-            Fact::AttemptFailed { attempt, .. } => self.remember(attempt),
+            Fact::AttemptFailed { item, attempt, agent, infra, .. } => {
+                self.remember(attempt);
+                if infra.class != InfraClass::Disk {
+                    // The clock may have been set back since.
+                    let failure = Failure { agent, at: self.handled, infra };
+                    self.failures.entry(item).or_default().push(failure);
+                }
+            }
             Fact::AgentCame { agent, .. } => {
                 self.awaited.insert(agent);
             }
@@ -98,6 +106,8 @@ impl Farm {
                     state.bisection = None;
                 }
                 self.dirty.remove(&id);
+                // Nobody knows whether it was this job that wanted what failed.
+                self.failures.clear();
             }
         }
     }

@@ -6,7 +6,7 @@ use farm_support::{Faults, artifact, carry_out, job, line, revision};
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::fact::{Fact, Resolution};
-use kulprit_common::farm::item::Work;
+use kulprit_common::farm::item::{ItemKey, Work};
 use kulprit_common::farm::{Config, Farm};
 use kulprit_common::id::{AgentId, JobId, Session};
 use kulprit_common::outcome::{AttemptEnd, Infra, InfraClass};
@@ -196,4 +196,26 @@ fn failures_are_counted_over_restarts() {
         }
     }
     assert_eq!(tries, 5, "one agent alone tries five times");
+}
+
+#[test]
+fn a_build_that_was_given_up_is_no_part_of_a_verdict() {
+    let mut scene = Scene::new();
+    scene.submit();
+    scene.until_a_build();
+    for _ in 0..20 {
+        scene.says(1, &[], false);
+        if let Some(next) = scene.assigned() {
+            scene.completes(&next, infra());
+        }
+        scene.pass(61);
+    }
+    let judged = scene.facts.iter().find_map(|fact| match fact {
+        Fact::Judged { judged, .. } => Some(judged),
+        _ => None,
+    });
+    let judged = judged.expect("it was given up");
+    assert!(judged.unavailable.is_some());
+    assert_eq!(judged.build, None, "nothing was built");
+    assert!(!scene.facts.iter().any(|it| matches!(it, Fact::ItemFinished { item: ItemKey::Build(_), .. })));
 }

@@ -453,12 +453,13 @@ impl Farm {
             };
             let (runs, builds): (Vec<_>, Vec<_>) =
                 items(state).into_iter().partition(|key| matches!(key, ItemKey::Run(..)));
-            let build = builds.into_iter().find(|key| matches!(key, ItemKey::Build(_)));
+            let made = |key: &ItemKey| self.products.contains_key(key);
+            let build = builds.into_iter().find(|key| matches!(key, ItemKey::Build(_)) && made(key));
             let judged = Judged {
                 subject: Self::subject(state, &judgement.role, &id),
                 recipe: self.recipe(state, &judgement.role, &id, build.is_some()),
                 build,
-                runs: runs.into_iter().filter(|key| self.products.contains_key(key)).collect(),
+                runs: runs.into_iter().filter(made).collect(),
                 unavailable: state.unavailable.get(&id).cloned(),
                 judgement,
             };

@@ -219,3 +219,12 @@ fn a_build_that_was_given_up_is_no_part_of_a_verdict() {
     assert_eq!(judged.build, None, "nothing was built");
     assert!(!scene.facts.iter().any(|it| matches!(it, Fact::ItemFinished { item: ItemKey::Build(_), .. })));
 }
+
+#[test]
+fn a_job_whose_agents_all_drain_says_so() {
+    let mut scene = Scene::new();
+    let job = scene.submit();
+    scene.says(1, &[], true);
+    let detail = scene.farm.job(&job).expect("known").detail;
+    assert_eq!(detail, "waiting: agent-0: draining");
+}

@@ -166,11 +166,14 @@ impl Farm {
         if present.is_empty() {
             return "waiting for an agent: none is connected".into();
         }
+        // Where others take work, one that drains is not what a job waits for.
+        let nobody = !present.iter().any(|(_, agent)| agent.takes_work());
         let problems: Vec<String> = present
             .iter()
             .flat_map(|(id, agent)| {
                 let rest = agent.rest.iter().map(|rest| format!("set aside: {}", rest.reason));
-                let all = agent.info.problems.iter().cloned().chain(rest);
+                let drains = (nobody && agent.draining).then(|| "draining".to_owned());
+                let all = agent.info.problems.iter().cloned().chain(rest).chain(drains);
                 all.map(move |problem| format!("{id}: {problem}"))
             })
             .collect();

@@ -3,6 +3,7 @@
 //! Nothing here knows the time, the network, a file or a thread: facts come in as
 //! arguments, decisions go out as values. The hands are in `coordinator` and `agent`.
 
+pub mod access;
 pub mod artifact;
 pub mod audit;
 pub mod bisect;

@@ -1,0 +1,78 @@
+//! The table: who may call what. A call that is not in it is refused.
+
+use super::Role;
+
+/// Who may make a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allowed {
+    /// Everybody who reaches the port.
+    Anyone,
+    Roles(&'static [Role]),
+}
+
+const MEMBERS: Allowed = Allowed::Roles(&Role::ALL);
+const AGENTS: Allowed = Allowed::Roles(&[Role::Agent]);
+const OPERATORS: Allowed = Allowed::Roles(&[Role::Operator]);
+const READERS: Allowed = Allowed::Roles(&[Role::Operator, Role::Viewer]);
+
+/// What the artifact endpoint asks for; it has no gRPC names.
+pub const ENDPOINT_READ: &str = "artifacts/read";
+pub const ENDPOINT_WRITE: &str = "artifacts/write";
+
+/// Every RPC, as `SERVICE/METHOD`.
+pub const METHODS: &[(&str, Allowed)] = &[
+    ("kulprit.v1.Enrol/Join", Allowed::Anyone),
+    ("kulprit.v1.Enrol/Renew", MEMBERS),
+    ("kulprit.v1.Agents/Sync", AGENTS),
+    ("kulprit.v1.Agents/Complete", AGENTS),
+    ("kulprit.v1.Agents/AppendLog", AGENTS),
+    ("kulprit.v1.Jobs/Submit", OPERATORS),
+    ("kulprit.v1.Jobs/Get", READERS),
+    ("kulprit.v1.Jobs/List", READERS),
+    ("kulprit.v1.Jobs/Watch", READERS),
+    ("kulprit.v1.Jobs/Cancel", OPERATORS),
+    ("kulprit.v1.Jobs/AgentList", READERS),
+    ("kulprit.v1.Jobs/ReadLog", READERS),
+    ("kulprit.v1.Access/TokenCreate", OPERATORS),
+    ("kulprit.v1.Access/TokenList", OPERATORS),
+    ("kulprit.v1.Access/TokenRevoke", OPERATORS),
+    ("kulprit.v1.Access/Revoke", OPERATORS),
+    (ENDPOINT_READ, MEMBERS),
+    (ENDPOINT_WRITE, AGENTS),
+];
+
+/// Who may call `method`, or `None` where nobody may.
+pub fn allowed(method: &str) -> Option<Allowed> {
+    METHODS.iter().find(|(name, _)| *name == method).map(|(_, allowed)| *allowed)
+}
+
+impl Allowed {
+    pub fn admits(self, role: Role) -> bool {
+        match self {
+            Allowed::Anyone => true,
+            Allowed::Roles(roles) => roles.contains(&role),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn viewers_change_nothing_and_agents_see_no_jobs() {
+        let admitted = |role| {
+            let admits = move |(name, allowed): &&(&'static str, Allowed)| {
+                allowed.admits(role).then_some(*name).is_some()
+            };
+            METHODS.iter().filter(admits).map(|(name, _)| *name).collect::<Vec<_>>()
+        };
+        let viewer = admitted(Role::Viewer);
+        for changing in ["Submit", "Cancel", "Token", "Access", "Agents/", "write"] {
+            assert!(!viewer.iter().any(|name| name.contains(changing)), "{changing}: {viewer:?}");
+        }
+        assert!(!admitted(Role::Agent).iter().any(|name| name.contains("Jobs") || name.contains("Access")));
+        assert!(!admitted(Role::Operator).iter().any(|name| name.contains("Agents/")));
+        assert_eq!(allowed("kulprit.v1.Jobs/Nothing"), None);
+    }
+}

@@ -4,26 +4,29 @@ use crate::store::{AgentStore, Cache, Cached};
 use kulprit_common::artifact::Artifact;
 use kulprit_common::id::Digest;
 use kulprit_common::outcome::{Infra, InfraClass};
+use kulprit_proto::tls::Wallet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub struct Artifacts {
     cache: Cache,
     /// The URL as it was given, and the store it opened.
     store: Mutex<Option<(String, AgentStore)>>,
+    /// What is shown to a store of the farm's own.
+    wallet: Option<Arc<Wallet>>,
 }
 
 impl Artifacts {
     /// Opens the cache at `dir`, of `bytes_max` at most.
-    pub fn open(dir: PathBuf, bytes_max: u64) -> Result<Self, Infra> {
-        Ok(Artifacts { cache: Cache::open(dir, bytes_max)?, store: Mutex::new(None) })
+    pub fn open(dir: PathBuf, bytes_max: u64, wallet: Option<Arc<Wallet>>) -> Result<Self, Infra> {
+        Ok(Artifacts { cache: Cache::open(dir, bytes_max)?, store: Mutex::new(None), wallet })
     }
 
     /// Uses the store at `url` from now on; a restarted coordinator may serve elsewhere.
     pub fn point_at(&self, url: &str) -> Result<(), Infra> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
         if store.as_ref().is_none_or(|(known, _)| known != url) {
-            *store = Some((url.to_owned(), AgentStore::open(url)?));
+            *store = Some((url.to_owned(), AgentStore::open(url, self.wallet.as_ref())?));
         }
         Ok(())
     }

@@ -12,15 +12,32 @@ use std::time::Duration;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kulprit-agent", version)]
 pub struct Args {
-    /// The coordinator's address; without TLS only loopback is dialled
+    /// The coordinator's address: https://HOST:PORT, or http:// on this machine
     #[arg(long, env = "KULPRIT_COORDINATOR", default_value = "http://127.0.0.1:7453", value_name = "URL")]
     pub coordinator: String,
-    /// The agent's name, stable over restarts [default: the host's name]
+    /// The agent's name, stable over restarts [default: its certificate's, else the host's name]
     #[arg(long, env = "KULPRIT_AGENT", value_name = "NAME")]
     pub name: Option<AgentId>,
     /// Directory for work trees, object trees and attempts; this agent's alone
     #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
     pub state: PathBuf,
+    /// Join the farm with this token, unless there is a valid certificate; better given as
+    /// KULPRIT_JOIN or --join-file, for a command line can be read by others
+    #[arg(
+        long,
+        env = "KULPRIT_JOIN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "join_file"
+    )]
+    pub join: Option<String>,
+    /// A file that holds the token
+    #[arg(long, env = "KULPRIT_JOIN_FILE", value_name = "FILE")]
+    pub join_file: Option<PathBuf>,
+    /// Directory of ca.pem, cert.pem and key.pem, the agent's own or your CA's; read again when
+    /// they change [default: STATE/credentials]
+    #[arg(long, env = "KULPRIT_CREDENTIALS", value_name = "DIR")]
+    pub credentials: Option<PathBuf>,
     /// Directory for what the agents of a host share: git mirrors, ccache [default: STATE/cache]
     #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
     pub cache: Option<PathBuf>,

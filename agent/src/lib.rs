@@ -9,6 +9,7 @@ pub mod canary;
 pub mod check;
 pub mod checkout;
 pub mod config;
+pub mod contact;
 pub mod container;
 pub mod engine_cleanup;
 pub mod fingerprint;

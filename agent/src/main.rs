@@ -1,7 +1,7 @@
 //! The agent's process: cleans up after an earlier life, finds out what the machine can do,
 //! and runs the loop.
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Parser as _;
 use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
@@ -10,9 +10,10 @@ use kulprit_agent::health::{self, Booting};
 use kulprit_agent::preemption::Watch;
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
 use kulprit_agent::work::Bench;
-use kulprit_agent::{boot, check, engine_cleanup, process};
+use kulprit_agent::{boot, check, contact, engine_cleanup, process};
 use kulprit_common::id::{AgentId, Session};
 use kulprit_proto::MESSAGE_BYTES_MAX;
+use kulprit_proto::tls;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
@@ -43,6 +44,10 @@ fn main() -> ExitCode {
     runtime.shutdown_timeout(LET_GO);
     match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
+        Ok(Ended::Refused(why)) => {
+            eprintln!("error: failed to work for the farm: {why}");
+            ExitCode::FAILURE
+        }
         Ok(Ended::Superseded) => {
             eprintln!("error: another agent with this name is at work; give this one another --name");
             ExitCode::FAILURE
@@ -52,11 +57,16 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
-    let id = name(&args)?;
     let session = Session(start_number());
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let _lock = process::lock(&args.state.join("agent.lock"))?;
-    let client = connect(&args.coordinator)?;
+    let contact::Contact { id, link, wallet } = contact::make(&args).await?;
+    if let Some(wallet) = &wallet {
+        tokio::spawn(tls::keep_current(link.clone(), wallet.clone()));
+    }
+    let client = AgentsClient::new(link)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (cores, memory_mib) = health::machine();
     let sizing = args.sizing(cores, memory_mib);
     let qemu = args.qemu_config();
@@ -66,7 +76,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     clean_up(&args, engine.as_ref()).await;
     let cache = args.cache.clone().unwrap_or_else(|| args.state.join("cache"));
     std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
-    let artifacts = Artifacts::open(args.state.join("artifacts"), args.kernel_cache_mib << 20)
+    let artifacts = Artifacts::open(args.state.join("artifacts"), args.kernel_cache_mib << 20, wallet)
         .map_err(|infra| anyhow::anyhow!("open the cache of artifacts: {}", infra.reason))?;
     let accelerator = booting.accelerator.unwrap_or(boot::Accelerator::Tcg);
     let bench = Arc::new(Bench {
@@ -89,31 +99,6 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     tracing::info!(agent = %id, slots = sizing.slots, coordinator = args.coordinator, "at work");
     let drain = args.drain();
     Ok(sync::run(Agent { id, session, client, bench, info, stop, drain }).await)
-}
-
-fn name(args: &Args) -> anyhow::Result<AgentId> {
-    if let Some(name) = &args.name {
-        return Ok(name.clone());
-    }
-    let host = nix::unistd::gethostname().context("ask for the host's name")?;
-    let host = host.to_string_lossy();
-    host.parse().with_context(|| format!("use the host's name {host:?} as the agent's; give --name"))
-}
-
-/// Dials lazily: a coordinator that is not there yet is tried again and again.
-fn connect(coordinator: &str) -> anyhow::Result<AgentsClient<tonic::transport::Channel>> {
-    let endpoint = tonic::transport::Endpoint::from_shared(coordinator.to_owned())
-        .with_context(|| format!("read --coordinator {coordinator:?} as a URL"))?;
-    if !process::is_loopback(coordinator) {
-        bail!("dial {coordinator}: without TLS only loopback addresses are dialled");
-    }
-    let endpoint = endpoint
-        .connect_timeout(Duration::from_secs(5))
-        .http2_keep_alive_interval(Duration::from_secs(10))
-        .keep_alive_timeout(Duration::from_secs(10));
-    Ok(AgentsClient::new(endpoint.connect_lazy())
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX))
 }
 
 /// Removes what an earlier life left: containers, guests, files.

@@ -45,32 +45,3 @@ pub fn lock(path: &Path) -> anyhow::Result<Flock<File>> {
         format!("lock {}: another agent uses this state directory; give --state", path.display())
     })
 }
-
-/// Whether a URL names this very machine.
-pub fn is_loopback(url: &str) -> bool {
-    match url::Url::parse(url).ok().as_ref().and_then(url::Url::host) {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        for (url, expected) in [
-            ("http://127.0.0.1:1", true),
-            ("http://[::1]:1", true),
-            ("http://localhost:1", true),
-            ("http://10.0.0.1:1", false),
-            ("http://127.0.0.1.example.org:1", false),
-            ("nonsense", false),
-        ] {
-            assert_eq!(is_loopback(url), expected, "{url}");
-        }
-    }
-}

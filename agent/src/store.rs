@@ -15,6 +15,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kulprit_common::artifact::{self, Artifact};
 use kulprit_common::id::Digest;
 use kulprit_common::outcome::{Infra, InfraClass};
+use kulprit_proto::tls::Wallet;
 use location::Uploads;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayloadMut, WriteMultipart};
@@ -49,9 +50,9 @@ pub struct AgentStore {
 }
 
 impl AgentStore {
-    /// Opens `http://host:port/` (the coordinator's endpoint), `file://`, `s3://`, `gs://` or `az://`.
-    pub fn open(url: &str) -> Result<AgentStore, Infra> {
-        let (objects, uploads) = location::open(url)
+    /// Opens `https://host:port/` or `http://` (the coordinator's endpoint), `file://`, `s3://`, `gs://` or `az://`.
+    pub fn open(url: &str, wallet: Option<&Arc<Wallet>>) -> Result<AgentStore, Infra> {
+        let (objects, uploads) = location::open(url, wallet)
             .map_err(|why| store(format_args!("cannot open the artifact store {url:?}: {why}")))?;
         Ok(AgentStore { objects, uploads, permits: Arc::new(Semaphore::new(UPLOADS_MAX)) })
     }

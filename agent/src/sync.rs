@@ -10,6 +10,7 @@ use kulprit_common::farm::event::{AgentInfo, Holding};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::id::{AgentId, Attempt, Session};
 use kulprit_common::outcome::AttemptEnd;
+use kulprit_proto::tls::{self, Link};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use std::collections::BTreeMap;
@@ -19,7 +20,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 /// What an agent stops before its lease is up.
@@ -41,19 +41,21 @@ const LET_GO_NOW: Duration = Duration::from_secs(4);
 const LEAVE_AFTER: Duration = Duration::from_secs(4);
 
 /// How the loop ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// Told to stop; nothing is held any more.
     Drained,
     /// A later life of this agent is at work.
     Superseded,
+    /// The coordinator wants no more of this agent, and says why.
+    Refused(String),
 }
 
 /// What the loop needs to know of its surroundings.
 pub struct Agent {
     pub id: AgentId,
     pub session: Session,
-    pub client: AgentsClient<Channel>,
+    pub client: AgentsClient<Link>,
     pub bench: Arc<Bench>,
     pub info: watch::Receiver<AgentInfo>,
     /// Set to how soon the agent is to end; it only ever rises.
@@ -157,8 +159,13 @@ pub async fn run(agent: Agent) -> Ended {
                     it.stop_work().await;
                     return Ended::Superseded;
                 }
+                Err(status) if status.code() == Code::PermissionDenied => {
+                    it.stop_work().await;
+                    return Ended::Refused(status.message().to_owned());
+                }
                 Err(status) => {
-                    tracing::warn!(code = ?status.code(), message = status.message(), "the coordinator does not answer");
+                    let cause = tls::said(&status);
+                    tracing::warn!(cause, code = ?status.code(), message = status.message(), "the coordinator does not answer");
                     it.retry = (it.retry * 2).min(RETRY_MAX);
                     it.pause(pause, &mut inbox).await;
                 }
@@ -347,8 +354,10 @@ impl Loop {
                         tracing::info!(%attempt, ?answer, "reported");
                         break;
                     }
-                    Ok(Err(status)) if status.code() == Code::InvalidArgument => {
-                        tracing::error!(%attempt, %status, "the coordinator cannot read the outcome");
+                    Ok(Err(status))
+                        if matches!(status.code(), Code::InvalidArgument | Code::PermissionDenied) =>
+                    {
+                        tracing::error!(%attempt, %status, "the coordinator does not take the outcome");
                         break;
                     }
                     Ok(Err(_)) | Err(_) => {

@@ -4,6 +4,7 @@
 mod farm_support;
 
 use farm_support::{Faults, World, commit_id, index_of, job};
+use kulprit_common::access::Principal;
 use kulprit_common::bisect::Role;
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::{Fact, Judged};
@@ -182,8 +183,10 @@ fn a_job_takes_the_farms_lists_as_they_are_when_it_is_submitted() {
         let reproducer =
             kulprit_common::artifact::Artifact { digest: kulprit_common::id::Digest::of(b"r"), size: 1 };
         let job = Box::new(job_with("a", own));
-        let actions =
-            farm.handle(Timestamp(2), Event::Submitted { request: request.into(), job, reproducer });
+        let actions = farm.handle(
+            Timestamp(2),
+            Event::Submitted { request: request.into(), job, reproducer, by: Principal::Local },
+        );
         let submitted = actions.iter().find_map(|action| match action {
             kulprit_common::farm::action::Action::Record(Fact::JobSubmitted { job, .. }) => Some(job),
             _ => None,

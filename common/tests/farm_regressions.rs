@@ -3,6 +3,7 @@
 mod farm_support;
 
 use farm_support::{Faults, artifact, carry_out, job, line, revision};
+use kulprit_common::access::Principal;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::fact::{Fact, Resolution};
@@ -76,8 +77,12 @@ impl Scene {
     }
 
     fn submit(&mut self) -> JobId {
-        let event =
-            Event::Submitted { request: "r".into(), job: Box::new(job()), reproducer: artifact("repro") };
+        let event = Event::Submitted {
+            request: "r".into(),
+            job: Box::new(job()),
+            reproducer: artifact("repro"),
+            by: Principal::Local,
+        };
         match self.tell(event) {
             Some(Answer::Submitted { job, .. }) => job,
             other => panic!("{other:?}"),
@@ -168,7 +173,7 @@ fn what_an_agent_let_go_of_after_a_restart_frees_its_slot() {
     let mut scene = Scene::new();
     let job = scene.submit();
     let held = scene.until_a_build();
-    scene.tell(Event::CancelRequested { job });
+    scene.tell(Event::CancelRequested { job, by: Principal::Local });
     scene.restart();
     scene.says(1, &[&held], false);
     let busy = |scene: &Scene| scene.farm.agents()[0].slots[0].work.clone();

@@ -3,6 +3,7 @@
 mod farm_support;
 
 use farm_support::{BREAKS, Faults, World, commit_id, job};
+use kulprit_common::access::Principal;
 use kulprit_common::bisect::Role;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
@@ -82,7 +83,8 @@ fn infra_failures_never_become_a_verdict() {
 
 /// Tells the farm a word on a revision, and what the job ends with then.
 fn overrule(world: &mut World, job: &JobId, revision: &str, word: Option<Verdict>) -> Option<RevisionId> {
-    let event = Event::OverruleRequested { job: job.clone(), revision: revision.into(), word };
+    let event =
+        Event::OverruleRequested { job: job.clone(), revision: revision.into(), word, by: Principal::Local };
     let answer = world.tell(event);
     assert!(matches!(answer, Some(Answer::Overruled { .. })), "{answer:?}");
     world.run(DAY);
@@ -153,8 +155,12 @@ fn a_word_in_the_middle_of_a_search_turns_it() {
         }
         // Wrong, and against all runs: the operator is believed.
         let told = commit_id(world.culprit - 2).to_string();
-        let event =
-            Event::OverruleRequested { job: job.clone(), revision: told.clone(), word: Some(Verdict::Bad) };
+        let event = Event::OverruleRequested {
+            job: job.clone(),
+            revision: told.clone(),
+            word: Some(Verdict::Bad),
+            by: Principal::Local,
+        };
         let answer = world.tell(event);
         assert!(matches!(answer, Some(Answer::Overruled { .. })), "seed {seed}: {answer:?}");
         world.run(DAY);
@@ -204,8 +210,12 @@ fn words_that_cannot_be_taken_are_refused_and_change_nothing() {
         ("1", &farm_support::job().bad, Some(Verdict::Good), "the bad end"),
         ("1", &commit_id(world.culprit).to_string(), None, "nobody has overruled"),
     ] {
-        let event =
-            Event::OverruleRequested { job: job.parse().expect("an id"), revision: revision.into(), word };
+        let event = Event::OverruleRequested {
+            job: job.parse().expect("an id"),
+            revision: revision.into(),
+            word,
+            by: Principal::Local,
+        };
         let answer = format!("{:?}", world.tell(event));
         assert!(answer.contains(why), "{revision}: {answer}");
     }
@@ -465,7 +475,7 @@ fn a_finding_does_not_wait_for_agents_that_are_gone() {
 #[test]
 fn cancelling_a_report_keeps_its_finding() {
     let (mut world, job) = reporting(6);
-    world.tell(Event::CancelRequested { job: job.clone() });
+    world.tell(Event::CancelRequested { job: job.clone(), by: Principal::Local });
     let (_, end) = world.job(&job).ended.expect("it ends");
     assert_eq!(end.culprit, Some(commit_id(world.culprit)));
     assert!(world.farm.log(&job).expect("known").contains("is the first bad commit"));
@@ -583,7 +593,7 @@ fn what_no_job_wants_any_more_is_revoked() {
     let mut world = World::new(1, 40, 2, Faults::default());
     let job = world.submit("request");
     world.run(Duration::from_secs(30));
-    world.tell(kulprit_common::farm::event::Event::CancelRequested { job: job.clone() });
+    world.tell(Event::CancelRequested { job: job.clone(), by: Principal::Local });
     for agent in ["agent-0", "agent-1"] {
         let agent = agent.parse().expect("a name");
         assert!(world.farm.desired(&agent).assignments.is_empty());

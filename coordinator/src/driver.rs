@@ -5,12 +5,14 @@
 use crate::hands::Hands;
 use crate::journal::{self, Journal};
 use anyhow::Context as _;
+use kulprit_common::access::Roll;
 use kulprit_common::farm::Farm;
 use kulprit_common::farm::action::{Action, Answer, Desired};
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::id::{AgentId, Attempt};
 use kulprit_common::time::Timestamp;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -57,6 +59,7 @@ pub struct Stopped;
 pub struct Handle {
     inbox: mpsc::Sender<Message>,
     changes: watch::Receiver<u64>,
+    roll: watch::Receiver<Arc<Roll>>,
 }
 
 impl Handle {
@@ -106,6 +109,11 @@ impl Handle {
         answer.await.map_err(|_| Stopped)
     }
 
+    /// Who is in and who is out; what it says is durable.
+    pub fn roll(&self) -> watch::Receiver<Arc<Roll>> {
+        self.roll.clone()
+    }
+
     /// Rises whenever the farm may have changed.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
@@ -136,6 +144,9 @@ pub struct Driver {
     hands: Hands,
     inbox: mpsc::Receiver<Message>,
     changes: watch::Sender<u64>,
+    roll: watch::Sender<Arc<Roll>>,
+    /// The version of the roll that has been published.
+    roll_version: Option<u64>,
     polls: Vec<Poll>,
 }
 
@@ -143,18 +154,34 @@ pub struct Driver {
 pub fn channel() -> (Handle, Ends) {
     let (sender, inbox) = mpsc::channel(INBOX_MAX);
     let (changes, seen) = watch::channel(0);
-    (Handle { inbox: sender, changes: seen }, Ends { inbox, changes })
+    let (roll, published) = watch::channel(Arc::default());
+    (Handle { inbox: sender, changes: seen, roll: published }, Ends { inbox, changes, roll })
 }
 
 /// The driver's side of the channel.
 pub struct Ends {
     inbox: mpsc::Receiver<Message>,
     changes: watch::Sender<u64>,
+    roll: watch::Sender<Arc<Roll>>,
 }
 
 impl Driver {
     pub fn new(farm: Farm, clock: Clock, journal: Journal, hands: Hands, ends: Ends) -> Self {
-        Driver { farm, clock, journal, hands, inbox: ends.inbox, changes: ends.changes, polls: Vec::new() }
+        let Ends { inbox, changes, roll } = ends;
+        let mut driver = Driver {
+            farm,
+            clock,
+            journal,
+            hands,
+            inbox,
+            changes,
+            roll,
+            roll_version: None,
+            polls: Vec::new(),
+        };
+        // Before the first call is taken: those shut out in an earlier life stay out.
+        driver.publish_roll();
+        driver
     }
 
     /// Runs until `stop` is set. An error means that facts could not be made durable: nothing
@@ -211,9 +238,19 @@ impl Driver {
         if !facts.is_empty() {
             self.journal.append(facts).await.context("keep a fact")?;
         }
+        // Before the answer: whoever was shut out is out by the time it is said.
+        self.publish_roll();
         self.hands.send_replies();
         rest.into_iter().for_each(|action| self.hands.take(action));
         Ok(())
+    }
+
+    fn publish_roll(&mut self) {
+        let (version, roll) = self.farm.ledger().roll();
+        if self.roll_version != Some(version) {
+            self.roll_version = Some(version);
+            self.roll.send_replace(Arc::new(roll.clone()));
+        }
     }
 
     fn answer_polls(&mut self) {

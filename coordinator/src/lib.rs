@@ -4,6 +4,7 @@
 
 pub mod artifacts;
 pub mod cli;
+pub mod door;
 pub mod driver;
 pub mod git;
 pub mod hands;
@@ -12,5 +13,6 @@ pub mod logs;
 pub mod process;
 pub mod ready;
 pub mod server;
+pub mod serving;
 pub mod symbols;
 pub mod vmlinux;

@@ -6,29 +6,28 @@ use kulprit_common::farm::{Config, Farm};
 use kulprit_common::job::Repairs;
 use kulprit_common::toolchain::{Rule, Rules};
 use kulprit_coordinator::artifacts::Store;
+use kulprit_coordinator::door::gate::Gate;
 use kulprit_coordinator::driver::{self, Clock, Driver};
 use kulprit_coordinator::git::Mirrors;
 use kulprit_coordinator::hands::Hands;
 use kulprit_coordinator::journal::Journal;
 use kulprit_coordinator::logs::Logs;
+use kulprit_coordinator::process;
 use kulprit_coordinator::ready::Ready;
-use kulprit_coordinator::server::Services;
+use kulprit_coordinator::server::{ArtifactsAt, Services};
+use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::symbols::Symbols;
-use kulprit_coordinator::{artifacts, process};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// A live log is for watching; the whole one is an artifact.
 const LOG_BYTES_MAX: u64 = 32 << 20;
 const LOGS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
-/// A vmlinux with all debug information stays below it.
-const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
 
 /// Coordinates bisections: picks revisions, hands work to agents, keeps what they find.
 #[derive(Debug, Parser)]
@@ -37,7 +36,8 @@ struct Args {
     /// Directory for the journal, mirrors, logs and (by default) artifacts
     #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
     state: PathBuf,
-    /// Address for agents and operators; only loopback is served without TLS
+    /// Address for agents and operators. TLS is spoken once there is a CA (`kulprit ca init`);
+    /// without one, plaintext on loopback
     #[arg(long, env = "KULPRIT_LISTEN", default_value = "127.0.0.1:7453", value_name = "ADDR:PORT")]
     listen: SocketAddr,
     /// Address of the artifact endpoint
@@ -60,6 +60,8 @@ struct Args {
     /// TOML file with the farm's [[backports]] and [[configs]], for jobs without their own
     #[arg(long, env = "KULPRIT_REPAIRS", value_name = "FILE")]
     repairs: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// File to write the addresses to once everything is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
@@ -91,13 +93,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
+    let keys = args.tls.keys(&args.state)?;
     for (flag, address) in [("--listen", args.listen), ("--listen-artifacts", args.listen_artifacts)] {
-        if !address.ip().is_loopback() {
-            bail!(
-                "serve {flag} {address}: without TLS only loopback addresses are served; use 127.0.0.1 or [::1]"
-            );
-        }
+        serving::check_address(flag, address, keys.as_ref(), &args.state)?;
     }
+    process::raise_file_limit();
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let clock = Clock::start();
     let (journal, facts) = open_journal(&args.state).await?;
@@ -117,24 +117,37 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     tokio::spawn(prune_logs(logs.clone()));
     let (stop, stopped) = watch::channel(false);
-    let http = bind(args.listen_artifacts).await?;
-    let grpc = bind(args.listen).await?;
-    let (http_at, grpc_at) = (http.local_addr()?, grpc.local_addr()?);
-    let artifacts_url = if is_local(&url) { format!("http://{http_at}/") } else { url };
     let (handle, ends) = driver::channel();
-    let services = Services { driver: handle.clone(), store: store.clone(), logs, artifacts_url, lease_ms };
+    let gate = Gate::new(handle.roll());
     let symbols = Symbols::new(store.clone(), args.state.join("symbols"));
-    let hands = Hands::new(Mirrors::new(mirrors), symbols, handle);
+    let hands = Hands::new(Mirrors::new(mirrors), symbols, handle.clone());
+    // Made before the ports are open: it publishes who is shut out.
     let driver = Driver::new(farm, clock, journal, hands, ends);
+    let http =
+        serving::listen(args.listen_artifacts, keys.as_ref(), &["h2", "http/1.1"], gate.clone()).await?;
+    let grpc = serving::listen(args.listen, keys.as_ref(), &["h2"], gate.clone()).await?;
+    let (http_at, grpc_at) = (http.address, grpc.address);
+    let artifacts = match (is_local(&url), &keys) {
+        (false, _) => ArtifactsAt::Url(url),
+        (true, None) => ArtifactsAt::Url(format!("http://{http_at}/")),
+        (true, Some(_)) => ArtifactsAt::Port(http_at.port()),
+    };
+    let services =
+        Services { driver: handle, store: store.clone(), logs, artifacts, lease_ms, keys: keys.clone() };
 
     let driving = tokio::spawn(driver.run(first, stopped.clone()));
-    let serving_http = tokio::spawn(serve_http(http, store, stopped.clone()));
-    let serving_grpc = tokio::spawn(serve_grpc(grpc, services, stopped.clone()));
+    tokio::spawn(gate.clone().sweep());
+    let scheme = if keys.is_some() { "https" } else { "http" };
+    if let Some(keys) = keys {
+        tokio::spawn(keys.keep_current());
+    }
+    let serving_http = tokio::spawn(serving::http(http, store, gate.clone(), stopped.clone()));
+    let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, stopped.clone()));
     if let Some(path) = &args.ready_file {
-        let (grpc, artifacts) = (format!("http://{grpc_at}"), format!("http://{http_at}"));
+        let (grpc, artifacts) = (format!("{scheme}://{grpc_at}"), format!("{scheme}://{http_at}"));
         Ready { grpc, artifacts, pid: std::process::id() }.write(path)?;
     }
-    tracing::info!(%grpc_at, %http_at, state = %args.state.display(), "serving");
+    tracing::info!(scheme, %grpc_at, %http_at, state = %args.state.display(), "serving");
 
     wait_for_the_end(stop, driving, serving_grpc, serving_http).await
 }
@@ -225,39 +238,6 @@ fn repairs(path: Option<&Path>) -> anyhow::Result<Repairs> {
     let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     kulprit_common::job::file::farm_repairs(&text)
         .map_err(|problem| anyhow::anyhow!("read the known breakage in {}: {problem}", path.display()))
-}
-
-async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listen on {address}: is another coordinator running? choose another port"))
-}
-
-async fn serve_http(
-    listener: TcpListener,
-    store: Arc<Store>,
-    mut stop: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let stopped = async move { driver::told(&mut stop).await };
-    axum::serve(listener, artifacts::router(store, ARTIFACT_BYTES_MAX))
-        .with_graceful_shutdown(stopped)
-        .await
-        .context("serve artifacts")
-}
-
-async fn serve_grpc(
-    listener: TcpListener,
-    services: Services,
-    mut stop: watch::Receiver<bool>,
-) -> anyhow::Result<()> {
-    let stopped = async move { driver::told(&mut stop).await };
-    let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
-    tonic::transport::Server::builder()
-        .add_service(services.agents())
-        .add_service(services.jobs())
-        .serve_with_incoming_shutdown(incoming, stopped)
-        .await
-        .context("serve gRPC")
 }
 
 #[cfg(test)]

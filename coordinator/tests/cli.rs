@@ -193,15 +193,18 @@ fn nobody_at_the_address_is_said_with_what_to_do() {
 }
 
 #[test]
-fn only_this_machine_is_dialled() {
+fn only_this_machine_is_dialled_without_credentials() {
     let bed = Bed::new(GOOD_JOB);
-    for url in ["http://192.0.2.1:7453", "https://127.0.0.1:7453", "127.0.0.1:7453", "http://kulprit.example"]
-    {
+    for url in ["http://192.0.2.1:7453", "127.0.0.1:7453", "http://kulprit.example"] {
         let output = bed.kulprit(&["bisect", "list", "--coordinator", url]);
         let said = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{url}: {said}");
         assert!(said.contains("--coordinator") && said.contains(url), "{said}");
     }
+    let output = bed.kulprit(&["bisect", "list", "--coordinator", "https://127.0.0.1:7453"]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("--credentials") && said.contains("kulprit join"), "{said}");
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! What happens to a farm of real processes when things break under it.
 
-#[allow(dead_code, reason = "each of the test programs needs a part of it")]
 mod farm;
 
 use farm::{Farm, history, leftovers, processes, text, wait_for};

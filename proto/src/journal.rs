@@ -1,5 +1,6 @@
 //! Facts as the journal keeps them: protobuf, so that they evolve.
 
+mod access;
 mod rounds;
 
 use crate::convert::{InvalidMessage, Result, artifact, attempt, digest, need, revision, tree};
@@ -22,6 +23,8 @@ pub fn kind(fact: &Fact) -> &'static str {
     match fact {
         Fact::EpochStarted { .. } => "epoch-started",
         Fact::JobSubmitted { .. } => "job-submitted",
+        Fact::CancelRequested { .. } => "cancel-requested",
+        Fact::Access(fact) => access::kind(fact),
         Fact::JobResolved { .. } => "job-resolved",
         Fact::ItemFinished { .. } => "item-finished",
         Fact::AttemptFailed { .. } => "attempt-failed",
@@ -48,13 +51,22 @@ impl From<Fact> for Wire {
     fn from(fact: Fact) -> Self {
         match fact {
             Fact::EpochStarted { epoch } => Wire::EpochStarted(v1::EpochStarted { epoch }),
-            Fact::JobSubmitted { id, request, at, job, reproducer } => Wire::JobSubmitted(v1::JobSubmitted {
+            Fact::JobSubmitted { id, request, at, job, reproducer, by } => {
+                Wire::JobSubmitted(v1::JobSubmitted {
+                    by: by.to_string(),
+                    job_id: id.to_string(),
+                    request,
+                    at_ms: at.0,
+                    job: Some((*job).into()),
+                    reproducer: Some(reproducer.into()),
+                })
+            }
+            Fact::CancelRequested { id, at, by } => Wire::CancelRequested(v1::CancelRequested {
                 job_id: id.to_string(),
-                request,
                 at_ms: at.0,
-                job: Some((*job).into()),
-                reproducer: Some(reproducer.into()),
+                by: by.to_string(),
             }),
+            Fact::Access(fact) => access::encode(fact),
             Fact::JobResolved { id, resolution } => Wire::JobResolved(v1::JobResolved {
                 job_id: id.to_string(),
                 bad: Some(resolution.bad.into()),
@@ -87,7 +99,8 @@ impl From<Fact> for Wire {
                 Wire::AgentWent(v1::AgentWent { agent: agent.to_string(), at_ms: at.0 })
             }
             Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
-            Fact::Overruled { id, at, revision, word } => Wire::Overruled(v1::Overruled {
+            Fact::Overruled { id, at, revision, word, by } => Wire::Overruled(v1::Overruled {
+                by: by.to_string(),
                 job_id: id.to_string(),
                 at_ms: at.0,
                 revision: revision.as_bytes().to_vec(),
@@ -129,7 +142,17 @@ impl TryFrom<Wire> for Fact {
                 at: Timestamp(it.at_ms),
                 job: Box::new(need(it.job, "job")?.try_into()?),
                 reproducer: artifact(it.reproducer, "reproducer")?,
+                by: access::principal(&it.by)?,
             },
+            Wire::CancelRequested(it) => Fact::CancelRequested {
+                id: job_id(&it.job_id)?,
+                at: Timestamp(it.at_ms),
+                by: access::principal(&it.by)?,
+            },
+            Wire::TokenCreated(it) => Fact::Access(it.try_into()?),
+            Wire::TokenRevoked(it) => Fact::Access(it.try_into()?),
+            Wire::MemberJoined(it) => Fact::Access(it.try_into()?),
+            Wire::MemberRevoked(it) => Fact::Access(it.try_into()?),
             Wire::JobResolved(it) => Fact::JobResolved {
                 id: job_id(&it.job_id)?,
                 resolution: Box::new(Resolution {
@@ -160,6 +183,7 @@ impl TryFrom<Wire> for Fact {
                 id: job_id(&it.job_id)?,
                 at: Timestamp(it.at_ms),
                 revision: revision(&it.revision, "overruled.revision")?,
+                by: access::principal(&it.by)?,
                 word: match it.word.as_str() {
                     "" => None,
                     word => Some(verdict(word, "overruled.word")?),

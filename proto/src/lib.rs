@@ -4,6 +4,7 @@
 
 pub mod convert;
 pub mod journal;
+pub mod tls;
 
 /// The generated code of package `kulprit.v1`.
 #[allow(clippy::all, clippy::pedantic)]

@@ -1,6 +1,7 @@
 //! What is written is what is read: facts in the journal, messages on the wire. Bytes that were
 //! damaged are refused or read as something else, and never bring the reader down.
 
+use kulprit_common::access::{AccessFact, Member, Principal, Role as MemberRole};
 use kulprit_common::artifact::Artifact;
 use kulprit_common::bisect::{Belief, Counts, Judgement, Picked, Role, Round, Suspect, Why};
 use kulprit_common::config_work::Worked;
@@ -236,6 +237,34 @@ fn rounds() -> Vec<Round> {
     ]
 }
 
+fn access() -> Vec<AccessFact> {
+    let at = Timestamp(1_000_000_007);
+    let by: Principal = "operator/alice".parse().expect("a member");
+    let member: Member = "agent/a".parse().expect("a member");
+    let created = |name: Option<&str>, labels: &[&str]| AccessFact::TokenCreated {
+        id: Digest::of(b"t"),
+        role: MemberRole::Viewer,
+        name: name.map(|name| name.parse().expect("a name")),
+        labels: labels.iter().map(ToString::to_string).collect(),
+        at,
+        expires: Timestamp(2_000_000_007),
+        by: by.clone(),
+    };
+    vec![
+        created(None, &[]),
+        created(Some("a"), &["zone=eu", "fast"]),
+        AccessFact::TokenRevoked { id: Digest::of(b"t"), at, by: Principal::Local },
+        AccessFact::Joined {
+            token: Digest::of(b"t"),
+            member: member.clone(),
+            key: Digest::of(b"k"),
+            labels: vec!["zone=eu".into()],
+            at,
+        },
+        AccessFact::Revoked { member, at, by },
+    ]
+}
+
 fn facts() -> Vec<Fact> {
     let (at, attempt) = (Timestamp(1_000_000_007), Attempt(7 << 32 | 9));
     let agent = || "agent-1".parse().expect("a name");
@@ -246,6 +275,7 @@ fn facts() -> Vec<Fact> {
         at,
         job: Box::new(job),
         reproducer: artifact("repro"),
+        by: "operator/alice".parse().expect("a member"),
     };
     let text = "CONFIG_A=y\n".to_owned();
     let picked = RevisionId::from_bytes([6; 20]);
@@ -279,14 +309,22 @@ fn facts() -> Vec<Fact> {
                     .to_vec(),
             }),
         },
+        Fact::CancelRequested { id: id(), at, by: Principal::Local },
         Fact::AgentCame { agent: agent(), at },
         Fact::AgentWent { agent: agent(), at },
-        Fact::Overruled { id: id(), at, revision: RevisionId::from_bytes([5; 20]), word: None },
+        Fact::Overruled {
+            id: id(),
+            at,
+            revision: RevisionId::from_bytes([5; 20]),
+            word: None,
+            by: Principal::Local,
+        },
         Fact::Overruled {
             id: id(),
             at,
             revision: RevisionId::from_bytes([5; 20]),
             word: Some(Verdict::Skip),
+            by: Principal::Local,
         },
         Fact::Configured {
             id: id(),
@@ -336,6 +374,7 @@ fn facts() -> Vec<Fact> {
         infra,
     }));
     facts.extend(rounds().into_iter().map(|round| Fact::Explained { id: id(), round }));
+    facts.extend(access().into_iter().map(Fact::Access));
     facts.extend(judged().into_iter().map(|judged| Fact::Judged { id: id(), judged }));
     facts
 }

@@ -1,7 +1,9 @@
 //! From the coordinator's URL to a store.
 
+use kulprit_proto::tls::{SteadyClock, Trust, Wallet, client_config};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{HttpClient, HttpConnector};
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
@@ -33,7 +35,10 @@ pub(super) enum Uploads {
 }
 
 /// Opens the store, or says why not as a fragment.
-pub(super) fn open(text: &str) -> Result<(Arc<dyn ObjectStore>, Uploads), String> {
+pub(super) fn open(
+    text: &str,
+    wallet: Option<&Arc<Wallet>>,
+) -> Result<(Arc<dyn ObjectStore>, Uploads), String> {
     if !text.contains("://") {
         return Ok((local(Path::new(text))?, Uploads::Parts));
     }
@@ -42,7 +47,7 @@ pub(super) fn open(text: &str) -> Result<(Arc<dyn ObjectStore>, Uploads), String
     let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| unknown())?;
     let bad = |error: object_store::Error| error.to_string();
     let cloud: Arc<dyn ObjectStore> = match scheme {
-        ObjectStoreScheme::Http => return Ok((Arc::new(http(&url).map_err(bad)?), Uploads::Whole)),
+        ObjectStoreScheme::Http => return Ok((Arc::new(http(&url, wallet).map_err(bad)?), Uploads::Whole)),
         ObjectStoreScheme::Local => {
             let path = url.to_file_path().map_err(|()| "it is not a path of this machine".to_owned())?;
             return Ok((local(&path)?, Uploads::Parts));
@@ -70,7 +75,10 @@ fn local(path: &Path) -> Result<Arc<dyn ObjectStore>, String> {
     Ok(Arc::new(store.with_fsync(true)))
 }
 
-fn http(url: &Url) -> Result<object_store::http::HttpStore, object_store::Error> {
+fn http(
+    url: &Url,
+    wallet: Option<&Arc<Wallet>>,
+) -> Result<object_store::http::HttpStore, object_store::Error> {
     let mut options = ClientOptions::new()
         .with_allow_http(true)
         .with_timeout(REQUEST_TIMEOUT)
@@ -81,7 +89,37 @@ fn http(url: &Url) -> Result<object_store::http::HttpStore, object_store::Error>
         options = options.with_proxy_url("http://127.0.0.1:9").with_proxy_excludes(host);
     }
     let base = url.as_str().trim_end_matches('/');
-    HttpBuilder::new().with_url(base).with_client_options(options).with_retry(retry()).build()
+    let builder = HttpBuilder::new().with_url(base).with_client_options(options).with_retry(retry());
+    match wallet.filter(|_| url.scheme() == "https") {
+        Some(wallet) => builder.with_http_connector(Certified(wallet.clone())).build(),
+        None => builder.build(),
+    }
+}
+
+/// Shows the agent's certificate, which object_store's own options cannot say. Each new
+/// connection shows the one that is in use by then.
+#[derive(Debug)]
+struct Certified(Arc<Wallet>);
+
+impl HttpConnector for Certified {
+    fn connect(&self, _: &ClientOptions) -> Result<HttpClient, object_store::Error> {
+        let failed = |error: Box<dyn std::error::Error + Send + Sync>| object_store::Error::Generic {
+            store: "HTTP",
+            source: error,
+        };
+        let config = client_config(Trust::Wallet(self.0.clone()), SteadyClock::shared())
+            .map_err(|error| failed(error.into()))?;
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(config)
+            .https_only(true)
+            // The coordinator is reached directly, as it is for gRPC.
+            .no_proxy()
+            .timeout(REQUEST_TIMEOUT)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .build()
+            .map_err(|error| failed(error.into()))?;
+        Ok(HttpClient::new(client))
+    }
 }
 
 fn loopback(url: &Url) -> Option<String> {
@@ -113,10 +151,10 @@ mod tests {
             ("file:///tmp", Uploads::Parts),
             ("/tmp", Uploads::Parts),
         ] {
-            assert_eq!(open(url).unwrap_or_else(|why| panic!("{url}: {why}")).1, uploads, "{url}");
+            assert_eq!(open(url, None).unwrap_or_else(|why| panic!("{url}: {why}")).1, uploads, "{url}");
         }
         for url in ["ftp://host/x", "memory:///", "file://host/x", "/nonexistent/store", "http://"] {
-            assert!(open(url).is_err(), "{url}");
+            assert!(open(url, None).is_err(), "{url}");
         }
     }
 

@@ -121,7 +121,7 @@ async fn a_file_goes_up_and_comes_down() {
     let (server, http) = Server::default().start();
     let local = format!("file://{}/store", dir.path().display());
     for (name, url) in [("a", http), ("b", local)] {
-        let store = AgentStore::open(&url).unwrap();
+        let store = AgentStore::open(&url, None).unwrap();
         let cache = Cache::open(dir.path().join(name), 1 << 30).unwrap();
         let up = store.upload(&file).await.unwrap();
         assert_eq!(up, artifact(&bytes));
@@ -141,7 +141,7 @@ async fn a_file_goes_up_and_comes_down() {
 async fn concurrent_downloads_happen_once() {
     let dir = tempfile::tempdir().unwrap();
     let (server, url) = Server { body: Mutex::new(Some(vec![5; 3_000_000])), ..Server::default() }.start();
-    let (store, cache) = (AgentStore::open(&url).unwrap(), Cache::open(dir.path(), 1 << 30).unwrap());
+    let (store, cache) = (AgentStore::open(&url, None).unwrap(), Cache::open(dir.path(), 1 << 30).unwrap());
     let wanted = artifact(&vec![5; 3_000_000]);
     let callers: Vec<_> = (0..20)
         .map(|_| {
@@ -163,7 +163,7 @@ async fn failures_in_passing_are_outlived() {
     let server =
         Server { torn: 1.into(), busy: 2.into(), body: Mutex::new(Some(body.clone())), ..Server::default() };
     let (_, url) = server.start();
-    let (store, cache) = (AgentStore::open(&url).unwrap(), Cache::open(dir.path(), 1 << 30).unwrap());
+    let (store, cache) = (AgentStore::open(&url, None).unwrap(), Cache::open(dir.path(), 1 << 30).unwrap());
     let cached = store.download(&artifact(&body), &cache).await.unwrap();
     assert_eq!(std::fs::read(cached.path()).unwrap(), body);
 }
@@ -174,7 +174,7 @@ async fn a_server_that_is_away_is_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let store = AgentStore::open(&format!("http://{address}/")).unwrap();
+    let store = AgentStore::open(&format!("http://{address}/"), None).unwrap();
     let upload = tokio::spawn(async move { store.upload_bytes(Bytes::from_static(b"patience")).await });
     tokio::time::sleep(std::time::Duration::from_secs(6)).await;
     let (server, _) = Server::default().start_at(address);
@@ -186,7 +186,7 @@ async fn a_server_that_is_away_is_waited_for() {
 async fn failures_that_last_are_infra_and_leave_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (_, url) = Server { body: Mutex::new(Some(vec![1; 1000])), ..Server::default() }.start();
-    let (store, cache) = (AgentStore::open(&url).unwrap(), Cache::open(dir.path(), 1 << 30).unwrap());
+    let (store, cache) = (AgentStore::open(&url, None).unwrap(), Cache::open(dir.path(), 1 << 30).unwrap());
     for damaged in [artifact(&[2; 1000]), artifact(&[1; 999]), artifact(&[1; 1001])] {
         let infra = store.download(&damaged, &cache).await.unwrap_err();
         assert_eq!(infra.class, InfraClass::Artifact);
@@ -195,7 +195,7 @@ async fn failures_that_last_are_infra_and_leave_nothing() {
     assert_eq!(names(dir.path()), [""; 0]);
     let infra = store.upload(&dir.path().join("none")).await.unwrap_err();
     assert_eq!(infra.class, InfraClass::Disk);
-    assert_eq!(AgentStore::open("ftp://x/").unwrap_err().class, InfraClass::Artifact);
+    assert_eq!(AgentStore::open("ftp://x/", None).unwrap_err().class, InfraClass::Artifact);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn the_cache_forgets_what_was_used_least_recently() {
     let dir = tempfile::tempdir().unwrap();
     let (farm, own) = (dir.path().join("farm"), dir.path().join("cache"));
     std::fs::create_dir(&farm).unwrap();
-    let store = AgentStore::open(farm.to_str().unwrap()).unwrap();
+    let store = AgentStore::open(farm.to_str().unwrap(), None).unwrap();
     let mut artifacts = Vec::new();
     for i in 0..4u8 {
         artifacts.push(store.upload_bytes(Bytes::from(vec![i; 1000])).await.unwrap());
@@ -238,7 +238,7 @@ async fn the_cache_forgets_what_was_used_least_recently() {
 #[tokio::test]
 async fn child_uploads_to_loopback() {
     let Ok(url) = std::env::var(CHILD) else { return };
-    AgentStore::open(&url).unwrap().upload_bytes(Bytes::from_static(b"hello")).await.unwrap();
+    AgentStore::open(&url, None).unwrap().upload_bytes(Bytes::from_static(b"hello")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,7 +73,7 @@ impl Host {
         }
         let store = dir.path().join("store");
         fs::create_dir_all(&store).unwrap();
-        let artifacts = Artifacts::open(state.join("cached"), 1 << 30).unwrap();
+        let artifacts = Artifacts::open(state.join("cached"), 1 << 30, None).unwrap();
         artifacts.point_at(&format!("file://{}", store.display())).unwrap();
         let sizing = Sizing {
             slots: 2,

@@ -2,6 +2,7 @@
 
 use super::fact::Fact;
 use super::item::{ItemKey, Work};
+use crate::access::AccessAnswer;
 use crate::artifact::Artifact;
 use crate::id::{Attempt, JobId, RevisionId};
 use crate::job::{Backport, Mode};
@@ -86,6 +87,7 @@ pub enum Answer {
     UnknownJob,
     /// The job has ended already.
     AlreadyEnded,
+    Access(AccessAnswer),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

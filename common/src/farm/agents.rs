@@ -167,6 +167,7 @@ impl Farm {
                     self.claims.insert(holding.item.clone(), lease(&holding.activity));
                 } else if let Some(claim) = self.claims.get_mut(&holding.item)
                     && claim.attempt == holding.attempt
+                    && claim.agent == *agent
                 {
                     claim.until = until;
                 }
@@ -187,9 +188,18 @@ impl Farm {
                 }
                 State::Ready | State::Quarantined(_) => false,
             });
-            leased || self.claims.values().any(|claim| claim.attempt == *attempt)
+            leased || self.claims.values().any(|claim| claim.attempt == *attempt && claim.agent == *agent)
         };
         held.iter().filter(|attempt| !wanted(attempt)).copied().collect()
+    }
+
+    /// Whether an agent holds this attempt, wanted or not.
+    pub fn is_held_by(&self, agent: &AgentId, attempt: Attempt) -> bool {
+        let leased = self.items.values().filter_map(|item| match &item.state {
+            State::Leased(lease) => Some(lease),
+            State::Ready | State::Quarantined(_) => None,
+        });
+        leased.chain(self.claims.values()).any(|lease| lease.attempt == attempt && lease.agent == *agent)
     }
 
     /// A new life of an agent holds nothing of the old one.

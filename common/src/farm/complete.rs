@@ -74,7 +74,7 @@ impl Farm {
             Some(State::Ready) => earlier,
             Some(State::Quarantined(_)) => false,
             None => match self.claims.get(key) {
-                Some(claim) => claim.attempt == attempt,
+                Some(claim) => claim.attempt == attempt && claim.agent == *agent,
                 None => earlier,
             },
         }

@@ -2,6 +2,7 @@
 
 use super::fact::Resolution;
 use super::item::ItemKey;
+use crate::access::{AccessEvent, Principal};
 use crate::artifact::Artifact;
 use crate::history::{History, Revision};
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session};
@@ -18,6 +19,7 @@ pub enum Event {
         request: String,
         job: Box<Job>,
         reproducer: Artifact,
+        by: Principal,
     },
     /// Answers `Action::Resolve`.
     Resolved {
@@ -61,6 +63,7 @@ pub enum Event {
     },
     CancelRequested {
         job: JobId,
+        by: Principal,
     },
     /// An operator says what a revision is; without a word, takes back what was said. The revision
     /// is named by a release tag or the beginning of its id.
@@ -68,7 +71,10 @@ pub enum Event {
         job: JobId,
         revision: String,
         word: Option<Verdict>,
+        by: Principal,
     },
+    /// Somebody joins, or an operator lets in or shuts out.
+    Access(Box<AccessEvent>),
     /// A deadline has come; what is due is seen from `now`.
     Tick,
 }

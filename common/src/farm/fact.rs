@@ -1,6 +1,7 @@
 //! What the journal keeps. A farm is restored from these alone; leases are not among them.
 
 use super::item::ItemKey;
+use crate::access::{AccessFact, Principal};
 use crate::artifact::Artifact;
 use crate::bisect::{Finding, Judgement, Round};
 use crate::config_work::Worked;
@@ -25,7 +26,15 @@ pub enum Fact {
         at: Timestamp,
         job: Box<Job>,
         reproducer: Artifact,
+        by: Principal,
     },
+    /// An operator ends a job before it is done.
+    CancelRequested {
+        id: JobId,
+        at: Timestamp,
+        by: Principal,
+    },
+    Access(AccessFact),
     JobResolved {
         id: JobId,
         resolution: Box<Resolution>,
@@ -65,6 +74,7 @@ pub enum Fact {
         at: Timestamp,
         revision: RevisionId,
         word: Option<Verdict>,
+        by: Principal,
     },
     /// A search said why it tries what it does.
     Explained {

@@ -12,6 +12,7 @@ use super::pursue::Pursuit;
 use super::reporting::{Additions, Ended, Reporting};
 use super::trace::Trace;
 use super::wants::Wants;
+use crate::access::Principal;
 use crate::artifact::Artifact;
 use crate::bisect::{Bisection, Candidate, Finding, Question, Role, Round, Step};
 use crate::config_work::ConfigWork;
@@ -84,6 +85,7 @@ impl Farm {
         request: String,
         job: Job,
         reproducer: Artifact,
+        by: Principal,
         actions: &mut Vec<Action>,
     ) {
         if let Some(id) = self.requests.get(&request) {
@@ -98,6 +100,7 @@ impl Farm {
             at: now,
             job: Box::new(job.clone()),
             reproducer,
+            by,
         };
         actions.push(Action::Record(fact));
         actions.push(Action::Answer(Answer::Submitted { job: id.clone(), created: true }));
@@ -274,11 +277,12 @@ impl Farm {
         }
     }
 
-    pub(super) fn cancel(&mut self, now: Timestamp, id: &JobId, actions: &mut Vec<Action>) {
+    pub(super) fn cancel(&mut self, now: Timestamp, id: &JobId, by: Principal, actions: &mut Vec<Action>) {
         let answer = match self.jobs.get(id).map(JobState::is_open) {
             None => Answer::UnknownJob,
             Some(false) => Answer::AlreadyEnded,
             Some(true) => {
+                actions.push(Action::Record(Fact::CancelRequested { id: id.clone(), at: now, by }));
                 let ended = Self::cancelled(&self.jobs[id]);
                 self.end(now, id, ended, actions);
                 Answer::Cancelled

@@ -24,6 +24,8 @@ mod trace;
 pub mod view;
 mod wants;
 
+use self::overrule::Asked;
+use crate::access::{AccessAnswer, AccessEvent, Ledger, Role};
 use crate::id::{AgentId, Attempt, JobId};
 use crate::job::Repairs;
 use crate::outcome::Product;
@@ -98,6 +100,7 @@ pub struct Farm {
     /// Which attempt yielded a product.
     finished: BTreeSet<Attempt>,
     agents: BTreeMap<AgentId, agents::AgentState>,
+    access: Ledger,
     /// Held from an earlier coordinator's life, for items no job has asked for yet.
     claims: BTreeMap<ItemKey, Lease>,
     /// Of items that have not yielded, as long as a job is open that met them: items come and go
@@ -116,8 +119,8 @@ impl Farm {
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
-            Event::Submitted { request, job, reproducer } => {
-                self.submit(now, request, *job, reproducer, &mut actions);
+            Event::Submitted { request, job, reproducer, by } => {
+                self.submit(now, request, *job, reproducer, by, &mut actions);
             }
             Event::Resolved { job, result } => self.resolved(now, &job, result, &mut actions),
             Event::HistoryLoaded { job, result } => self.history_loaded(now, &job, result, &mut actions),
@@ -132,10 +135,12 @@ impl Farm {
                 let answer = self.completed(now, agent, session, attempt, item, *end, &mut actions);
                 actions.push(Action::Answer(Answer::Complete(answer)));
             }
-            Event::CancelRequested { job } => self.cancel(now, &job, &mut actions),
-            Event::OverruleRequested { job, revision, word } => {
-                self.overrule(now, &job, &revision, word, &mut actions);
+            Event::CancelRequested { job, by } => self.cancel(now, &job, by, &mut actions),
+            Event::OverruleRequested { job, revision, word, by } => {
+                let overrule = Asked { revision, word, by };
+                self.overrule(now, &job, overrule, &mut actions);
             }
+            Event::Access(event) => self.access(now, *event, &mut actions),
             Event::Tick => {}
         }
         self.handled = now;
@@ -144,6 +149,28 @@ impl Farm {
         self.advance(now, &mut actions);
         self.grant(now);
         actions
+    }
+
+    /// Lets in, or shuts out. What a revoked agent holds is freed when its lease has run out, for
+    /// it may still be at work; it is given nothing new.
+    fn access(&mut self, now: Timestamp, event: AccessEvent, actions: &mut Vec<Action>) {
+        let revoked = match &event {
+            AccessEvent::Revoke { member, .. } if member.role == Role::Agent => Some(member.name.clone()),
+            _ => None,
+        };
+        let (fact, answer) = self.access.handle(now, event);
+        actions.extend(fact.map(|fact| Action::Record(fact::Fact::Access(fact))));
+        if let Some(agent) = revoked.and_then(|name| self.agents.get_mut(&name))
+            && answer == AccessAnswer::Revoked
+        {
+            agent.draining = true;
+        }
+        actions.push(Action::Answer(Answer::Access(answer)));
+    }
+
+    /// Tokens, members, and who is shut out.
+    pub fn ledger(&self) -> &Ledger {
+        &self.access
     }
 
     /// What `agent` should be doing now.

@@ -4,6 +4,7 @@ use super::Farm;
 use super::action::{Action, Answer};
 use super::fact::Fact;
 use super::jobs::{JobState, Stage};
+use crate::access::Principal;
 use crate::id::{JobId, RevisionId};
 use crate::report::{Said, standing};
 use crate::time::Timestamp;
@@ -12,6 +13,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// A name of fewer digits is too short to be meant.
 const DIGITS_MIN: usize = 7;
+
+/// What an operator asks for: a word, or that it be taken back.
+pub(super) struct Asked {
+    pub revision: String,
+    pub word: Option<Verdict>,
+    pub by: Principal,
+}
 
 impl JobState {
     /// The words that stand.
@@ -73,20 +81,20 @@ impl JobState {
 }
 
 impl Farm {
-    pub(super) fn overrule(
-        &mut self,
-        now: Timestamp,
-        id: &JobId,
-        name: &str,
-        word: Option<Verdict>,
-        actions: &mut Vec<Action>,
-    ) {
+    pub(super) fn overrule(&mut self, now: Timestamp, id: &JobId, asked: Asked, actions: &mut Vec<Action>) {
+        let Asked { revision: name, word, by } = asked;
         let answer = match self.jobs.get(id) {
             None => Answer::UnknownJob,
-            Some(state) => match overruling(state, name, word) {
+            Some(state) => match overruling(state, &name, word) {
                 Err(why) => Answer::Refused(why),
                 Ok(revision) => {
-                    actions.push(Action::Record(Fact::Overruled { id: id.clone(), at: now, revision, word }));
+                    actions.push(Action::Record(Fact::Overruled {
+                        id: id.clone(),
+                        at: now,
+                        revision,
+                        word,
+                        by,
+                    }));
                     self.take_word(id, revision, word);
                     self.recall_evidence(id);
                     Answer::Overruled { revision }

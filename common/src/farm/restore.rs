@@ -35,6 +35,7 @@ impl Farm {
             products: HashMap::new(),
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
+            access: crate::access::Ledger::default(),
             claims: BTreeMap::new(),
             failures: BTreeMap::new(),
             breakage: Vec::new(),
@@ -63,9 +64,12 @@ impl Farm {
     fn take(&mut self, fact: Fact) {
         match fact {
             Fact::EpochStarted { epoch } => self.epoch = epoch,
-            Fact::JobSubmitted { id, request, at, job, reproducer } => {
+            Fact::JobSubmitted { id, request, at, job, reproducer, by: _ } => {
                 self.add_job(id, request, at, *job, reproducer);
             }
+            // Its ending is a fact of its own.
+            Fact::CancelRequested { .. } => {}
+            Fact::Access(fact) => self.access.take(fact),
             Fact::JobResolved { id, resolution } => self.set_resolution(&id, *resolution),
             Fact::ItemFinished { item, attempt, product, .. } => {
                 self.remember(attempt);

@@ -6,6 +6,7 @@ use super::item::{ItemKey, State, Work};
 use super::jobs::{JobState, Stage, role_name};
 use super::kernels::kernel_name;
 use super::reporting::Ended;
+use crate::access::{self, Member};
 use crate::bisect::{Bisection, Role};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
 use crate::job::{Mode, Symptom};
@@ -64,6 +65,8 @@ pub struct AgentView {
     pub last_sync: Timestamp,
     pub slots: Vec<SlotView>,
     pub problems: Vec<String>,
+    /// What its join token said of it.
+    pub labels: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -375,7 +378,10 @@ impl Farm {
         self.agents
             .iter()
             .map(|(id, agent)| {
+                let member = Member { role: access::Role::Agent, name: id.clone() };
+                let revoked = self.access.is_denied(&member);
                 let (state, reason) = match (&agent.rest, agent.present, agent.draining) {
+                    _ if revoked => ("revoked", String::new()),
                     (_, false, _) => ("lost", String::new()),
                     (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
                     (None, true, true) => ("draining", String::new()),
@@ -391,6 +397,7 @@ impl Farm {
                     last_sync: agent.last_sync,
                     slots: self.slot_views(id),
                     problems: agent.info.problems.clone(),
+                    labels: self.access.labels(id).to_vec(),
                 }
             })
             .collect()

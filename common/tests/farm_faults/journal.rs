@@ -155,5 +155,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Overruled { id, revision, word, .. } => format!("job {id} overruled: {revision:?} {word:?}"),
         Fact::Explained { id, .. } => format!("job {id} explained"),
         Fact::Configured { id, .. } => format!("job {id} configured"),
+        Fact::CancelRequested { id, .. } => format!("job {id} is to be cancelled"),
+        Fact::Access(access) => format!("{access:?}"),
     }
 }

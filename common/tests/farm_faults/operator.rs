@@ -3,6 +3,7 @@
 use crate::coordinator::{Asker, Message};
 use crate::kernels::{artifact, commit_id, job};
 use crate::world::{Due, SECOND, World};
+use kulprit_common::access::Principal;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
 use kulprit_common::id::JobId;
@@ -75,14 +76,15 @@ impl World {
             let event = match (question, wish.id.clone()) {
                 (Question::Submit, _) => Event::Submitted {
                     request: format!("wish {index}"),
+                    by: Principal::Local,
                     job: Box::new(wish.job.clone()),
                     reproducer: artifact("repro"),
                 },
-                (Question::Cancel, Some(job)) => Event::CancelRequested { job },
+                (Question::Cancel, Some(job)) => Event::CancelRequested { job, by: Principal::Local },
                 (Question::Overrule(commit), Some(job)) => {
                     let word = if commit >= self.plan.culprit { Verdict::Bad } else { Verdict::Good };
                     let revision = commit_id(commit).to_string();
-                    Event::OverruleRequested { job, revision, word: Some(word) }
+                    Event::OverruleRequested { job, revision, word: Some(word), by: Principal::Local }
                 }
                 (Question::Cancel | Question::Overrule(_), None) => continue,
             };

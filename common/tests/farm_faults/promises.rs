@@ -210,7 +210,9 @@ impl Promises {
             | Fact::AgentWent { .. }
             | Fact::JobResolved { .. }
             | Fact::Explained { .. }
-            | Fact::Configured { .. } => {}
+            | Fact::Configured { .. }
+            | Fact::CancelRequested { .. }
+            | Fact::Access(_) => {}
         }
     }
 

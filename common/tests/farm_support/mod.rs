@@ -7,6 +7,7 @@ mod kernels;
 pub use dice::Dice;
 pub use kernels::*;
 
+use kulprit_common::access::Principal;
 use kulprit_common::farm::action::{Action, Answer, Assignment};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync, Traced};
 use kulprit_common::farm::fact::{Fact, Resolution};
@@ -132,8 +133,12 @@ impl World {
     }
 
     pub fn submit_job(&mut self, request: &str, job: Job) -> JobId {
-        let event =
-            Event::Submitted { request: request.into(), job: Box::new(job), reproducer: artifact("repro") };
+        let event = Event::Submitted {
+            request: request.into(),
+            job: Box::new(job),
+            reproducer: artifact("repro"),
+            by: Principal::Local,
+        };
         match self.tell(event) {
             Some(Answer::Submitted { job, .. }) => job,
             other => panic!("submitted, and was told {other:?}"),

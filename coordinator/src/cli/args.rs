@@ -1,5 +1,12 @@
 //! What can be typed: commands, flags with their units and defaults, examples.
 
+mod access;
+
+pub use access::{
+    CaCommand, CaInitArgs, CaIssueArgs, JoinArgs, MemberCommand, RevokeArgs, TokenCommand, TokenCreateArgs,
+    TokenListArgs, TokenRevokeArgs,
+};
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use kulprit_common::command::{CONFIDENCE_MAX, Repetition};
@@ -47,7 +54,7 @@ pub enum Command {
         #[command(subcommand)]
         command: BisectCommand,
     },
-    /// See the agents of a coordinator
+    /// See the agents of a coordinator, and shut them out
     #[command(subcommand_required = true)]
     Agent {
         #[command(subcommand)]
@@ -57,6 +64,32 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Judge somebody else's bisection by its log: which verdicts to doubt, and whether to believe it
     Audit(AuditArgs),
+    /// Shut operators out
+    #[command(subcommand_required = true)]
+    Operator {
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
+    /// Shut viewers out
+    #[command(subcommand_required = true)]
+    Viewer {
+        #[command(subcommand)]
+        command: MemberCommand,
+    },
+    /// Make, list and take back the tokens that let machines and people join
+    #[command(subcommand_required = true)]
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+    /// Join a farm as an operator or viewer
+    Join(JoinArgs),
+    /// Set up the farm's private CA, on the coordinator's machine
+    #[command(subcommand_required = true)]
+    Ca {
+        #[command(subcommand)]
+        command: CaCommand,
+    },
     /// Check what this machine needs to build and boot kernels, and say what to do
     Doctor(DoctorArgs),
     /// Find the crashes in console logs: titles, functions and files to blame, reports
@@ -99,6 +132,8 @@ pub enum BisectCommand {
 pub enum AgentCommand {
     /// List agents and what their slots do
     List(AgentListArgs),
+    /// Shut an agent out, at once
+    Revoke(RevokeArgs),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -118,9 +153,13 @@ pub struct Output {
 
 #[derive(Debug, Args)]
 pub struct To {
-    /// The coordinator's address; without TLS only this machine's is dialled
-    #[arg(long, env = "KULPRIT_COORDINATOR", default_value = "http://127.0.0.1:7453", value_name = "URL")]
-    pub coordinator: String,
+    /// The coordinator's address: https://HOST:PORT, or http:// on this machine
+    /// [default: the one joined, else http://127.0.0.1:7453]
+    #[arg(long, env = "KULPRIT_COORDINATOR", value_name = "URL")]
+    pub coordinator: Option<String>,
+    /// Directory of your credentials [default: XDG_CONFIG_HOME/kulprit or ~/.config/kulprit]
+    #[arg(long, env = "KULPRIT_CREDENTIALS", value_name = "DIR")]
+    pub credentials: Option<PathBuf>,
 }
 
 const RUN_EXAMPLES: &str = "\

@@ -1,7 +1,7 @@
 //! `kulprit bisect …`: one function per command.
 
 use super::args::{
-    CancelArgs, Format, ListArgs, LogArgs, Output, OverruleArgs, ShowArgs, StartArgs, To, WatchArgs, Word,
+    CancelArgs, Format, ListArgs, LogArgs, Output, OverruleArgs, ShowArgs, StartArgs, WatchArgs, Word,
 };
 use super::client::Coordinator;
 use super::ending::exit_code;
@@ -18,24 +18,25 @@ use std::io::Write as _;
 
 pub async fn start(args: StartArgs) -> Result<u8, Failure> {
     let submission = Submission::load(&args.job)?;
-    let mut coordinator = Coordinator::dial(&args.to.coordinator)?;
+    let mut coordinator = Coordinator::dial(&args.to).await?;
     let request = format!("start-{}", uuid::Uuid::now_v7());
     let job = coordinator.submit(submission.request(request)).await?.job;
     if args.watch {
-        return watch_job(coordinator, &job, &args.to, args.output).await;
+        return watch_job(coordinator, &job, args.output).await;
     }
-    let hint = format!("job {job} submitted; follow it with\n  {}\n", watch_command(&job, &args.to));
+    let hint = format!("job {job} submitted; follow it with\n  {}\n", watch_command(&job, coordinator.url()));
     print(args.output, || hint.clone(), || json!({ "job": job }))?;
     Ok(0)
 }
 
 pub async fn watch(args: WatchArgs) -> Result<u8, Failure> {
-    let coordinator = Coordinator::dial(&args.to.coordinator)?;
-    watch_job(coordinator, &args.job, &args.to, args.output).await
+    let coordinator = Coordinator::dial(&args.to).await?;
+    watch_job(coordinator, &args.job, args.output).await
 }
 
-async fn watch_job(mut coordinator: Coordinator, job: &str, to: &To, output: Output) -> Result<u8, Failure> {
+async fn watch_job(mut coordinator: Coordinator, job: &str, output: Output) -> Result<u8, Failure> {
     let mut signals = Signals::listen()?;
+    let coordinator_url = coordinator.url().to_owned();
     let (_sender, news) = watching::follow(coordinator.clone(), job.to_owned());
     let mut screen = Screen::new();
     screen.say(&format!("job {job}"));
@@ -43,31 +44,31 @@ async fn watch_job(mut coordinator: Coordinator, job: &str, to: &To, output: Out
         ended = follow::to_the_end(&mut coordinator, job, news, &mut screen) => ended,
         () = signals.next() => Err(Failure::Interrupted(format!(
             "no longer watching; the job goes on. To watch it again:\n  {}",
-            watch_command(job, to)
+            watch_command(job, &coordinator_url)
         ))),
     };
     screen.close();
     follow::conclude(&ended?, &[], output)
 }
 
-fn watch_command(job: &str, to: &To) -> String {
-    format!("kulprit bisect watch {job} --coordinator {}", to.coordinator)
+fn watch_command(job: &str, url: &str) -> String {
+    format!("kulprit bisect watch {job} --coordinator {url}")
 }
 
 pub async fn list(args: ListArgs) -> Result<u8, Failure> {
-    let jobs = Coordinator::dial(&args.to.coordinator)?.list().await?;
+    let jobs = Coordinator::dial(&args.to).await?.list().await?;
     print(args.output, || tables::jobs(&jobs, tables::now_ms()), || json::jobs(&jobs))?;
     Ok(0)
 }
 
 pub async fn show(args: ShowArgs) -> Result<u8, Failure> {
-    let view = Coordinator::dial(&args.to.coordinator)?.get(&args.job).await?;
+    let view = Coordinator::dial(&args.to).await?.get(&args.job).await?;
     print(args.output, || tables::job(&view, tables::now_ms()), || json::job(&view))?;
     Ok(0)
 }
 
 pub async fn cancel(args: CancelArgs) -> Result<u8, Failure> {
-    let view = Coordinator::dial(&args.to.coordinator)?.cancel(&args.job).await?;
+    let view = Coordinator::dial(&args.to).await?.cancel(&args.job).await?;
     print(args.output, || format!("job {} is cancelled\n", view.id), || json::job(&view))?;
     Ok(0)
 }
@@ -76,13 +77,14 @@ pub async fn overrule(args: OverruleArgs) -> Result<u8, Failure> {
     let word = args.word.to_possible_value().map(|word| word.get_name().to_owned()).unwrap_or_default();
     let request =
         v1::OverruleRequest { job: args.job.clone(), revision: args.revision.clone(), word: word.clone() };
-    let answer = Coordinator::dial(&args.to.coordinator)?.overrule(request).await?;
+    let mut coordinator = Coordinator::dial(&args.to).await?;
+    let answer = coordinator.overrule(request).await?;
     let (job, revision) = (&answer.job, &answer.revision);
     let said = match args.word {
         Word::Unsay => format!("job {job}: what was said of {revision} is taken back\n"),
         Word::Good | Word::Bad | Word::Skip => format!("job {job}: {revision} is {word} from now on\n"),
     };
-    let hint = format!("the search goes on; follow it with\n  {}\n", watch_command(job, &args.to));
+    let hint = format!("the search goes on; follow it with\n  {}\n", watch_command(job, coordinator.url()));
     print(args.output, || said + &hint, || json!({ "job": job, "revision": revision, "word": word }))?;
     Ok(0)
 }
@@ -93,7 +95,7 @@ pub async fn log(args: LogArgs) -> Result<u8, Failure> {
             "-o json: does not go with --follow or --attempt, which stream text".into(),
         ));
     }
-    let mut coordinator = Coordinator::dial(&args.to.coordinator)?;
+    let mut coordinator = Coordinator::dial(&args.to).await?;
     if let Some(attempt) = &args.attempt {
         let attempt = u64::from_str_radix(attempt, 16).map_err(|_| {
             Failure::Input(format!(

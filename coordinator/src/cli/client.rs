@@ -1,40 +1,87 @@
 //! The coordinator as the CLI reaches it: dialling, calls, and errors in people's words.
 
+use super::args::To;
+use super::credentials;
 use super::failure::Failure;
+use kulprit_common::access::Member;
 use kulprit_proto::MESSAGE_BYTES_MAX;
+use kulprit_proto::tls::{self, Link, Trust};
 use kulprit_proto::v1;
+use kulprit_proto::v1::access_client::AccessClient;
 use kulprit_proto::v1::jobs_client::JobsClient;
 use std::error::Error as _;
 use std::time::Duration;
-use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status, Streaming};
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 /// A call that returns one answer; a large job takes a moment to render.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
-/// How soon a coordinator that vanished without a word is noticed.
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 pub struct Coordinator {
-    client: JobsClient<Channel>,
+    client: JobsClient<Link>,
+    access: AccessClient<Link>,
     url: String,
 }
 
 impl Coordinator {
-    /// Checks the address; the connection is made by the first call.
-    pub fn dial(url: &str) -> Result<Self, Failure> {
-        check_address(url).map_err(|why| Failure::Input(format!("--coordinator {url}: {why}")))?;
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .map_err(|error| Failure::Input(format!("--coordinator {url}: {error}")))?
-            .connect_timeout(CONNECT_LIMIT)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let client = JobsClient::new(endpoint.connect_lazy())
+    /// Finds the address and the credentials; the connection is made by the first call.
+    pub async fn dial(to: &To) -> Result<Self, Failure> {
+        let url = credentials::coordinator(to)?;
+        check_address(&url).map_err(|why| Failure::Input(format!("--coordinator {url}: {why}")))?;
+        if !url.starts_with("https://") {
+            return Self::local(&url);
+        }
+        let wallet = credentials::open(to)?;
+        let link = Link::secure(&url, Trust::Wallet(wallet.clone())).map_err(|error| bad(&url, &error))?;
+        // Here and not beside the call: a short command would be over before its certificate came.
+        if tls::renewal_due(&wallet.current()).is_zero()
+            && let Err(status) = tls::renew(&link, &wallet).await
+        {
+            tracing::debug!(why = tls::said(&status), "certificate not renewed yet");
+        }
+        tokio::spawn(tls::keep_current(link.clone(), wallet));
+        Ok(Self::over(link, &url))
+    }
+
+    /// Plaintext, on this machine.
+    pub fn local(url: &str) -> Result<Self, Failure> {
+        Ok(Self::over(Link::plain(url).map_err(|error| bad(url, &error))?, url))
+    }
+
+    fn over(link: Link, url: &str) -> Self {
+        let access = AccessClient::new(link.clone());
+        let client = JobsClient::new(link)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Ok(Coordinator { client, url: url.to_owned() })
+        Coordinator { client, access, url: url.to_owned() }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub async fn token_create(
+        &mut self,
+        request: v1::TokenCreateRequest,
+    ) -> Result<v1::TokenCreateResponse, Failure> {
+        let answer = self.access.token_create(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn tokens(&mut self) -> Result<Vec<v1::TokenView>, Failure> {
+        let answer = self.access.token_list(timed(v1::TokenListRequest {})).await;
+        answer.map(|answer| answer.into_inner().tokens).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn token_revoke(&mut self, id: &str) -> Result<String, Failure> {
+        let answer = self.access.token_revoke(timed(v1::TokenRevokeRequest { id: id.into() })).await;
+        answer.map(|answer| answer.into_inner().id).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn revoke(&mut self, member: &Member) -> Result<(), Failure> {
+        let request = v1::RevokeRequest { role: member.role.to_string(), name: member.name.to_string() };
+        self.access.revoke(timed(request)).await.map_err(|status| self.failure(&status))?;
+        Ok(())
     }
 
     pub async fn submit(&mut self, request: v1::SubmitRequest) -> Result<v1::SubmitResponse, Failure> {
@@ -85,9 +132,14 @@ impl Coordinator {
     /// What a status means for the person at the terminal.
     pub fn failure(&self, status: &Status) -> Failure {
         match status.code() {
-            Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition => {
-                Failure::Input(status.message().into())
-            }
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::FailedPrecondition
+            | Code::PermissionDenied
+            | Code::Unauthenticated => Failure::Input(status.message().into()),
+            _ if is_out_of_reach(status) && self.url.starts_with("https://") => Failure::Internal(
+                anyhow::anyhow!("reach the coordinator at {}: {}", self.url, root_cause(status)),
+            ),
             _ if is_out_of_reach(status) => Failure::Internal(anyhow::anyhow!(
                 "reach a coordinator at {}: {}\n  start one with `kulprit-coordinator --state DIR`, name another with \
                  --coordinator,\n  or use `kulprit run JOB.toml`, which brings its own",
@@ -115,11 +167,11 @@ pub fn is_out_of_reach(status: &Status) -> bool {
 
 /// The last cause is the one that says something: "connection refused".
 pub fn root_cause(status: &Status) -> String {
-    let mut cause = status.source();
-    while let Some(below) = cause.and_then(|error| error.source()) {
-        cause = Some(below);
-    }
-    cause.map_or_else(|| status.message().to_owned(), ToString::to_string)
+    tls::said(status)
+}
+
+fn bad(url: &str, error: &tls::TlsError) -> Failure {
+    Failure::Input(format!("--coordinator {url}: {error}"))
 }
 
 fn timed<T>(message: T) -> tonic::Request<T> {
@@ -131,24 +183,17 @@ fn timed<T>(message: T) -> tonic::Request<T> {
 /// Why an address is not dialled: what is said is not encrypted, so it stays on this machine.
 fn check_address(text: &str) -> Result<(), String> {
     let url =
-        url::Url::parse(text).map_err(|error| format!("not a URL ({error}); write http://HOST:PORT"))?;
+        url::Url::parse(text).map_err(|error| format!("not a URL ({error}); write https://HOST:PORT"))?;
     match url.scheme() {
         "http" => {}
-        "https" => return Err("TLS is not spoken yet; use http:// on this machine, or an SSH tunnel".into()),
+        "https" => return Ok(()),
         other => {
-            return Err(format!("{other:?} is not a way to reach a coordinator; write http://HOST:PORT"));
+            return Err(format!("{other:?} is not a way to reach a coordinator; write https://HOST:PORT"));
         }
     }
-    let local = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    if local {
-        Ok(())
-    } else {
-        Err("without TLS only loopback addresses are dialled; use an SSH tunnel".into())
+    match tls::is_loopback(text) {
+        true => Ok(()),
+        false => Err("without TLS only loopback addresses are dialled; write https://".into()),
     }
 }
 
@@ -157,13 +202,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_loopback_addresses_are_dialled() {
+    fn plaintext_stays_on_this_machine() {
         for (url, allowed) in [
             ("http://127.0.0.1:7453", true),
             ("http://127.3.2.1:1", true),
             ("http://[::1]:7453", true),
             ("http://localhost:7453", true),
-            ("https://127.0.0.1:7453", false),
+            ("https://127.0.0.1:7453", true),
+            ("https://farm.example.org:7453", true),
             ("http://10.0.0.1:7453", false),
             ("http://127.0.0.1.example.org:1", false),
             ("unix:/run/x", false),

@@ -88,6 +88,7 @@ pub fn agents(agents: &[v1::AgentView]) -> Value {
             "last_sync_ms": agent.last_sync_ms,
             "slots": agent.slots.iter().map(slot).collect::<Vec<_>>(),
             "problems": agent.problems,
+            "labels": agent.labels,
         })
     };
     Value::Array(agents.iter().map(agent).collect())

@@ -3,11 +3,14 @@
 //!
 //! `args` says what can be typed; a command's module does it; `story` and `tables` render, purely.
 
+mod access;
 mod agents;
 mod args;
 mod audit;
 mod bisect;
+mod ca;
 mod client;
+mod credentials;
 mod doctor;
 mod ending;
 mod exec;
@@ -26,9 +29,10 @@ mod submission;
 mod tables;
 mod watching;
 
-use args::{AgentCommand, BisectCommand, Cli, Command};
+use args::{AgentCommand, BisectCommand, CaCommand, Cli, Command, MemberCommand, TokenCommand};
 use clap::Parser as _;
 use failure::Failure;
+use kulprit_common::access::Role;
 use std::process::ExitCode;
 
 /// Runs the command of this process's arguments.
@@ -63,6 +67,21 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         },
         Command::Agent { command } => match command {
             AgentCommand::List(args) => agents::list(args).await,
+            AgentCommand::Revoke(args) => access::revoke(Role::Agent, args).await,
+        },
+        Command::Operator { command: MemberCommand::Revoke(args) } => {
+            access::revoke(Role::Operator, args).await
+        }
+        Command::Viewer { command: MemberCommand::Revoke(args) } => access::revoke(Role::Viewer, args).await,
+        Command::Token { command } => match command {
+            TokenCommand::Create(args) => access::create(args).await,
+            TokenCommand::List(args) => access::list(args).await,
+            TokenCommand::Revoke(args) => access::revoke_token(args).await,
+        },
+        Command::Join(args) => access::join(args).await,
+        Command::Ca { command } => match command {
+            CaCommand::Init(args) => ca::init(&args),
+            CaCommand::Issue(args) => ca::issue_one(&args),
         },
         Command::Simulate(args) => simulate::simulate(args).await,
         Command::Audit(args) => audit::audit(&args),

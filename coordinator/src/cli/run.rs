@@ -57,7 +57,7 @@ async fn search(
     screen: &mut Screen,
 ) -> Result<v1::JobView, Failure> {
     let url = farm.start_coordinator(screen).await?;
-    let mut coordinator = Coordinator::dial(&url)?;
+    let mut coordinator = Coordinator::local(&url)?;
     let (view, is_new) = submit(&mut coordinator, submission).await?;
     if view.end.is_some() {
         screen.say(&format!("job {} has ended before; another --state searches anew", view.id));

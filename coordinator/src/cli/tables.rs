@@ -100,6 +100,9 @@ pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
     let mut text = render(&table);
     for agent in agents {
         let reason = (!agent.reason.is_empty()).then_some(&agent.reason);
+        if !agent.labels.is_empty() {
+            text.push_str(&format!("{}: {}\n", agent.id, one_line(&agent.labels.join(", "))));
+        }
         for problem in reason.into_iter().chain(&agent.problems) {
             text.push_str(&format!("{}: {}\n", agent.id, one_line(problem)));
         }

@@ -1,9 +1,11 @@
 //! What agents call.
 
 use super::Services;
+use crate::door::Caller;
 use crate::driver::{News, Stopped};
 use kulprit_common::farm::action::Answer;
-use kulprit_common::id::Attempt;
+use kulprit_common::farm::event::Event;
+use kulprit_common::id::{AgentId, Attempt};
 use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_server::Agents;
@@ -26,17 +28,17 @@ impl From<Stopped> for Status {
 #[tonic::async_trait]
 impl Agents for Services {
     async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
         let sync = decode_sync(request.into_inner())?;
         let agent = sync.agent.clone();
+        caller.speaks_for(&agent)?;
         let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
         let patience = match (held.is_empty(), sync.draining) {
             (_, true) => Duration::ZERO,
             (true, false) => IDLE_PATIENCE,
             (false, false) => BUSY_PATIENCE,
         };
-        if let Some(Answer::Superseded) =
-            self.driver.tell(kulprit_common::farm::event::Event::Synced(sync)).await?
-        {
+        if let Some(Answer::Superseded) = self.driver.tell(Event::Synced(sync)).await? {
             return Err(Status::failed_precondition(
                 "a later life of this agent has spoken; this one is to end",
             ));
@@ -47,7 +49,7 @@ impl Agents for Services {
             revoke: revoked.into_iter().map(|attempt| attempt.0).collect(),
             lease_ms: self.lease_ms,
             next_sync_ms: u64::try_from(NEXT_SYNC.as_millis()).unwrap_or(u64::MAX),
-            artifacts_url: self.artifacts_url.clone(),
+            artifacts_url: self.artifacts.url(&caller),
         }))
     }
 
@@ -55,9 +57,13 @@ impl Agents for Services {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let attempt = Attempt(request.attempt);
         let event = decode_completion(request)?;
+        if let Event::Completed { agent, .. } = &event {
+            caller.speaks_for(agent)?;
+        }
         let answer = match self.driver.tell(event).await? {
             Some(Answer::Complete(answer)) => v1::CompleteAnswer::from(answer),
             _ => return Err(Status::internal("the farm gave no answer")),
@@ -70,8 +76,14 @@ impl Agents for Services {
         &self,
         request: Request<Streaming<v1::LogChunk>>,
     ) -> Result<Response<v1::AppendLogResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
         let mut chunks = request.into_inner();
+        let mut checked = None;
         while let Some(chunk) = chunks.message().await? {
+            if checked != Some(chunk.attempt) {
+                self.may_log(&caller, &chunk).await?;
+                checked = Some(chunk.attempt);
+            }
             let logs = self.logs.clone();
             let write = move || logs.append(Attempt(chunk.attempt), chunk.offset, &chunk.data);
             // Live logs are a convenience: what cannot be kept is not worth failing an agent for.
@@ -80,5 +92,20 @@ impl Agents for Services {
             }
         }
         Ok(Response::new(v1::AppendLogResponse {}))
+    }
+}
+
+impl Services {
+    /// A log may be written by the agent that holds the attempt, and by no other.
+    async fn may_log(&self, caller: &Caller, chunk: &v1::LogChunk) -> Result<(), Status> {
+        let agent: AgentId =
+            chunk.agent.parse().map_err(|error| Status::invalid_argument(format!("agent: {error}")))?;
+        caller.speaks_for(&agent)?;
+        let attempt = Attempt(chunk.attempt);
+        let asked = agent.clone();
+        match self.driver.ask(move |farm, _| farm.is_held_by(&asked, attempt)).await? {
+            true => Ok(()),
+            false => Err(Status::permission_denied(format!("attempt: {agent} does not hold {attempt}"))),
+        }
     }
 }

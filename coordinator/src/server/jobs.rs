@@ -1,6 +1,7 @@
 //! What operators call.
 
 use super::Services;
+use crate::door::Caller;
 use futures::Stream;
 use futures::StreamExt as _;
 use kulprit_common::farm::action::Answer;
@@ -26,6 +27,7 @@ impl Jobs for Services {
         &self,
         request: Request<v1::SubmitRequest>,
     ) -> Result<Response<v1::SubmitResponse>, Status> {
+        let by = Caller::of(&request)?.principal()?;
         let request = request.into_inner();
         if request.request.is_empty() || request.request.len() > 128 {
             return Err(Status::invalid_argument("request: must be 1 to 128 bytes"));
@@ -39,7 +41,7 @@ impl Jobs for Services {
             self.store.put(request.reproducer.into()).await.map_err(|error| {
                 Status::resource_exhausted(format!("failed to keep the reproducer: {error}"))
             })?;
-        let event = Event::Submitted { request: request.request, job: Box::new(job), reproducer };
+        let event = Event::Submitted { request: request.request, job: Box::new(job), reproducer, by };
         match self.driver.tell(event).await? {
             Some(Answer::Submitted { job, created }) => {
                 Ok(Response::new(v1::SubmitResponse { job: job.to_string(), created }))
@@ -75,8 +77,9 @@ impl Jobs for Services {
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::JobView>, Status> {
+        let by = Caller::of(&request)?.principal()?;
         let id = job_id(&request.into_inner().job)?;
-        match self.driver.tell(Event::CancelRequested { job: id.clone() }).await? {
+        match self.driver.tell(Event::CancelRequested { job: id.clone(), by }).await? {
             Some(Answer::Cancelled) => self.view(id).await.map(Response::new),
             Some(Answer::UnknownJob) => Err(unknown(&id)),
             Some(Answer::AlreadyEnded) => {
@@ -90,6 +93,7 @@ impl Jobs for Services {
         &self,
         request: Request<v1::OverruleRequest>,
     ) -> Result<Response<v1::OverruleResponse>, Status> {
+        let by = Caller::of(&request)?.principal()?;
         let request = request.into_inner();
         let id = job_id(&request.job)?;
         let word = match request.word.as_str() {
@@ -98,7 +102,7 @@ impl Jobs for Services {
                 Status::invalid_argument(format!("word: {error}, and not unsay"))
             })?),
         };
-        let event = Event::OverruleRequested { job: id.clone(), revision: request.revision, word };
+        let event = Event::OverruleRequested { job: id.clone(), revision: request.revision, word, by };
         match self.driver.tell(event).await? {
             Some(Answer::Overruled { revision }) => Ok(Response::new(v1::OverruleResponse {
                 job: id.to_string(),

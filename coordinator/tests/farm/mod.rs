@@ -1,5 +1,7 @@
 //! A farm of real processes on this machine, for tests.
 
+#![allow(dead_code, reason = "each test uses its share")]
+
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use std::collections::BTreeMap;
@@ -43,6 +45,15 @@ fn beside(name: &str) -> PathBuf {
     path
 }
 
+/// A program of ours, to be given arguments.
+pub fn command(name: &str) -> Command {
+    Command::new(beside(name))
+}
+
+pub fn kulprit_command() -> Command {
+    command("kulprit")
+}
+
 /// Longer than anything here takes on a slow machine: a search that waits for something it will
 /// not get must end as a failed test that shows what it said.
 const PATIENCE: Duration = Duration::from_secs(20 * 60);
@@ -50,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(20 * 60);
 pub fn kulprit(args: &[&str]) -> Output {
     let (out, err) = (tempfile::tempfile().expect("a file"), tempfile::tempfile().expect("a file"));
     let stdio = |file: &File| Stdio::from(file.try_clone().expect("a second handle"));
-    let mut command = Command::new(beside("kulprit"));
+    let mut command = kulprit_command();
     command.args(args).stdin(Stdio::null()).stdout(stdio(&out)).stderr(stdio(&err));
     let mut process = Process { child: command.spawn().expect("kulprit starts") };
     let start = Instant::now();
@@ -111,6 +122,8 @@ pub struct Farm {
     pub state: PathBuf,
     pub port: u16,
     pub artifacts_port: u16,
+    /// http, or https where the state directory has a CA.
+    pub scheme: &'static str,
 }
 
 impl Farm {
@@ -119,20 +132,25 @@ impl Farm {
         // Both are held before either is let go, so that they differ.
         let (grpc, artifacts) = (free(), free());
         let port = |it: &std::net::TcpListener| it.local_addr().expect("it has an address").port();
-        Farm { state: state.to_owned(), port: port(&grpc), artifacts_port: port(&artifacts) }
+        Farm { state: state.to_owned(), port: port(&grpc), artifacts_port: port(&artifacts), scheme: "http" }
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     pub fn coordinator(&self) -> Process {
+        self.coordinator_with(|_| {})
+    }
+
+    pub fn coordinator_with(&self, change: impl FnOnce(&mut Command)) -> Process {
         let ready = self.state.join("ready.json");
         let _ = std::fs::remove_file(&ready);
         let mut command = Command::new(beside("kulprit-coordinator"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
         command.args(["--listen-artifacts", &format!("127.0.0.1:{}", self.artifacts_port)]);
         command.arg("--state").arg(self.state.join("coordinator")).arg("--ready-file").arg(&ready);
+        change(&mut command);
         let process = self.spawn("coordinator", command);
         wait_for("the coordinator", Duration::from_secs(20), || ready.exists());
         process

@@ -77,6 +77,7 @@ impl From<AgentView> for v1::AgentView {
             last_sync_ms: view.last_sync.0,
             slots: view.slots.into_iter().map(Into::into).collect(),
             problems: view.problems,
+            labels: view.labels,
         }
     }
 }

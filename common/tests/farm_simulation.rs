@@ -3,7 +3,7 @@
 mod farm_support;
 
 use farm_support::{BREAKS, Faults, World, commit_id, job};
-use kulprit_common::access::Principal;
+use kulprit_common::access::{AccessEvent, Principal};
 use kulprit_common::bisect::Role;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
@@ -600,6 +600,25 @@ fn what_no_job_wants_any_more_is_revoked() {
     }
     let (_, end) = world.job(&job).ended.expect("cancelled jobs have ended");
     assert_eq!(end.kind, "cancelled");
+}
+
+/// Its syncs may have been under way, or pass a coordinator's gate for a moment.
+#[test]
+fn a_revoked_agent_is_given_nothing_whatever_it_says() {
+    let mut world = World::new(1, 40, 2, Faults::default());
+    let member = "agent/agent-1".parse().expect("a member");
+    world.run(Duration::from_secs(30));
+    world.tell(Event::Access(Box::new(AccessEvent::Revoke { member, by: Principal::Local })));
+    let job = world.submit("request");
+    world.run(DAY);
+    let (_, end) = world.job(&job).ended.expect("the other agent does it all");
+    assert_eq!(end.culprit, Some(commit_id(world.culprit)));
+    let by = |name: &str| {
+        let of = |fact: &&Fact| matches!(fact, Fact::ItemFinished { agent, .. } if agent.as_str() == name);
+        world.facts.iter().filter(of).count()
+    };
+    assert_eq!(by("agent-1"), 0);
+    assert!(by("agent-0") > 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use super::event::{AgentInfo, Holding, Sync};
 use super::fact::Fact;
 use super::item::{ItemKey, Lease, State};
 use super::{Config, Farm};
+use crate::access::{Member, Role};
 use crate::id::{AgentId, Attempt, Digest, Session};
 use crate::time::Timestamp;
 use std::collections::BTreeSet;
@@ -80,6 +81,7 @@ impl Farm {
     /// Takes in what the agent says of itself.
     fn hear(&mut self, now: Timestamp, sync: &Sync, actions: &mut Vec<Action>) {
         let slots = sync.info.slots.len();
+        let revoked = self.access.is_denied(&Member { role: Role::Agent, name: sync.agent.clone() });
         if !self.agents.get(&sync.agent).is_some_and(|agent| agent.present) {
             actions.push(Action::Record(Fact::AgentCame { agent: sync.agent.clone(), at: now }));
         }
@@ -103,7 +105,8 @@ impl Farm {
         agent.sequence = sync.sequence;
         agent.info = sync.info.clone();
         agent.have = sync.have.iter().copied().collect();
-        agent.draining = sync.draining;
+        // A sync that was under way when the agent was revoked must not make it one of us again.
+        agent.draining = sync.draining || revoked;
         agent.last_sync = now;
         agent.present = true;
         if before != Some((agent.takes_work(), slots)) {

@@ -5,7 +5,7 @@ use crate::config::Args;
 use anyhow::{Context as _, bail};
 use kulprit_common::access::{Role, TokenText};
 use kulprit_common::id::AgentId;
-use kulprit_proto::tls::{self, KEY_FILE, Link, TlsError, Trust, Wallet};
+use kulprit_proto::tls::{self, Link, TlsError, Trust, Wallet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,11 +79,9 @@ fn token(args: &Args) -> anyhow::Result<Option<TokenText>> {
 
 async fn join(args: &Args, token: &TokenText, dir: &Path) -> anyhow::Result<Arc<Wallet>> {
     let name = name(args)?;
-    let earlier = std::fs::read_to_string(dir.join(KEY_FILE)).ok();
     loop {
-        match tls::join(&args.coordinator, token, &name, earlier.as_deref()).await {
+        match tls::join(&args.coordinator, token, &name, dir).await {
             Ok(joined) => {
-                joined.save(dir)?;
                 tracing::info!(member = %joined.member, credentials = %dir.display(), "joined the farm");
                 return Ok(Wallet::open(dir)?);
             }

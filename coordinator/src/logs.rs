@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use futures::Stream;
-use kulprit_common::id::Attempt;
+use kulprit_common::id::{AgentId, Attempt};
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
@@ -52,6 +52,8 @@ struct Shared {
 struct Table {
     /// Attempts that are being written; a finished one is only a file.
     live: HashMap<Attempt, Arc<Live>>,
+    /// Who may write, and so end, a log.
+    writers: HashMap<Attempt, AgentId>,
     finished: VecDeque<Attempt>,
 }
 
@@ -94,10 +96,27 @@ impl Logs {
         Ok(end.max(length))
     }
 
+    /// Notes who holds an attempt, and so writes its log.
+    pub fn let_write(&self, attempt: Attempt, agent: AgentId) {
+        let mut table = lock(&self.shared.table);
+        if table.writers.len() < LIVE_MAX && !table.finished.contains(&attempt) {
+            table.writers.insert(attempt, agent);
+        }
+    }
+
+    /// Ends an attempt's log where this agent writes it: a late ending is no evidence any more,
+    /// and nothing more is to be read.
+    pub fn finish_own(&self, attempt: Attempt, agent: &AgentId) {
+        if lock(&self.shared.table).writers.get(&attempt) == Some(agent) {
+            self.finish(attempt);
+        }
+    }
+
     /// Ends an attempt's log: its followers come to an end.
     pub fn finish(&self, attempt: Attempt) {
         let mut table = lock(&self.shared.table);
         table.live.remove(&attempt);
+        table.writers.remove(&attempt);
         if !table.finished.contains(&attempt) {
             table.finished.push_back(attempt);
         }

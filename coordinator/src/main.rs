@@ -139,7 +139,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(gate.clone().sweep());
     let scheme = if keys.is_some() { "https" } else { "http" };
     if let Some(keys) = keys {
-        tokio::spawn(keys.keep_current());
+        tokio::spawn(keys.keep_current(gate.clone()));
     }
     let serving_http = tokio::spawn(serving::http(http, store, gate.clone(), stopped.clone()));
     let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, stopped.clone()));

@@ -10,11 +10,12 @@ mod identity;
 mod link;
 mod verify;
 
-pub use clock::SteadyClock;
+pub use clock::{Readings, SteadyClock};
 pub use credentials::{
-    CA_FILE, CERT_FILE, Credentials, KEY_FILE, Wallet, certified, roots, write_private, write_public,
+    CA_FILE, CERT_FILE, Credentials, KEY_FILE, Wallet, certified, read_private, roots, write_private,
+    write_public,
 };
-pub use enrol::{join, keep_current, new_key, renew, renewal_due, request, said};
+pub use enrol::{join, keep_current, kept_key, new_key, renew, renewal_due, request, said};
 pub use identity::{Validity, certificates, fingerprint, key_digest, member, validity};
 pub use link::{Link, explain, is_loopback};
 pub use verify::{Trust, client_config};

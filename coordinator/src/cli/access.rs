@@ -67,8 +67,7 @@ pub async fn join(args: JoinArgs) -> Result<u8, Failure> {
     }
     let dir = credentials::directory(args.credentials.as_deref())?;
     let name = credentials::user_name(args.name.as_ref())?;
-    let earlier = std::fs::read_to_string(dir.join(tls::KEY_FILE)).ok();
-    let joined = tls::join(&args.coordinator, &token, &name, earlier.as_deref()).await;
+    let joined = tls::join(&args.coordinator, &token, &name, &dir).await;
     let joined = joined.map_err(|error| match error {
         TlsError::Refused(why) => Failure::Input(why),
         other => Failure::Internal(other.into()),

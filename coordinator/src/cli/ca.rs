@@ -13,7 +13,7 @@ pub fn init(args: &CaInitArgs) -> Result<u8, Failure> {
     let dir = authority::directory(&args.state);
     let operator = Member { role: Role::Operator, name: user_name(args.operator.as_ref())? };
     let credentials = directory(args.credentials.as_deref())?;
-    if credentials.join(tls::KEY_FILE).exists() {
+    if credentials.join(tls::CERT_FILE).exists() {
         return Err(Failure::Input(format!(
             "--credentials {}: there are some already; remove them, or name another directory",
             credentials.display()
@@ -46,11 +46,7 @@ fn issue(state: &Path, member: &Member, dir: &Path, url: &str) -> Result<String,
     })?;
     let made = |error: tls::TlsError| Failure::internal("make a certificate", error);
     // An earlier key is kept: a member that has joined is known by it.
-    let key = match std::fs::read_to_string(dir.join(tls::KEY_FILE)) {
-        Ok(pem) => rcgen::KeyPair::from_pem(&pem)
-            .map_err(|error| Failure::internal("read the earlier key", error))?,
-        Err(_) => tls::new_key().map_err(made)?,
-    };
+    let key = tls::kept_key(dir).map_err(made)?;
     let request = tls::request(&key).map_err(made)?;
     let request =
         Request::read(&request).map_err(|why| Failure::Internal(anyhow::anyhow!("read a request: {why}")))?;

@@ -88,7 +88,7 @@ impl Authority {
         let read = |path: &Path| {
             std::fs::read_to_string(path).with_context(|| format!("read the CA's {}", path.display()))
         };
-        let (ca_pem, key_pem) = (read(&cert)?, read(&key)?);
+        let (ca_pem, key_pem) = (read(&cert)?, tls::read_private(&key)?);
         let own = tls::certificates(&ca_pem, "the CA's certificate")?.remove(0);
         let key =
             KeyPair::from_pem(&key_pem).with_context(|| format!("read the key in {}", key.display()))?;

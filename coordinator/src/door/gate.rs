@@ -1,10 +1,10 @@
 //! Holds each call against the farm's roll, and ends connections that are no longer welcome.
 
 use super::Caller;
-use kulprit_common::access::Member;
-use kulprit_common::access::{Bucket, NotAdmitted, Peer, Rate, Roll};
+use kulprit_common::access::{Bucket, Member, NotAdmitted, Peer, Rate, Roll};
 use kulprit_common::time::Timestamp;
 use kulprit_proto::tls::SteadyClock;
+use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -47,6 +47,7 @@ struct Connections {
 
 struct Open {
     peer: Arc<Peer>,
+    chain: Vec<CertificateDer<'static>>,
     until: Option<Instant>,
     end: CancellationToken,
 }
@@ -111,7 +112,7 @@ impl Gate {
     }
 
     /// Enters a new connection in the books.
-    pub fn enter(&self, peer: Arc<Peer>) -> Entered {
+    pub fn enter(&self, peer: Arc<Peer>, chain: Vec<CertificateDer<'static>>) -> Entered {
         let until = match &*peer {
             Peer::Local => None,
             Peer::Anonymous => Some(Instant::now() + STRANGER_STAYS),
@@ -121,8 +122,17 @@ impl Gate {
         let mut connections = lock(&self.shared.connections);
         connections.next += 1;
         let id = connections.next;
-        connections.open.insert(id, Open { peer, until, end: end.clone() });
+        connections.open.insert(id, Open { peer, chain, until, end: end.clone() });
         Entered { gate: self.clone(), id, end }
+    }
+
+    /// Ends the connections whose certificates are of a CA that is trusted no more.
+    pub fn keep_those(&self, trusted: impl Fn(&[CertificateDer<'static>]) -> bool) {
+        for open in lock(&self.shared.connections).open.values() {
+            if !open.chain.is_empty() && !trusted(&open.chain) {
+                open.end.cancel();
+            }
+        }
     }
 
     /// Ends the connections of whoever is shut out, at once, and those that have lasted too long.

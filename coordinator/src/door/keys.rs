@@ -1,6 +1,7 @@
 //! The coordinator's certificate and the CAs it accepts, kept current while it serves.
 
 use super::authority::{self, Authority};
+use super::gate::Gate;
 use anyhow::Context as _;
 use kulprit_proto::tls::{self, SteadyClock, provider};
 use rustls::client::danger::HandshakeSignatureValid;
@@ -50,13 +51,20 @@ impl Keys {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a member who shows these certificates would be let in now.
+    fn trusts(&self, chain: &[CertificateDer<'static>]) -> bool {
+        let [leaf, rest @ ..] = chain else { return false };
+        let now = UnixTime::since_unix_epoch(SteadyClock::shared().now());
+        self.current().verifier.verify_client_cert(leaf, rest, now).is_ok()
+    }
+
     /// The CA, where this coordinator has one.
     pub fn authority(&self) -> Option<Arc<Authority>> {
         self.current().authority.clone()
     }
 
     /// Renews and takes in changed files, for as long as it is polled.
-    pub async fn keep_current(self: Arc<Self>) {
+    pub async fn keep_current(self: Arc<Self>, gate: Gate) {
         loop {
             let due = self.current().renew_at.saturating_sub(SteadyClock::shared().now());
             tokio::time::sleep(due.clamp(Duration::from_millis(200), LOOK_EVERY)).await;
@@ -76,6 +84,7 @@ impl Keys {
                 Ok(made) => {
                     *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(made);
                     tracing::info!("the coordinator has a new certificate");
+                    gate.keep_those(|chain| self.trusts(chain));
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -133,7 +142,7 @@ impl Current {
                 let read = |path: &PathBuf| {
                     std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
                 };
-                (read(cert)?, read(key)?, read(ca)?, None)
+                (read(cert)?, tls::read_private(key)?, read(ca)?, None)
             }
         };
         let certified = Arc::new(tls::certified(&chain, &key)?);
@@ -190,12 +199,9 @@ impl ClientCertVerifier for Clients {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verifier = self.0.current().verifier.clone();
-        let [steady, wall] = SteadyClock::shared().readings().map(UnixTime::since_unix_epoch);
-        let first = verifier.verify_client_cert(end_entity, intermediates, steady);
-        first.or_else(|error| verifier.verify_client_cert(end_entity, intermediates, wall).map_err(|_| error))
+        self.0.current().verifier.verify_client_cert(end_entity, intermediates, now)
     }
 
     fn verify_tls12_signature(

@@ -2,11 +2,13 @@
 
 use super::Caller;
 use super::gate::{Entered, Gate, site};
-use kulprit_common::access::Peer;
+use kulprit_common::access::{Member, Peer};
 use kulprit_common::time::Timestamp;
-use kulprit_proto::tls::{self, SteadyClock};
+use kulprit_proto::tls;
 use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -21,8 +23,10 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
-/// Members connected at once, to one port.
+/// Members' connections at once, to one port: in all, and of one member. An agent needs one for
+/// gRPC, two while its certificate changes, and one for each artifact under way.
 const MEMBERS_MAX: usize = 8192;
+const PER_MEMBER_MAX: usize = 64;
 /// Connections that have not shown a certificate, or not yet: in all, and from one place.
 const STRANGERS_MAX: usize = 1024;
 const STRANGERS_PER_SITE_MAX: usize = 128;
@@ -47,6 +51,7 @@ pub fn start(listener: TcpListener, secure: Option<Arc<ServerConfig>>, gate: Gat
         strangers: Arc::new(Semaphore::new(STRANGERS_MAX)),
         members: Arc::new(Semaphore::new(MEMBERS_MAX)),
         sites: Arc::default(),
+        members_open: Arc::default(),
         ready,
     };
     tokio::spawn(lobby.run(listener));
@@ -59,7 +64,8 @@ struct Lobby {
     secure: Option<TlsAcceptor>,
     strangers: Arc<Semaphore>,
     members: Arc<Semaphore>,
-    sites: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    sites: Counts<IpAddr>,
+    members_open: Counts<Member>,
     ready: mpsc::Sender<Connection>,
 }
 
@@ -95,37 +101,43 @@ impl Lobby {
 
     fn place(&self, ip: IpAddr) -> Option<Place> {
         let permit = self.strangers.clone().try_acquire_owned().ok()?;
-        let site = site(ip);
-        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sites.entry(site).or_default();
-        if *count >= STRANGERS_PER_SITE_MAX {
-            return None;
-        }
-        *count += 1;
-        Some(Place { _permit: permit, site, sites: self.sites.clone() })
+        let one = Counted::enter(&self.sites, site(ip), STRANGERS_PER_SITE_MAX)?;
+        Some(Place { _permit: permit, _one: one })
+    }
+
+    /// Room for whoever has shown a certificate, or is on this machine.
+    fn seat(&self, peer: &Peer) -> io::Result<Seat> {
+        let full = || io::Error::other("too many connections");
+        let one = match peer {
+            Peer::Certified { member, .. } => {
+                let one = Counted::enter(&self.members_open, member.clone(), PER_MEMBER_MAX);
+                Some(one.ok_or_else(|| io::Error::other(format!("too many connections of {member}")))?)
+            }
+            Peer::Local | Peer::Anonymous => None,
+        };
+        let permit = self.members.clone().try_acquire_owned().map_err(|_| full())?;
+        Ok(Seat { _permit: permit, _one: one })
     }
 
     async fn receive(self, tcp: TcpStream, from: SocketAddr, place: Place) -> io::Result<()> {
         tcp.set_nodelay(true)?;
-        let (io, peer) = match &self.secure {
-            None => (Io::Plain(tcp), Peer::Local),
+        let (io, peer, chain) = match &self.secure {
+            None => (Io::Plain(tcp), Peer::Local, Vec::new()),
             Some(acceptor) => {
                 let accepting = tokio::time::timeout(HANDSHAKE_LIMIT, acceptor.accept(tcp));
                 let tls = accepting.await.map_err(|_| io::Error::other("no TLS handshake in time"))??;
-                let peer = peer(&tls).map_err(io::Error::other)?;
-                (Io::Tls(Box::new(tls)), peer)
+                let chain = tls.get_ref().1.peer_certificates().unwrap_or_default().to_vec();
+                let peer = peer(&chain).map_err(io::Error::other)?;
+                (Io::Tls(Box::new(tls)), peer, chain)
             }
         };
         // Whoever has shown a certificate makes room for strangers.
         let held = match &peer {
             Peer::Anonymous => Held::Stranger { _place: place },
-            Peer::Local | Peer::Certified { .. } => {
-                let full = |_| io::Error::other("too many connections");
-                Held::Member { _permit: self.members.clone().try_acquire_owned().map_err(full)? }
-            }
+            Peer::Local | Peer::Certified { .. } => Held::Member { _seat: self.seat(&peer)? },
         };
         let caller = Caller { peer: Arc::new(peer), ip: from.ip(), called: None };
-        let entered = self.gate.enter(caller.peer.clone());
+        let entered = self.gate.enter(caller.peer.clone(), chain);
         let ended = Box::pin(entered.end.clone().cancelled_owned());
         // Where nobody serves any more, it is dropped.
         let _ = self.ready.send(Connection { io, caller, ended, _entered: entered, _held: held }).await;
@@ -134,37 +146,61 @@ impl Lobby {
 }
 
 /// Who is at the other end. The certificate is the CA's, but need not be of ours.
-fn peer(tls: &TlsStream<TcpStream>) -> Result<Peer, tls::TlsError> {
-    let Some([leaf, ..]) = tls.get_ref().1.peer_certificates() else { return Ok(Peer::Anonymous) };
+fn peer(chain: &[CertificateDer<'_>]) -> Result<Peer, tls::TlsError> {
+    let [leaf, ..] = chain else { return Ok(Peer::Anonymous) };
     let until = tls::validity(leaf)?.until;
-    let clock = SteadyClock::shared();
-    let left = clock.readings().map(|now| until.saturating_sub(now)).into_iter().max().unwrap_or_default();
-    let expires = Timestamp(clock.now_ms()) + left;
+    let expires = Timestamp(u64::try_from(until.as_millis()).unwrap_or(u64::MAX));
     Ok(Peer::Certified { member: tls::member(leaf)?, key: tls::key_digest(leaf)?, expires })
 }
 
-/// A stranger's place in the lobby.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    site: IpAddr,
-    sites: Arc<Mutex<HashMap<IpAddr, usize>>>,
+/// How many there are of each.
+type Counts<K> = Arc<Mutex<HashMap<K, usize>>>;
+
+/// One of so many; counts until it is dropped.
+struct Counted<K: Eq + Hash> {
+    counts: Counts<K>,
+    key: K,
 }
 
-impl Drop for Place {
+impl<K: Clone + Eq + Hash> Counted<K> {
+    /// `None` where there are `max` already.
+    fn enter(counts: &Counts<K>, key: K, max: usize) -> Option<Self> {
+        let mut all = counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(key.clone()).or_default();
+        if *count >= max {
+            return None;
+        }
+        *count += 1;
+        Some(Counted { counts: counts.clone(), key })
+    }
+}
+
+impl<K: Eq + Hash> Drop for Counted<K> {
     fn drop(&mut self) {
-        let mut sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sites.get_mut(&self.site) {
+        let mut all = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                sites.remove(&self.site);
+                all.remove(&self.key);
             }
         }
     }
 }
 
+/// A stranger's place in the lobby.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _one: Counted<IpAddr>,
+}
+
+struct Seat {
+    _permit: OwnedSemaphorePermit,
+    _one: Option<Counted<Member>>,
+}
+
 enum Held {
     Stranger { _place: Place },
-    Member { _permit: OwnedSemaphorePermit },
+    Member { _seat: Seat },
 }
 
 enum Io {

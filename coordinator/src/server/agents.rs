@@ -3,7 +3,7 @@
 use super::Services;
 use crate::door::Caller;
 use crate::driver::{News, Stopped};
-use kulprit_common::farm::action::Answer;
+use kulprit_common::farm::action::{Answer, CompleteAnswer};
 use kulprit_common::farm::event::Event;
 use kulprit_common::id::{AgentId, Attempt};
 use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
@@ -60,16 +60,20 @@ impl Agents for Services {
         let caller = Caller::of(&request)?.clone();
         let request = request.into_inner();
         let attempt = Attempt(request.attempt);
+        let agent =
+            request.agent.parse().map_err(|error| Status::invalid_argument(format!("agent: {error}")))?;
+        caller.speaks_for(&agent)?;
         let event = decode_completion(request)?;
-        if let Event::Completed { agent, .. } = &event {
-            caller.speaks_for(agent)?;
-        }
         let answer = match self.driver.tell(event).await? {
-            Some(Answer::Complete(answer)) => v1::CompleteAnswer::from(answer),
+            Some(Answer::Complete(answer)) => answer,
             _ => return Err(Status::internal("the farm gave no answer")),
         };
-        self.logs.finish(attempt);
-        Ok(Response::new(v1::CompleteResponse { answer: answer as i32 }))
+        // An attempt that is not the agent's may be live elsewhere, and so is its log.
+        match answer {
+            CompleteAnswer::Recorded => self.logs.finish(attempt),
+            CompleteAnswer::Stale | CompleteAnswer::Duplicate => self.logs.finish_own(attempt, &agent),
+        }
+        Ok(Response::new(v1::CompleteResponse { answer: v1::CompleteAnswer::from(answer) as i32 }))
     }
 
     async fn append_log(
@@ -104,7 +108,10 @@ impl Services {
         let attempt = Attempt(chunk.attempt);
         let asked = agent.clone();
         match self.driver.ask(move |farm, _| farm.is_held_by(&asked, attempt)).await? {
-            true => Ok(()),
+            true => {
+                self.logs.let_write(attempt, agent);
+                Ok(())
+            }
             false => Err(Status::permission_denied(format!("attempt: {agent} does not hold {attempt}"))),
         }
     }

@@ -10,8 +10,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, SignatureScheme};
+use std::fmt;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -21,7 +22,6 @@ pub const CERT_FILE: &str = "cert.pem";
 pub const KEY_FILE: &str = "key.pem";
 
 /// Three PEM texts that belong together, and what they say.
-#[derive(Debug)]
 pub struct Credentials {
     pub ca_pem: String,
     pub chain_pem: String,
@@ -32,15 +32,16 @@ pub struct Credentials {
     key: Arc<CertifiedKey>,
 }
 
+/// Without the key: what is shown ends up in a log some day.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({})", self.member)
+    }
+}
+
 impl Credentials {
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
-        let key_path = dir.join(KEY_FILE);
-        let key = read(&key_path)?;
-        let mode = fs::metadata(&key_path).map(|meta| meta.permissions().mode()).unwrap_or(0);
-        if mode & 0o077 != 0 {
-            let why = format!("others may read it; chmod 600 {}", key_path.display());
-            return Err(TlsError::bad(key_path.display().to_string(), why));
-        }
+        let key = read_private(&dir.join(KEY_FILE))?;
         Self::from_pem(read(&dir.join(CA_FILE))?, read(&dir.join(CERT_FILE))?, key)
             .map_err(|error| TlsError::bad(format!("the credentials in {}", dir.display()), error))
     }
@@ -54,7 +55,7 @@ impl Credentials {
     }
 
     pub fn has_expired(&self) -> bool {
-        SteadyClock::shared().readings().iter().all(|now| *now >= self.validity.until)
+        SteadyClock::shared().readings().has_expired(self.validity)
     }
 
     /// Writes the files. The key goes first: without it the certificate is of no use.
@@ -87,6 +88,21 @@ fn read(path: &Path) -> Result<String, TlsError> {
     fs::read_to_string(path).map_err(|source| TlsError::File { path: path.into(), source })
 }
 
+/// Reads a key, which nobody but its owner may read.
+pub fn read_private(path: &Path) -> Result<String, TlsError> {
+    let failed = |source| TlsError::File { path: path.into(), source };
+    // Asked of the open file, so that it is of what is read.
+    let mut file = fs::File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let why = format!("others may read it; chmod 600 {}", path.display());
+        return Err(TlsError::bad(path.display().to_string(), why));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
+
 /// Writes a file that only its owner may read, in a directory that only its owner may enter.
 pub fn write_private(path: &Path, text: &str) -> Result<(), TlsError> {
     if let Some(dir) = path.parent().filter(|dir| !dir.exists()) {
@@ -110,7 +126,9 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<(), TlsError> {
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        fs::rename(&temporary, path)
+        fs::rename(&temporary, path)?;
+        // A token that was used up for a key that is then lost lets nobody in again.
+        path.parent().map_or(Ok(()), |dir| fs::File::open(dir)?.sync_all())
     };
     write().map_err(|source| TlsError::Write { path: path.into(), source })
 }
@@ -158,5 +176,42 @@ impl ResolvesClientCert for Wallet {
 
     fn has_certs(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials() -> Credentials {
+        let key = super::super::new_key().unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        let uri = "kulprit://agent/a".try_into().unwrap();
+        params.subject_alt_names = vec![rcgen::SanType::URI(uri)];
+        let pem = params.self_signed(&key).unwrap().pem();
+        Credentials::from_pem(pem.clone(), pem, key.serialize_pem()).unwrap()
+    }
+
+    #[test]
+    fn keys_are_kept_from_others_and_out_of_logs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (credentials, at) = (credentials(), dir.path().join("it"));
+        // What an earlier life left, for all to read.
+        fs::create_dir(&at).unwrap();
+        let left = at.join(KEY_FILE).with_extension(format!("new-{}", std::process::id()));
+        fs::write(&left, "").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o666)).unwrap();
+        credentials.save(&at).unwrap();
+        let key = at.join(KEY_FILE);
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(&at).unwrap().count(), 3, "and nothing else is left");
+        let wallet = Wallet::open(&at).unwrap();
+        let secret = credentials.key_pem.lines().nth(1).unwrap();
+        for shown in [format!("{credentials:?}"), format!("{wallet:?}"), format!("{wallet:#?}")] {
+            assert!(!shown.contains(secret) && !shown.contains("PRIVATE"), "{shown}");
+        }
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = Wallet::open(&at).unwrap_err().to_string();
+        assert!(refused.contains("chmod 600"), "{refused}");
     }
 }

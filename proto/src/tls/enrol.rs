@@ -1,12 +1,14 @@
 //! How a member gets its certificate, and a new one in time.
 
-use super::credentials::Credentials;
+use super::credentials::{Credentials, KEY_FILE, read_private, write_private};
 use super::{Link, SteadyClock, TlsError, Trust, Wallet, identity};
 use crate::v1;
 use crate::v1::enrol_client::EnrolClient;
 use kulprit_common::access::TokenText;
 use kulprit_common::id::AgentId;
 use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Code;
@@ -14,11 +16,23 @@ use tonic::Code;
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// How often the files are looked at for changes.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// The longest pause between two tries to renew.
-const RETRY_MAX: Duration = Duration::from_secs(300);
 
 pub fn new_key() -> Result<KeyPair, TlsError> {
     KeyPair::generate().map_err(|error| TlsError::bad("a new key", error))
+}
+
+/// The key in a directory; where there is none, a new one that is there from now on.
+pub fn kept_key(dir: &Path) -> Result<KeyPair, TlsError> {
+    let path = dir.join(KEY_FILE);
+    match read_private(&path) {
+        Ok(pem) => KeyPair::from_pem(&pem).map_err(|error| TlsError::bad(path.display().to_string(), error)),
+        Err(TlsError::File { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            let key = new_key()?;
+            write_private(&path, &key.serialize_pem())?;
+            Ok(key)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// A certificate request (DER) that proves the key and asks for no names: those the CA gives.
@@ -30,17 +44,10 @@ pub fn request(key: &KeyPair) -> Result<Vec<u8>, TlsError> {
 }
 
 /// Joins a farm: the coordinator has to show the CA that the token names before it is told the
-/// secret. An earlier key is used again, so that the same machine is known as such.
-pub async fn join(
-    url: &str,
-    token: &TokenText,
-    name: &AgentId,
-    earlier_key: Option<&str>,
-) -> Result<Credentials, TlsError> {
-    let key = match earlier_key {
-        Some(pem) => KeyPair::from_pem(pem).map_err(|error| TlsError::bad("the earlier key", error))?,
-        None => new_key()?,
-    };
+/// secret. The key is in the directory before it is shown: where the answer is lost the token is
+/// used up, and only the same key gets the answer again. What is signed is put there too.
+pub async fn join(url: &str, token: &TokenText, name: &AgentId, dir: &Path) -> Result<Credentials, TlsError> {
+    let key = kept_key(dir)?;
     let link = Link::secure(url, Trust::Pinned(token.ca))?;
     let message =
         v1::JoinRequest { secret: token.secret.to_vec(), csr: request(&key)?, name: name.to_string() };
@@ -52,7 +59,9 @@ pub async fn join(
     if !ca.iter().any(|it| identity::fingerprint(it) == token.ca) {
         return Err(TlsError::Refused("the coordinator names another CA than the token".into()));
     }
-    Credentials::from_pem(answer.ca, answer.chain, key.serialize_pem())
+    let joined = Credentials::from_pem(answer.ca, answer.chain, key.serialize_pem())?;
+    joined.save(dir)?;
+    Ok(joined)
 }
 
 fn not_joined(status: &tonic::Status) -> TlsError {
@@ -97,17 +106,9 @@ pub async fn renew(link: &Link, wallet: &Wallet) -> Result<(), tonic::Status> {
     Ok(())
 }
 
-/// How long until two thirds of the certificate's life are over.
+/// How long until a new certificate is to be asked for.
 pub fn renewal_due(credentials: &Credentials) -> Duration {
-    let validity = credentials.validity;
-    let life = validity.until.saturating_sub(validity.from);
-    (validity.from + life * 2 / 3).saturating_sub(now())
-}
-
-/// The later of the clocks: one that was set back must not keep a certificate from being renewed.
-fn now() -> Duration {
-    let [steady, wall] = SteadyClock::shared().readings();
-    steady.max(wall)
+    SteadyClock::shared().readings().renewal_due(credentials.validity)
 }
 
 /// Renews in time and takes in changed files, for as long as it is polled.
@@ -132,17 +133,19 @@ pub async fn keep_current(link: Link, wallet: Arc<Wallet>) {
         if !renewable || !is_due || tokio::time::Instant::now() < not_before {
             continue;
         }
-        match renew(&link, &wallet).await {
+        let renewed = renew(&link, &wallet).await;
+        let validity = wallet.current().validity;
+        let readings = SteadyClock::shared().readings();
+        not_before = tokio::time::Instant::now() + readings.renewal_pause(renewed.is_ok(), validity);
+        match renewed {
             Ok(()) => tracing::info!(member = %wallet.current().member, "certificate renewed"),
             Err(status) if status.code() == Code::FailedPrecondition => {
                 tracing::info!(why = status.message(), "certificates are renewed elsewhere");
                 renewable = false;
             }
             Err(status) => {
-                let left = wallet.current().validity.until.saturating_sub(now());
+                let left = validity.until.saturating_sub(readings.steady);
                 tracing::warn!(why = said(&status), left_s = left.as_secs(), "certificate not renewed yet");
-                let pause = (left / 10).clamp(Duration::from_millis(500), RETRY_MAX);
-                not_before = tokio::time::Instant::now() + pause;
             }
         }
     }

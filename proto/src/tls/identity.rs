@@ -16,6 +16,12 @@ pub struct Validity {
     pub until: Duration,
 }
 
+impl Validity {
+    pub fn life(self) -> Duration {
+        self.until.saturating_sub(self.from)
+    }
+}
+
 /// The member a certificate names. It must name one and only one: a certificate with two roles
 /// would have whichever is asked for.
 pub fn member(certificate: &CertificateDer<'_>) -> Result<Member, TlsError> {

@@ -71,7 +71,8 @@ impl ServerCertVerifier for Verifier {
             .map_err(|error| Error::General(error.to_string()))?;
         let coordinator = ServerName::try_from(COORDINATOR_NAME).expect("a valid name");
         let mut first = None;
-        for now in self.clock.readings().map(UnixTime::since_unix_epoch) {
+        let readings = self.clock.readings();
+        for now in [readings.steady, readings.wall].map(UnixTime::since_unix_epoch) {
             for name in [server_name, &coordinator] {
                 match verifier.verify_server_cert(end_entity, intermediates, name, ocsp, now) {
                     Ok(verified) => return Ok(verified),

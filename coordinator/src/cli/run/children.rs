@@ -27,6 +27,16 @@ pub struct Child {
     pub patience: Patience,
 }
 
+/// How processes of a farm are told to speak TLS; those of a run speak plaintext on loopback.
+const FARM_SETTINGS: [&str; 6] = [
+    "KULPRIT_TLS_CA",
+    "KULPRIT_TLS_CERT",
+    "KULPRIT_TLS_KEY",
+    "KULPRIT_JOIN",
+    "KULPRIT_JOIN_FILE",
+    "KULPRIT_CREDENTIALS",
+];
+
 impl Child {
     pub fn new(name: &str, program: &Path, log: PathBuf) -> Self {
         Child {
@@ -43,7 +53,12 @@ impl Child {
         let opened = OpenOptions::new().create(true).append(true).open(&self.log);
         let log = opened.with_context(|| format!("open {}", self.log.display()))?;
         let errors = log.try_clone().with_context(|| format!("open {}", self.log.display()))?;
-        let process = Command::new(&self.program)
+        let mut command = Command::new(&self.program);
+        // What a farm's processes on this machine are told by is not for those of a run.
+        for name in FARM_SETTINGS {
+            command.env_remove(name);
+        }
+        let process = command
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log)

@@ -2,114 +2,25 @@
 
 mod farm;
 
+use farm::secure::{Farm, SOON, block_on, link, sync};
 use farm::{text, wait_for};
 use kulprit_common::access::{AccessFact, Principal};
 use kulprit_common::farm::fact::Fact;
-use kulprit_proto::tls::{Link, Trust, Wallet};
+use kulprit_proto::tls::{Link, Trust};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use kulprit_proto::v1::jobs_client::JobsClient;
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 use tonic::Code;
-
-const SOON: Duration = Duration::from_secs(60);
-
-/// A farm with a CA of its own, and an operator's credentials.
-struct Farm {
-    farm: farm::Farm,
-    dir: PathBuf,
-}
-
-impl Farm {
-    fn new(dir: &Path) -> Farm {
-        let farm = farm::Farm { scheme: "https", ..farm::Farm::new(dir) };
-        let it = Farm { farm, dir: dir.to_owned() };
-        let output = it.command(&["ca", "init", "--operator", "olga", "--state"], |command| {
-            command.arg(dir.join("coordinator")).args(["--coordinator", &it.url()]);
-        });
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        it
-    }
-
-    fn url(&self) -> String {
-        self.farm.url()
-    }
-
-    fn start(&self, life_s: u64) -> farm::Process {
-        self.farm.coordinator_with(|command| {
-            command.args(["--leaf-life-s", &life_s.to_string()]);
-        })
-    }
-
-    fn credentials(&self, who: &str) -> PathBuf {
-        self.dir.join("credentials").join(who)
-    }
-
-    /// `kulprit` as the operator.
-    fn kulprit(&self, args: &[&str]) -> Output {
-        self.command(args, |_| {})
-    }
-
-    fn command(&self, args: &[&str], change: impl FnOnce(&mut Command)) -> Output {
-        self.as_member("olga", args, change)
-    }
-
-    fn as_member(&self, who: &str, args: &[&str], change: impl FnOnce(&mut Command)) -> Output {
-        let mut command = farm::kulprit_command();
-        command.args(args).env("KULPRIT_CREDENTIALS", self.credentials(who));
-        change(&mut command);
-        command.output().expect("kulprit runs")
-    }
-
-    fn token(&self, args: &[&str]) -> String {
-        let output = self.kulprit(&[&["token", "create"], args].concat());
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        text(&output.stdout).trim().to_owned()
-    }
-
-    fn join(&self, who: &str, token: &str) -> Output {
-        self.as_member(who, &["join", "--name", who, "--coordinator", &self.url(), token], |_| {})
-    }
-
-    fn joined(&self, who: &str, role: &str) -> PathBuf {
-        let output = self.join(who, &self.token(&["--role", role]));
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        self.credentials(who)
-    }
-
-    fn agent(&self, name: &str, token: Option<&str>) -> farm::Process {
-        self.farm.agent_with(name, |command| {
-            command.envs(token.map(|token| ("KULPRIT_JOIN", token)));
-        })
-    }
-
-    fn wait_for_agent(&self, name: &str, state: &str) {
-        wait_for(&format!("{name} to be {state}"), SOON, || {
-            let output = self.kulprit(&["agent", "list", "-o", "json"]);
-            let agents: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
-            let agents = agents.as_array().cloned().unwrap_or_default();
-            agents.iter().any(|it| it["id"] == name && it["state"] == state)
-        });
-    }
-}
 
 fn refused(output: &Output, words: &str) {
     let said = text(&output.stderr);
     assert!(!output.status.success(), "not refused: {}", text(&output.stdout));
     assert!(said.contains(words), "{words:?} is not in: {said}");
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Runtime::new().expect("a runtime starts").block_on(future)
-}
-
-fn link(url: &str, credentials: &Path) -> Link {
-    let wallet = Wallet::open(credentials).expect("credentials");
-    Link::secure(url, Trust::Wallet(wallet)).expect("a link")
 }
 
 #[test]
@@ -197,18 +108,6 @@ fn roles_are_kept_apart_and_agents_from_each_other() {
             AgentsClient::new(link(&farm.url(), &viewer)).sync(sync("a1")).await.expect_err("a viewer");
         assert_eq!(status.code(), Code::PermissionDenied);
     });
-}
-
-/// A draining agent is answered at once.
-fn sync(agent: &str) -> v1::SyncRequest {
-    v1::SyncRequest {
-        agent: agent.into(),
-        session: 1,
-        sequence: 1,
-        info: Some(v1::AgentInfo::default()),
-        draining: true,
-        ..Default::default()
-    }
 }
 
 #[test]
@@ -319,7 +218,7 @@ fn plaintext_stays_on_loopback() {
             };
         }
         let output = command.arg("--state").arg(dir.path()).output().expect("it runs");
-        refused(&output, "without TLS only loopback addresses are served");
+        refused(&output, &format!("serve {flag} 0.0.0.0:0: without TLS only loopback addresses are served"));
     }
     let mut command = farm::command("kulprit-agent");
     let agent = command.args(["--coordinator", "http://10.0.0.1:1", "--state"]).arg(dir.path());

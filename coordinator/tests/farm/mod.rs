@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod secure;
+
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use std::collections::BTreeMap;
@@ -96,6 +98,10 @@ impl Process {
     pub fn kill9(&mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it has ended");
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn is_running(&mut self) -> bool {

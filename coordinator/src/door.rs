@@ -1,13 +1,15 @@
 //! The way in: listening, TLS, who is at the other end, and what that one may do.
 //!
 //! `authority` signs certificates, `keys` has the coordinator's own, `listen` takes connections,
-//! `gate` holds each call against the farm's roll, `guard` is the gate in front of gRPC and HTTP.
+//! `gate` holds each call against the farm's roll, `guard` is the gate in front of gRPC and HTTP,
+//! `weight` bounds the memory of what passes.
 
 pub mod authority;
 pub mod gate;
 pub mod guard;
 pub mod keys;
 pub mod listen;
+mod weight;
 
 use kulprit_common::access::{Peer, Principal};
 use kulprit_common::id::AgentId;

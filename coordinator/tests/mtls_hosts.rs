@@ -67,10 +67,22 @@ impl Drop for Running {
     }
 }
 
+/// Says what the processes said, where the test fails.
+struct Logs(std::path::PathBuf);
+
+impl Drop for Logs {
+    fn drop(&mut self) {
+        for name in ["coordinator.log", "agent.log"].into_iter().filter(|_| std::thread::panicking()) {
+            eprintln!("{name}:\n{}", std::fs::read_to_string(self.0.join(name)).unwrap_or_default());
+        }
+    }
+}
+
 #[test]
 fn an_agent_joins_and_syncs_across_hosts() {
     let Some(hosts) = Hosts::new() else { return };
     let dir = tempfile::tempdir().unwrap();
+    let _logs = Logs(dir.path().to_owned());
     let url = format!("https://{}:7453", ADDRESSES[0]);
     let credentials = dir.path().join("olga");
     let kulprit = |host: usize, args: &[&str]| {

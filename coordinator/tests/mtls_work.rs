@@ -134,7 +134,8 @@ fn secure(url: &str, wallet: &Arc<Wallet>) -> Link {
 fn a_busy_agents_certificate_is_renewed_and_its_work_counts_once() {
     let dir = tempfile::tempdir().unwrap();
     let farm = Farm::new(dir.path());
-    let mut coordinator = farm.start(9);
+    // Between renewal and expiry there is time for a sync, which a busy agent waits for 8 s.
+    let mut coordinator = farm.start(36);
     let credentials = farm.joined("a1", "agent");
     submit(&farm);
     let attempt = block_on(async {
@@ -149,8 +150,8 @@ fn a_busy_agents_certificate_is_renewed_and_its_work_counts_once() {
         let logging = tokio::spawn(async move { client.append_log(ReceiverStream::new(receiver)).await });
         let mut shown = vec![wallet.current().validity.until];
         let mut offset = 0;
-        let give_up = tokio::time::Instant::now() + SOON;
-        while shown.len() < 4 {
+        let give_up = tokio::time::Instant::now() + 2 * SOON;
+        while shown.len() < 3 {
             assert!(tokio::time::Instant::now() < give_up, "renewed at {shown:?}");
             let answer = agent.sync().await.expect("the agent is never refused");
             assert_eq!((answer.revoke.len(), answer.assignments.len()), (0, 1), "nor is its work taken away");

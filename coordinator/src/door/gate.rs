@@ -33,10 +33,20 @@ struct Shared {
     connections: Mutex<Connections>,
 }
 
+/// Whose limits a call counts against.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Who {
+pub(super) enum Who {
     Member(Member),
     Address(IpAddr),
+}
+
+impl Who {
+    fn rate(&self) -> Rate {
+        match self {
+            Who::Member(_) => MEMBER_RATE,
+            Who::Address(_) => STRANGER_RATE,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -91,19 +101,21 @@ impl Gate {
         })
     }
 
+    /// `None` for whoever is on this machine, who can do worse than to call often.
+    pub(super) fn who(caller: &Caller) -> Option<Who> {
+        match &*caller.peer {
+            Peer::Local => None,
+            Peer::Anonymous => Some(Who::Address(site(caller.ip))),
+            Peer::Certified { member, .. } => Some(Who::Member(member.clone())),
+        }
+    }
+
     fn is_slow_enough(&self, caller: &Caller, now: Timestamp) -> bool {
-        let (who, rate) = match &*caller.peer {
-            // Whoever is on this machine can do worse than to call often.
-            Peer::Local => return true,
-            Peer::Anonymous => (Who::Address(site(caller.ip)), STRANGER_RATE),
-            Peer::Certified { member, .. } => (Who::Member(member.clone()), MEMBER_RATE),
-        };
+        let Some(who) = Self::who(caller) else { return true };
+        let rate = who.rate();
         let mut buckets = lock(&self.shared.buckets);
         if buckets.len() >= BUCKETS_MAX && !buckets.contains_key(&who) {
-            buckets.retain(|who, bucket| {
-                let rate = if matches!(who, Who::Member(_)) { MEMBER_RATE } else { STRANGER_RATE };
-                !bucket.is_full(rate, now)
-            });
+            buckets.retain(|who, bucket| !bucket.is_full(who.rate(), now));
             if buckets.len() >= BUCKETS_MAX {
                 return false;
             }

@@ -2,12 +2,14 @@
 
 use super::Caller;
 use super::gate::{Gate, Stopped};
+use super::weight::{Call, Scales, Weighed};
 use axum::extract::{ConnectInfo, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use kulprit_common::access::{ENDPOINT_READ, ENDPOINT_WRITE, NotAdmitted};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use tonic::Status;
 use tonic::body::Body;
@@ -16,11 +18,12 @@ use tonic::body::Body;
 #[derive(Clone)]
 pub struct Guard {
     gate: Gate,
+    scales: Arc<Scales>,
 }
 
 impl Guard {
     pub fn new(gate: Gate) -> Self {
-        Guard { gate }
+        Guard { gate, scales: Arc::default() }
     }
 }
 
@@ -28,13 +31,14 @@ impl<S> tower::Layer<S> for Guard {
     type Service = Guarded<S>;
 
     fn layer(&self, inner: S) -> Guarded<S> {
-        Guarded { gate: self.gate.clone(), inner }
+        Guarded { gate: self.gate.clone(), scales: self.scales.clone(), inner }
     }
 }
 
 #[derive(Clone)]
 pub struct Guarded<S> {
     gate: Gate,
+    scales: Arc<Scales>,
     inner: S,
 }
 
@@ -58,12 +62,22 @@ where
         let passed = match request.extensions_mut().get_mut::<Caller>() {
             Some(caller) => {
                 caller.called = called;
-                self.gate.check(caller, &method).map_err(status)
+                self.gate.check(caller, &method).map(|()| Gate::who(caller)).map_err(status)
             }
             None => Err(Status::internal("a request without a caller")),
         };
         match passed {
-            Ok(()) => Box::pin(self.inner.call(request)),
+            Ok(None) => Box::pin(self.inner.call(request)),
+            Ok(Some(who)) => {
+                let weighing = Call::new(self.scales.clone(), who);
+                let weighed = |body| Body::new(Weighed::new(body, weighing.clone()));
+                let answer = self.inner.call(request.map(weighed));
+                Box::pin(async move {
+                    let answer = answer.await;
+                    drop(weighing);
+                    answer
+                })
+            }
             Err(status) => Box::pin(std::future::ready(Ok(status.into_http()))),
         }
     }

@@ -236,7 +236,9 @@ impl Loop {
             );
         }
         self.waiting.clear();
-        for message in response.assignments {
+        // An answer may be older than the lease it grants; what it gives may be another's by now.
+        let is_late = self.confirmed_until <= Instant::now();
+        for message in response.assignments.into_iter().filter(|_| !is_late) {
             if self.held.contains_key(&Attempt(message.attempt)) {
                 continue;
             }

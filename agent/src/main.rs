@@ -15,6 +15,7 @@ use kulprit_common::id::{AgentId, Session};
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::tls;
 use kulprit_proto::v1::agents_client::AgentsClient;
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
@@ -49,7 +50,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Ok(Ended::Superseded) => {
-            eprintln!("error: another agent with this name is at work; give this one another --name");
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: another agent with this name is at work; give this one another --name"
+            );
             ExitCode::FAILURE
         }
         Err(error) => process::fail(&error),

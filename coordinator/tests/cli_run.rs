@@ -122,6 +122,23 @@ fn the_same_command_shows_the_finished_job_and_tries_anew_what_came_to_nothing()
 }
 
 #[test]
+fn a_run_that_nobody_listens_to_ends_all_the_same() {
+    for (kind, code, kept) in [("culprit", 141, 0), ("not-reproduced", 141, 1)] {
+        let fake = Fake::serve(ended(kind, "", ""));
+        fake.let_end(false);
+        let bed = Bed::new(&fake, "", "");
+        let mut child = bed.spawn(&["run", "job.toml"]);
+        drop(child.stderr.take());
+        bed.wait_for_lines("kulprit-agent.args", 2);
+        drop(child.stdout.take());
+        fake.let_end(true);
+        assert_eq!(child.wait().expect("waited").code(), Some(code), "{kind}");
+        assert!(bed.read("kulprit-job-j-1/summary.txt").contains("first bad"), "{kind}");
+        assert_eq!((bed.alive().len(), bed.states().len()), (0, kept), "{kind}");
+    }
+}
+
+#[test]
 fn a_refused_job_names_the_field() {
     let bed = Bed::new(&Fake::serve(ended("invalid", "good", "is not an ancestor of bad")), "", "");
     let said = bed.run(&["run", "job.toml"]);

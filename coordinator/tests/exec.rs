@@ -1,136 +1,22 @@
 //! `kulprit bisect exec` on real repositories, with `git bisect run` beside it.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
-use tempfile::TempDir;
+mod exec_bed;
 
-/// A repository whose commits from one on, and what descends from it, hold a file `bug`.
-struct Bed {
-    dir: TempDir,
-    commits: usize,
-}
+use exec_bed::{Bed, first_bad, lines, stderr, wait_for};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-/// Parents of each commit: a line, or one that merges a branch of three commits every ten.
-fn parents(at: usize, merges: bool) -> Vec<usize> {
-    match (at, at % 10) {
-        (0, _) => vec![],
-        (_, 6) if merges => vec![at - 4],
-        (_, 9) if merges => vec![at - 1, at - 4],
-        (_, _) => vec![at - 1],
-    }
-}
-
-impl Bed {
-    fn new(commits: usize, culprit: usize, merges: bool) -> Bed {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        std::fs::create_dir(dir.path().join("repo")).expect("made");
-        std::fs::create_dir(dir.path().join("tmp")).expect("made");
-        let bed = Bed { dir, commits };
-        bed.git(&["init", "-q", "-b", "main", "."]);
-        let mut buggy = vec![false; commits];
-        let mut stream = String::new();
-        for at in 0..commits {
-            let parents = parents(at, merges);
-            buggy[at] = at == culprit || parents.iter().any(|&parent| buggy[parent]);
-            let subject = format!("commit {at}");
-            stream += &format!("commit refs/heads/main\nmark :{}\n", at + 1);
-            stream += &format!("committer A <a@b> {} +0000\n", 1_700_000_000 + at * 60);
-            stream += &format!("data {}\n{subject}\n", subject.len());
-            for (n, parent) in parents.iter().enumerate() {
-                stream += &format!("{} :{}\n", if n == 0 { "from" } else { "merge" }, parent + 1);
-            }
-            stream += &format!("M 100644 inline number\ndata {}\n{at}\n", at.to_string().len());
-            if buggy[at] {
-                stream += "M 100644 inline bug\ndata 1\nx\n";
-            }
-            stream += &format!("reset refs/tags/c{at}\nfrom :{}\n", at + 1);
-        }
-        let mut import = Command::new("git")
-            .args(["fast-import", "--quiet"])
-            .current_dir(bed.repo())
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("git starts");
-        std::io::Write::write_all(&mut import.stdin.take().expect("a pipe"), stream.as_bytes())
-            .expect("written");
-        assert!(import.wait().expect("waited").success());
-        bed.git(&["reset", "-q", "--hard"]);
-        bed
-    }
-
-    fn repo(&self) -> PathBuf {
-        self.dir.path().join("repo")
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_string_lossy().into_owned()
-    }
-
-    fn git(&self, words: &[&str]) -> String {
-        let output = Command::new("git").args(words).current_dir(self.repo()).output().expect("git starts");
-        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Writes a shell script beside the repository, and gives its path.
-    fn script(&self, text: &str) -> String {
-        let path = self.path("script");
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&path, mode).expect("made executable");
-        path
-    }
-
-    fn command(&self, options: &[&str], command: &[&str]) -> Command {
-        let mut kulprit = Command::new(env!("CARGO_BIN_EXE_kulprit"));
-        kulprit.args(["bisect", "exec", "--good", "c0"]).args(options).arg("--").args(command);
-        kulprit.current_dir(self.repo()).env("TMPDIR", self.dir.path().join("tmp"));
-        kulprit
-    }
-
-    fn exec(&self, options: &[&str], command: &[&str]) -> Output {
-        self.command(options, command).output().expect("kulprit starts")
-    }
-
-    fn id(&self, at: usize) -> String {
-        self.git(&["rev-parse", &format!("c{at}")]).trim().to_owned()
-    }
-
-    /// The commit that `git bisect run` names.
-    fn git_bisect_run(&self, script: &str, seed: u64) -> Option<String> {
-        self.git(&["bisect", "start", &format!("c{}", self.commits - 1), "c0"]);
-        let output = Command::new("git")
-            .args(["bisect", "run", script])
-            .current_dir(self.repo())
-            .env("SEED", seed.to_string())
-            .output()
-            .expect("git starts");
-        self.git(&["bisect", "reset"]);
-        first_bad(&output)
-    }
-
-    /// Neither worktrees nor files are left, and the user's repository is as it was.
-    fn assert_clean(&self, what: &str) {
-        let left: Vec<_> = std::fs::read_dir(self.dir.path().join("tmp")).expect("listed").collect();
-        assert!(left.is_empty(), "{what}: {left:?}");
-        assert!(!self.repo().join(".git/worktrees").exists(), "{what}");
-        assert_eq!(self.git(&["status", "--porcelain"]), "", "{what}");
-        assert_eq!(self.git(&["symbolic-ref", "HEAD"]), "refs/heads/main\n", "{what}");
-    }
-}
-
-fn first_bad(output: &Output) -> Option<String> {
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().find_map(|line| Some(line.strip_suffix(" is the first bad commit")?.to_owned()))
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn lines(path: &str) -> usize {
-    std::fs::read_to_string(path).unwrap_or_default().lines().count()
+/// The commit that `git bisect run` names.
+fn git_bisect_run(bed: &Bed, script: &str, seed: u64) -> Option<String> {
+    bed.git(&["bisect", "start", "main", "c0"]);
+    let output = Command::new("git")
+        .args(["bisect", "run", script])
+        .current_dir(bed.repo())
+        .env("SEED", seed.to_string())
+        .output()
+        .expect("git starts");
+    bed.git(&["bisect", "reset"]);
+    first_bad(&output)
 }
 
 #[test]
@@ -143,7 +29,7 @@ fn a_certain_command_is_run_as_often_as_git_runs_it() {
         assert_eq!(ours.status.code(), Some(0), "{}", stderr(&ours));
         assert_eq!(first_bad(&ours), Some(bed.id(culprit)));
         let spent = lines(&counter);
-        assert_eq!(bed.git_bisect_run(&script, 0), Some(bed.id(culprit)));
+        assert_eq!(git_bisect_run(&bed, &script, 0), Some(bed.id(culprit)));
         assert_eq!(spent, lines(&counter) - spent, "{commits} commits, culprit {culprit}");
         bed.assert_clean("after a search");
     }
@@ -176,7 +62,7 @@ fn flaky_trials(trials: u64, options: &[&str]) -> (u64, u64) {
             println!("seed {seed}, culprit {culprit}: {}", String::from_utf8_lossy(&output.stdout));
         }
         ours += u64::from(right);
-        gits += u64::from(bed.git_bisect_run(&script, seed) == Some(bed.id(culprit)));
+        gits += u64::from(git_bisect_run(&bed, &script, seed) == Some(bed.id(culprit)));
     }
     println!("of {trials} trials right: kulprit {ours}, git bisect run {gits}");
     (ours, gits)
@@ -294,14 +180,6 @@ fn an_interruption_leaves_nothing_behind() {
         assert!(state.is_empty() || state.contains(") Z "), "process {pid} is still there: {state}");
     }
     bed.assert_clean("after an interruption");
-}
-
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 #[test]

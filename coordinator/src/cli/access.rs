@@ -1,9 +1,10 @@
 //! `kulprit token …`, `kulprit join`, `kulprit agent revoke` and the like.
 
 use super::args::{JoinArgs, RevokeArgs, TokenCreateArgs, TokenListArgs, TokenRevokeArgs};
-use super::bisect::print;
+use super::bisect::{print, write_text};
 use super::client::Coordinator;
 use super::failure::Failure;
+use super::say::say;
 use super::story::{one_line, since};
 use super::{credentials, tables};
 use kulprit_common::access::{Member, Role, TokenText};
@@ -22,7 +23,7 @@ pub async fn create(args: TokenCreateArgs) -> Result<u8, Failure> {
     let mut coordinator = Coordinator::dial(&args.to).await?;
     let made = coordinator.token_create(request).await?;
     let left = since(tables::now_ms(), made.expires_ms);
-    eprintln!("a token for one {}, valid for {left}, id {}:", args.role, made.id);
+    say(&format!("a token for one {}, valid for {left}, id {}:", args.role, made.id));
     let value = || json!({ "token": made.token, "id": made.id, "expires_ms": made.expires_ms });
     print(args.output, || format!("{}\n", made.token), value)?;
     Ok(0)
@@ -73,13 +74,13 @@ pub async fn join(args: JoinArgs) -> Result<u8, Failure> {
         other => Failure::Internal(other.into()),
     })?;
     credentials::keep(&joined, &dir, &args.coordinator)?;
-    println!("joined as {}; credentials in {}", joined.member, dir.display());
+    let dir = dir.display();
+    let mut text = format!("joined as {}; credentials in {dir}\n", joined.member);
     if joined.member.role == Role::Agent {
-        println!(
-            "this is an agent's certificate: give it to kulprit-agent with --credentials {}",
-            dir.display()
-        );
+        text +=
+            &format!("this is an agent's certificate: give it to kulprit-agent with --credentials {dir}\n");
     }
+    write_text(&text)?;
     Ok(0)
 }
 

@@ -6,6 +6,7 @@ use super::args::{
 use super::client::Coordinator;
 use super::ending::exit_code;
 use super::failure::Failure;
+use super::say::say;
 use super::screen::Screen;
 use super::signals::Signals;
 use super::submission::Submission;
@@ -131,7 +132,7 @@ async fn follow_log(coordinator: Coordinator, job: String) -> Result<u8, Failure
     while let Some(news) = news.recv().await {
         match news {
             News::Update(update) => write_text(&update.log)?,
-            News::Said(line) => eprintln!("{line}"),
+            News::Said(line) => say(&line),
             News::Failed(failure) => return Err(failure),
         }
     }

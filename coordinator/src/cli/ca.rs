@@ -1,6 +1,7 @@
 //! `kulprit ca …`: the farm's own CA, on the coordinator's machine.
 
 use super::args::{CaInitArgs, CaIssueArgs};
+use super::bisect::write_text;
 use super::credentials::{directory, keep, user_name};
 use super::failure::Failure;
 use crate::door::authority::{self, Authority, Request};
@@ -21,11 +22,13 @@ pub fn init(args: &CaInitArgs) -> Result<u8, Failure> {
     }
     Authority::init(&dir)?;
     let fingerprint = issue(&args.state, &operator, &credentials, &args.coordinator)?;
-    println!("CA made in {}\n  fingerprint {fingerprint}", dir.display());
-    println!("credentials of {operator} in {}, for {}", credentials.display(), args.coordinator);
-    println!(
-        "a running coordinator speaks TLS after its next start; then `kulprit token create --role agent`"
-    );
+    write_text(&format!(
+        "CA made in {}\n  fingerprint {fingerprint}\ncredentials of {operator} in {}, for {}\na running coordinator \
+         speaks TLS after its next start; then `kulprit token create --role agent`\n",
+        dir.display(),
+        credentials.display(),
+        args.coordinator
+    ))?;
     Ok(0)
 }
 
@@ -34,7 +37,7 @@ pub fn issue_one(args: &CaIssueArgs) -> Result<u8, Failure> {
     let member = Member { role: args.role, name: user_name(args.name.as_ref())? };
     let credentials = directory(args.credentials.as_deref())?;
     issue(&args.state, &member, &credentials, &args.coordinator)?;
-    println!("credentials of {member} in {}, for {}", credentials.display(), args.coordinator);
+    write_text(&format!("credentials of {member} in {}, for {}\n", credentials.display(), args.coordinator))?;
     Ok(0)
 }
 

@@ -4,11 +4,13 @@
 mod account;
 mod attempt;
 mod crew;
+mod readers;
 mod worktrees;
 
 use super::args::{ExecArgs, Format};
 use super::bisect::{write_json, write_text};
 use super::failure::Failure;
+use super::say::say;
 use super::signals::Signals;
 use crate::git::{Field, GitError, Mirror, Mirrors};
 use account::Account;
@@ -49,7 +51,7 @@ pub async fn exec(args: ExecArgs) -> Result<u8, Failure> {
         Format::Json => write_json(&account.json())?,
     }
     if let Concluded::Aborted { revision, how } = &concluded {
-        eprintln!("error: the command {how} at {revision}, and that stops the search");
+        say(&format!("error: the command {how} at {revision}, and that stops the search"));
     }
     Ok(account.exit_code())
 }

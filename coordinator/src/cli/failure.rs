@@ -1,8 +1,12 @@
 //! Why a command came to no result: the user's mistake, ours, or an interruption.
 
+use super::say::say;
 use kulprit_common::report::ending::{EXIT_BAD_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED};
 use std::io;
 use std::process::ExitCode;
+
+/// What a shell says of a program that SIGPIPE ended.
+const EXIT_READER_GONE: u8 = 141;
 
 #[derive(Debug)]
 pub enum Failure {
@@ -34,18 +38,18 @@ impl Failure {
     pub fn report(&self) -> ExitCode {
         match self {
             Failure::Input(message) => {
-                eprintln!("error: {message}");
+                say(&format!("error: {message}"));
                 ExitCode::from(EXIT_BAD_INPUT)
             }
             Failure::Internal(error) => {
-                eprintln!("error: failed to {error:#}");
+                say(&format!("error: failed to {error:#}"));
                 ExitCode::from(EXIT_INTERNAL)
             }
             Failure::Interrupted(message) => {
-                eprintln!("{message}");
+                say(message);
                 ExitCode::from(EXIT_INTERRUPTED)
             }
-            Failure::ReaderGone => ExitCode::SUCCESS,
+            Failure::ReaderGone => ExitCode::from(EXIT_READER_GONE),
         }
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! `args` says what can be typed; a command's module does it; `story` and `tables` render, purely.
 
+// What cannot be written must not end a search in a panic.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod access;
 mod agents;
 mod args;
@@ -21,6 +24,7 @@ mod manual;
 mod parse;
 mod results;
 mod run;
+mod say;
 mod screen;
 mod signals;
 mod simulate;

@@ -2,6 +2,7 @@
 
 use super::args::{Format, ParseArgs};
 use super::failure::Failure;
+use super::say::say;
 use crate::vmlinux::Vmlinux;
 use kulprit_common::crash::{ConsoleParser, Crash, disassembly, guilty_file, symbolise};
 use serde_json::{Value, json};
@@ -54,11 +55,11 @@ fn open(path: &Path, args: &ParseArgs) -> Result<Vmlinux, Failure> {
     let vmlinux = Vmlinux::open(path, args.source_root.as_deref())
         .map_err(|error| Failure::Input(format!("--vmlinux {}: {error}", shown(path))))?;
     if !vmlinux.has_lines() {
-        eprintln!(
+        say(&format!(
             "warning: {} has no debug information, so reports get no source lines; build it with \
              CONFIG_DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT=y",
             shown(path)
-        );
+        ));
     }
     let beside = || path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let modules = args.modules.as_deref().unwrap_or_else(beside);
@@ -79,9 +80,9 @@ fn symbolise_all(file: &str, crashes: &mut [Crash], vmlinux: &Vmlinux) {
     }
     if unknown > 0 && vmlinux.has_lines() {
         let all = known + unknown;
-        eprintln!(
+        say(&format!(
             "warning: {file}: the vmlinux does not know {unknown} of {all} frames; is it of the kernel that printed this?"
-        );
+        ));
     }
 }
 
@@ -113,16 +114,16 @@ fn read(path: &Path, vmlinux: Option<&Vmlinux>) -> Result<Parsed, String> {
     let cut = parser.is_full();
     crashes.extend(parser.finish());
     if cut {
-        eprintln!(
-            "warning: {file}: only the first {} crashes are kept; what follows was not read",
-            crashes.len()
-        );
+        let kept = crashes.len();
+        say(&format!("warning: {file}: only the first {kept} crashes are kept; what follows was not read"));
     }
     if let Some(vmlinux) = vmlinux {
         symbolise_all(&file, &mut crashes, vmlinux);
     }
     if UTF16_MARKS.iter().any(|mark| head.starts_with(mark)) {
-        eprintln!("warning: {file}: is UTF-16, which no kernel writes; convert it: iconv -f UTF-16 -t UTF-8");
+        say(&format!(
+            "warning: {file}: is UTF-16, which no kernel writes; convert it: iconv -f UTF-16 -t UTF-8"
+        ));
     }
     let guilty = crashes.first().and_then(|crash| guilty_file(&crash.report));
     let guilty_file = guilty.or_else(|| {

@@ -9,6 +9,7 @@ use super::args::RunArgs;
 use super::client::Coordinator;
 use super::ending::{exit_code, is_worth_another_try};
 use super::failure::Failure;
+use super::say::say;
 use super::screen::Screen;
 use super::signals::Signals;
 use super::submission::Submission;
@@ -41,12 +42,13 @@ pub async fn run(args: RunArgs) -> Result<u8, Failure> {
     }
     screen.close();
     // The result is told before the farm is taken down, which may take some seconds.
+    let code = ended.as_ref().ok().map(exit_code);
     let told = ended.and_then(|view| tell(&args, &submission, &places, &view));
     tokio::select! {
         () = farm.stop() => {}
         () = signals.next() => farm.kill().await,
     }
-    tidy(&args, &places, &told);
+    tidy(&args, &places, code, &told);
     told
 }
 
@@ -107,18 +109,20 @@ fn tell(args: &RunArgs, submission: &Submission, places: &Places, view: &v1::Job
     written.and(told)
 }
 
-/// Removes a temporary state directory that nobody will want to look into.
-fn tidy(args: &RunArgs, places: &Places, told: &Result<u8, Failure>) {
+/// Removes a temporary state directory that nobody will want to look into; `code` is the job's
+/// ending, if it has one.
+fn tidy(args: &RunArgs, places: &Places, code: Option<u8>, told: &Result<u8, Failure>) {
     let is_done_with = match told {
-        Ok(code) => *code == 0,
-        Err(failure) => matches!(failure, Failure::Input(_) | Failure::ReaderGone),
+        // Whether anybody read the result or not.
+        Ok(_) | Err(Failure::ReaderGone) => code == Some(0),
+        Err(failure) => matches!(failure, Failure::Input(_)),
     };
     match (places.temporary && !args.keep, is_done_with, told) {
         (true, true, _) => places.remove(),
         // The message to come says where.
         (_, _, Err(Failure::Interrupted(_))) => {}
-        _ if places.temporary => eprintln!("state and logs are kept in {}", places.state.display()),
-        (_, false, Err(_)) => eprintln!("logs are in {}", places.state.join("logs").display()),
+        _ if places.temporary => say(&format!("state and logs are kept in {}", places.state.display())),
+        (_, false, Err(_)) => say(&format!("logs are in {}", places.state.join("logs").display())),
         _ => {}
     }
 }

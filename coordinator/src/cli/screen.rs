@@ -2,6 +2,7 @@
 //!
 //! Everything goes to standard error; standard output is for results.
 
+use super::say::say;
 use super::story::{Event, Story, job_line, seconds, slot_lines};
 use super::tables::now_ms;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -59,7 +60,7 @@ impl Screen {
                 // A terminal that has gone away is noticed by the signal, not here.
                 let _ = bars.all.println(line);
             }
-            None => eprintln!("{line}"),
+            None => say(&line),
         }
     }
 

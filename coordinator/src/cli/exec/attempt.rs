@@ -51,6 +51,8 @@ pub struct Attempt {
     pub run: u32,
     pub command: Vec<OsString>,
     pub show: Show,
+    /// Somebody reads our standard error.
+    pub heard: bool,
     pub urge: watch::Receiver<Urge>,
     /// Where a command that seems not to be there is tried as well, before that is believed.
     pub probe: Option<RevisionId>,
@@ -95,7 +97,7 @@ impl Attempt {
             }
             Err(error) => return Err(error).context("start the command"),
         };
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let group = Group::of(&child);
         let pumps = self.pumps(&mut child, revision);
         let mut urge = self.urge.clone();
         let status = tokio::select! {
@@ -103,9 +105,11 @@ impl Attempt {
             () = wants(&mut urge, &[Urge::Stop, Urge::Kill]) => None,
         };
         let Some(status) = status else {
-            end(&mut child, group, &mut urge).await;
+            end(&mut child, &group, &mut urge).await;
             return Ok(Ended::Dropped);
         };
+        // What it left behind would go on beside the next runs.
+        drop(group);
         for mut pump in pumps {
             if tokio::time::timeout(OUTPUT_GRACE, &mut pump).await.is_err() {
                 pump.abort();
@@ -123,7 +127,13 @@ impl Attempt {
             }
             command.env("KULPRIT_REVISION", revision.to_string()).env("KULPRIT_RUN", self.run.to_string());
             match self.show {
-                Show::AsIs => {}
+                Show::AsIs if self.heard => {}
+                Show::AsIs => {
+                    command.stderr(Stdio::null());
+                }
+                Show::ToErrors if !self.heard => {
+                    command.stdout(Stdio::null()).stderr(Stdio::null());
+                }
                 Show::ToErrors => {
                     let errors = std::io::stderr().as_fd().try_clone_to_owned()?;
                     command.stdout(Stdio::from(errors));
@@ -152,6 +162,26 @@ impl Attempt {
     }
 }
 
+/// A command's process group, which does not outlive this.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(leader: &Child) -> Self {
+        Group(leader.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+
+    fn signal(&self, signal: Signal) {
+        // All may be gone by now; then there is nothing left to tell.
+        let _ = self.0.map(|group| killpg(group, signal));
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+}
+
 async fn pump(from: impl AsyncRead + Unpin, prefix: String) {
     let mut from = BufReader::new(from);
     loop {
@@ -176,16 +206,14 @@ fn ended(status: ExitStatus) -> Ended {
 }
 
 /// Ends a command and all it started: first it is asked to.
-async fn end(child: &mut Child, group: Option<Pid>, urge: &mut watch::Receiver<Urge>) {
-    let Some(group) = group else { return };
-    // It may be gone by now; then there is nothing left to tell it.
-    let _ = killpg(group, Signal::SIGTERM);
+async fn end(child: &mut Child, group: &Group, urge: &mut watch::Receiver<Urge>) {
+    group.signal(Signal::SIGTERM);
     tokio::select! {
         _ = child.wait() => {}
         () = tokio::time::sleep(GRACE) => {}
         () = wants(urge, &[Urge::Kill]) => {}
     }
-    let _ = killpg(group, Signal::SIGKILL);
+    group.signal(Signal::SIGKILL);
     let _ = child.wait().await;
 }
 

@@ -3,8 +3,10 @@
 
 use super::super::args::{ExecArgs, Format};
 use super::super::failure::Failure;
+use super::super::say::say;
 use super::super::signals::Signals;
 use super::attempt::{Attempt, Ended, Show, Urge};
+use super::readers::is_read;
 use super::worktrees::{Worktree, Worktrees};
 use kulprit_common::command::{Ending, Exit, Search, Step, Want};
 use kulprit_common::id::RevisionId;
@@ -31,6 +33,8 @@ pub struct Crew {
     jobs: NonZeroUsize,
     command: Vec<OsString>,
     show: Show,
+    /// Somebody reads our standard error.
+    heard: bool,
     log: Option<PathBuf>,
     good: RevisionId,
     free: Vec<Worktree>,
@@ -72,6 +76,7 @@ impl Crew {
             jobs,
             command,
             show,
+            heard: true,
             log: args.log.clone(),
             good,
             free: Vec::new(),
@@ -151,7 +156,7 @@ impl Crew {
 
     async fn start(&mut self, revision: RevisionId) -> Result<(), Failure> {
         if self.announced.insert(revision) {
-            eprint!("{}", self.search.announce(&revision));
+            say(self.search.announce(&revision).trim_end_matches('\n'));
         }
         let there = self.free.iter().position(|worktree| worktree.at == Some(revision));
         let worktree = match there.or(self.free.len().checked_sub(1)) {
@@ -168,6 +173,7 @@ impl Crew {
             run,
             command: self.command.clone(),
             show: self.show,
+            heard: self.heard,
             urge: urged,
             probe: (!self.runnable).then_some(self.good),
         };
@@ -184,6 +190,9 @@ impl Crew {
         let (revision, run, worktree, ended) = finished;
         self.busy.retain(|busy| (busy.revision, busy.run) != (revision, run));
         self.free.push(worktree);
+        if !self.is_believable()? {
+            return Ok(None);
+        }
         let aborted = |how: String| Ok(Some(Concluded::Aborted { revision, how }));
         let code = match ended? {
             Ended::Dropped => return Ok(None),
@@ -202,6 +211,17 @@ impl Crew {
         Ok(None)
     }
 
+    /// A command that shares our streams may have failed because nobody reads them any more:
+    /// such a run is made again, without them. Without a reader of results there is nothing to do.
+    fn is_believable(&mut self) -> Result<bool, Failure> {
+        if !is_read(std::io::stdout()) {
+            return Err(Failure::ReaderGone);
+        }
+        let was_heard = self.heard;
+        self.heard = is_read(std::io::stderr());
+        Ok(self.show == Show::Prefixed || self.heard || !was_heard)
+    }
+
     fn say(&self, revision: &RevisionId, exit: Exit, code: i32) {
         let tally = self.search.tally(revision);
         let said = match exit {
@@ -213,7 +233,7 @@ impl Crew {
             1 => String::new(),
             total => format!("; {} of {total} runs failed", tally.bad),
         };
-        eprintln!("{} {said}{so_far}", revision.short());
+        say(&format!("{} {said}{so_far}", revision.short()));
     }
 
     fn unrunnable(&self, code: i32) -> Failure {

@@ -4,6 +4,7 @@
 //! checkout and index. Hooks are not run: they are written for the user's own checkout.
 
 use super::super::failure::Failure;
+use super::super::say::say;
 use anyhow::{Context as _, anyhow};
 use kulprit_common::id::RevisionId;
 use std::ffi::OsStr;
@@ -92,7 +93,7 @@ impl Worktrees {
                     std::thread::sleep(std::time::Duration::from_millis(50));
                 }
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    eprintln!("warning: cannot remove {}: {error}", made.path.display());
+                    say(&format!("warning: cannot remove {}: {error}", made.path.display()));
                 }
                 Ok(()) | Err(_) => break,
             }

@@ -2,6 +2,7 @@
 
 use super::super::args::RunArgs;
 use super::super::failure::Failure;
+use super::super::say::say;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,7 @@ impl Places {
     /// Removes a temporary state directory.
     pub fn remove(&self) {
         if let Err(error) = std::fs::remove_dir_all(&self.state) {
-            eprintln!("warning: {} could not be removed: {error}", self.state.display());
+            say(&format!("warning: {} could not be removed: {error}", self.state.display()));
         }
     }
 }

@@ -138,6 +138,33 @@ fn a_run_that_nobody_listens_to_ends_all_the_same() {
     }
 }
 
+/// Seventy thousand files take minutes; here a slow program stands for them.
+#[test]
+fn the_prompt_is_back_before_all_files_are_gone() {
+    let bed = Bed::new(&Fake::serve(ended("culprit", "", "")), "", "");
+    bed.program("rm", "sleep 3; exec /bin/rm \"$@\"");
+    let path = format!("{}:{}", bed.path().join("bin").display(), std::env::var("PATH").unwrap_or_default());
+    let child = bed.spawn_with(&["run", "job.toml"], |command| {
+        std::os::unix::process::CommandExt::process_group(command.env("PATH", path), 0);
+    });
+    let group = Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    let said = Said::from(child.wait_with_output().expect("waited"));
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let aside = || {
+        let words = bed.read("rm.args");
+        words.split_whitespace().last().map(std::path::PathBuf::from).filter(|dir| dir.exists())
+    };
+    bed.wait_for_lines("rm.args", 1);
+    assert!(aside().is_some_and(|dir| dir.to_string_lossy().ends_with(".removed")), "{said:?}");
+    assert_eq!(bed.states(), Vec::<std::path::PathBuf>::new());
+    assert!(nix::sys::signal::killpg(group, Signal::SIGHUP).is_err(), "nothing hears the terminal close");
+    let begun = Instant::now();
+    while aside().is_some() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{:?} is still there", aside());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_refused_job_names_the_field() {
     let bed = Bed::new(&Fake::serve(ended("invalid", "good", "is not an ancestor of bad")), "", "");

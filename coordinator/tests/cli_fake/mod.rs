@@ -209,7 +209,7 @@ impl Bed {
         bed
     }
 
-    fn program(&self, name: &str, text: &str) {
+    pub fn program(&self, name: &str, text: &str) {
         let path = self.path().join("bin").join(name);
         let head =
             format!("#!/bin/sh\necho $$ >> {0}/pids; echo \"$@\" >> {0}/{name}.args", self.path().display());
@@ -248,10 +248,13 @@ impl Bed {
         std::fs::read_to_string(self.path().join(file)).unwrap_or_default()
     }
 
-    /// Temporary state directories that are there.
+    /// Temporary state directories that are there, but for those that are being removed.
     pub fn states(&self) -> Vec<PathBuf> {
         let entries = std::fs::read_dir(self.path()).expect("listed").flatten().map(|entry| entry.path());
-        entries.filter(|path| path.join("run.lock").exists()).collect()
+        let is_state = |path: &PathBuf| {
+            path.join("run.lock").exists() && path.extension().is_none_or(|end| end != "removed")
+        };
+        entries.filter(is_state).collect()
     }
 
     /// Children that still run.

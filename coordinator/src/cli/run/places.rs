@@ -5,10 +5,15 @@ use super::super::failure::Failure;
 use super::super::say::say;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// Marks a state directory that we made, and so may remove.
 const TEMPORARY_MARK: &str = ".made-by-kulprit-run";
+
+/// Ends the name of a state directory that is being removed.
+const REMOVED: &str = ".removed";
 
 /// What a coordinator's journal and the logs of a run need at least.
 const STATE_MIB_MIN: u64 = 64;
@@ -69,10 +74,25 @@ impl Places {
         }
     }
 
-    /// Removes a temporary state directory.
+    /// Removes a temporary state directory. Its work trees and objects are so many files that this
+    /// takes minutes, so a process of its own goes on with it when this one has ended.
     pub fn remove(&self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.state) {
-            say(&format!("warning: {} could not be removed: {error}", self.state.display()));
+        let mut aside = self.state.clone().into_os_string();
+        aside.push(REMOVED);
+        let dir = match std::fs::rename(&self.state, &aside) {
+            Ok(()) => PathBuf::from(aside),
+            Err(_) => self.state.clone(),
+        };
+        let mut remover = Command::new("rm");
+        remover.args(["-rf", "--"]).arg(&dir).current_dir("/");
+        remover.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In a group of its own it does not hear of a terminal that closes.
+        if remover.process_group(0).spawn().is_ok() {
+            return;
+        }
+        say(&format!("removing {}", dir.display()));
+        if let Err(error) = std::fs::remove_dir_all(&dir) {
+            say(&format!("warning: {} could not be removed: {error}", dir.display()));
         }
     }
 }

@@ -549,6 +549,24 @@ fn what_no_agent_can_take_says_what_is_missing() {
     );
 }
 
+/// Somebody who watches must not learn of it when the first kernel is built.
+#[test]
+fn agents_that_boot_no_guests_are_named_while_they_build() {
+    for (symptom, is_named) in [(Symptom::Crash, true), (Symptom::Build, false)] {
+        let mut world = World::new(4, 40, 2, Faults::default());
+        world.boots = false;
+        let job = world.submit_job("request", Job { symptom, ..job() });
+        let mut seen = Vec::new();
+        for _ in 0..2000 {
+            world.now = world.now + Duration::from_secs(1);
+            world.step();
+            seen.push(world.job(&job).detail);
+        }
+        let named = seen.iter().any(|it| it.contains("boot guests") && it.contains("no QEMU"));
+        assert_eq!(named, is_named, "{symptom:?}: {seen:?}");
+    }
+}
+
 #[test]
 fn a_deadline_is_never_in_the_past() {
     for seed in 0..10 {

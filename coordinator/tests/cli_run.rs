@@ -192,6 +192,35 @@ fn a_search_without_room_for_builds_is_refused() {
     assert!(!left.into_iter().any(|it| it.file_name().to_string_lossy().starts_with("kulprit-")));
 }
 
+/// It would build for hours, and then wait without end.
+#[test]
+fn a_run_whose_agents_can_boot_no_guest_ends_at_once() {
+    let problem = "QEMU runs no guest: start /nosuch: No such file or directory";
+    let agent = |id: &str| v1::AgentView {
+        id: id.into(),
+        state: "online".into(),
+        problems: vec![problem.into()],
+        slots: vec![v1::SlotView::default()],
+        cannot_boot: true,
+        ..Default::default()
+    };
+    let open = view("searching", None);
+    let agents = vec![agent("agent-1"), agent("agent-2")];
+    let seen = v1::WatchUpdate { job: Some(open.clone()), log: String::new(), agents };
+    let script = Script { streams: vec![vec![Ok(seen)]], view: open, has_ended: false };
+    let bed = Bed::new(&Fake::serve(script), "", "");
+    let said = bed.run(&["run", "job.toml"]);
+    assert_eq!(said.code, Some(6), "{said:?}");
+    for part in [
+        format!("agent-1 joined: 1 slot, boots no guests: {problem}\n"),
+        format!("error: no agent can boot guests: {problem}\n"),
+        "`kulprit doctor`".into(),
+    ] {
+        assert!(said.err.contains(&part), "{part}: {said:?}");
+    }
+    assert_eq!((bed.alive().len(), bed.states().len()), (0, 0));
+}
+
 #[test]
 fn an_interrupted_run_stops_and_says_how_to_resume() {
     // An agent that does not care for SIGTERM is killed.

@@ -67,6 +67,8 @@ pub struct AgentView {
     pub problems: Vec<String>,
     /// What its join token said of it.
     pub labels: Vec<String>,
+    pub can_build: bool,
+    pub can_boot: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -154,8 +156,12 @@ impl Farm {
         }
     }
 
-    /// What a job waits for, when nothing of it is in anybody's hands.
+    /// What a job waits for, when nothing of it is in anybody's hands; or why what is in hands now
+    /// will be of no use.
     fn detail(&self, state: &JobState) -> String {
+        if let Some(why) = self.boots_nowhere(state) {
+            return why;
+        }
         let waiting =
             |key: &&ItemKey| self.items.get(*key).is_some_and(|item| !matches!(item.state, State::Leased(_)));
         let (idle, busy): (Vec<_>, Vec<_>) = state.wants.iter().partition(waiting);
@@ -189,6 +195,23 @@ impl Farm {
             (true, Some(lack)) => format!("waiting for an agent {lack}"),
             (true, None) => "waiting for a free slot".into(),
         }
+    }
+
+    /// Kernels can be built by agents none of which could boot them.
+    fn boots_nowhere(&self, state: &JobState) -> Option<String> {
+        let present: Vec<_> = self.agents.iter().filter(|(_, agent)| agent.present).collect();
+        let some_can = present.iter().any(|(_, agent)| agent.info.can_boot);
+        if !state.is_open() || state.job.symptom == Symptom::Build || present.is_empty() || some_can {
+            return None;
+        }
+        let problems = present.iter().flat_map(|(id, agent)| {
+            agent.info.problems.iter().map(move |problem| format!("{id}: {problem}"))
+        });
+        let said = problems.collect::<Vec<_>>().join("; ");
+        Some(format!(
+            "waiting for an agent that can boot guests{}{said}",
+            if said.is_empty() { "" } else { "; " }
+        ))
     }
 
     /// What no agent that is there has, for work none of them can ever take.
@@ -398,6 +421,8 @@ impl Farm {
                     slots: self.slot_views(id),
                     problems: agent.info.problems.clone(),
                     labels: self.access.labels(id).to_vec(),
+                    can_build: agent.info.can_build,
+                    can_boot: agent.info.can_boot,
                 }
             })
             .collect()

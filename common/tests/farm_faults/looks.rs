@@ -48,6 +48,9 @@ impl World {
             };
             let all = problems.split("; ").all(|it| it.split_once(": ").is_some_and(|(id, _)| troubled(id)));
             ("job says what is wrong with agents", all)
+        } else if detail.starts_with("waiting for an agent that can boot guests") {
+            let able = there.iter().any(|(_, heard)| heard.takes_work);
+            ("job says that no agent boots guests", !able)
         } else if detail.starts_with("waiting for an agent with 65536 MiB") {
             ("job says that no agent has the memory", true)
         } else if detail == "waiting for a free slot" {

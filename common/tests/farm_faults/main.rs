@@ -74,6 +74,7 @@ const MUST_HAPPEN: &[&str] = &[
     "job says that all slots are taken",
     "job says that it retries",
     "job says that no agent has the memory",
+    "job says that no agent boots guests",
     "job says that no agent is there",
     "job says what is wrong with agents",
     "job works",

@@ -78,6 +78,8 @@ pub struct World {
     pub good_release: Option<Release>,
     /// Every seventh commit merges the good end.
     pub merges: bool,
+    /// The agents' machines boot guests.
+    pub boots: bool,
     /// What git was asked to patch.
     pub orders: Vec<Order>,
     agents: Vec<SimAgent>,
@@ -106,6 +108,7 @@ impl World {
             releases: vec![],
             good_release: None,
             merges: false,
+            boots: true,
             orders: vec![],
             agents: vec![],
             wire: vec![],
@@ -396,7 +399,8 @@ impl World {
                 slots: vec![Slot { cores: 2, memory_mib: 4096 }],
                 images: vec!["sha256:gcc".into()],
                 can_build: true,
-                can_boot: true,
+                can_boot: self.boots,
+                problems: if self.boots { vec![] } else { vec!["no QEMU".into()] },
                 ..AgentInfo::default()
             },
             holding: agent

@@ -42,7 +42,7 @@ async fn watch_job(mut coordinator: Coordinator, job: &str, output: Output) -> R
     let mut screen = Screen::new();
     screen.say(&format!("job {job}"));
     let ended = tokio::select! {
-        ended = follow::to_the_end(&mut coordinator, job, news, &mut screen) => ended,
+        ended = follow::to_the_end(&mut coordinator, job, news, &mut screen, |_| Ok(())) => ended,
         () = signals.next() => Err(Failure::Interrupted(format!(
             "no longer watching; the job goes on. To watch it again:\n  {}",
             watch_command(job, &coordinator_url)

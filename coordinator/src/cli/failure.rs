@@ -1,5 +1,6 @@
 //! Why a command came to no result: the user's mistake, ours, or an interruption.
 
+use super::ending::by_kind;
 use super::say::say;
 use kulprit_common::report::ending::{EXIT_BAD_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED};
 use std::io;
@@ -14,6 +15,8 @@ pub enum Failure {
     Input(String),
     /// A bug of ours, or something is out of reach.
     Internal(anyhow::Error),
+    /// What the work needs is not on this machine; the message names it.
+    Unable(String),
     /// Ctrl-C or SIGTERM; the message says how to go on.
     Interrupted(String),
     /// The reader of our output has gone: there is nobody to tell.
@@ -40,6 +43,10 @@ impl Failure {
             Failure::Input(message) => {
                 say(&format!("error: {message}"));
                 ExitCode::from(EXIT_BAD_INPUT)
+            }
+            Failure::Unable(message) => {
+                say(&format!("error: {message}"));
+                ExitCode::from(by_kind("blocked"))
             }
             Failure::Internal(error) => {
                 say(&format!("error: failed to {error:#}"));

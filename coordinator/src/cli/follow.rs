@@ -16,12 +16,14 @@ use tokio::sync::mpsc;
 /// A second apart.
 const GET_RETRIES: u32 = 15;
 
-/// Shows what comes until the job has ended; yields it with its renderings.
+/// Shows what comes until the job has ended; yields it with its renderings. `judge` may refuse
+/// to go on at any update.
 pub async fn to_the_end(
     coordinator: &mut Coordinator,
     job: &str,
     mut news: mpsc::Receiver<News>,
     screen: &mut Screen,
+    mut judge: impl FnMut(&v1::WatchUpdate) -> Result<(), Failure>,
 ) -> Result<v1::JobView, Failure> {
     let mut tick = tokio::time::interval(TICK);
     loop {
@@ -29,7 +31,9 @@ pub async fn to_the_end(
             news = news.recv() => match news {
                 Some(News::Update(update)) => {
                     let ended = update.job.as_ref().is_some_and(|job| job.end.is_some());
+                    let judged = judge(&update);
                     screen.show(*update);
+                    judged?;
                     if ended {
                         return get_ended(coordinator, job).await;
                     }

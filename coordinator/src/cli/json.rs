@@ -89,6 +89,8 @@ pub fn agents(agents: &[v1::AgentView]) -> Value {
             "slots": agent.slots.iter().map(slot).collect::<Vec<_>>(),
             "problems": agent.problems,
             "labels": agent.labels,
+            "can_build": !agent.cannot_build,
+            "can_boot": !agent.cannot_boot,
         })
     };
     Value::Array(agents.iter().map(agent).collect())

@@ -1,6 +1,7 @@
 //! `kulprit run`: a coordinator and agents of its own as child processes, one job, one result.
 
 mod children;
+mod fitness;
 mod local_farm;
 mod places;
 mod resume;
@@ -14,6 +15,7 @@ use super::screen::Screen;
 use super::signals::Signals;
 use super::submission::Submission;
 use super::{follow, results, watching};
+use fitness::Fitness;
 use kulprit_common::report::ending::EXIT_BAD_INPUT;
 use kulprit_proto::v1;
 use local_farm::LocalFarm;
@@ -34,7 +36,7 @@ pub async fn run(args: RunArgs) -> Result<u8, Failure> {
 
     let mut farm = LocalFarm::new(programs, &args, &places);
     let ended = tokio::select! {
-        ended = search(&mut farm, &submission, &mut screen) => ended,
+        ended = search(&mut farm, &submission, Fitness::new(args.agents), &mut screen) => ended,
         () = signals.next() => Err(Failure::Interrupted(resume::message(&args, &places))),
     };
     if matches!(ended, Err(Failure::Interrupted(_))) {
@@ -56,6 +58,7 @@ pub async fn run(args: RunArgs) -> Result<u8, Failure> {
 async fn search(
     farm: &mut LocalFarm,
     submission: &Submission,
+    mut fitness: Fitness,
     screen: &mut Screen,
 ) -> Result<v1::JobView, Failure> {
     let url = farm.start_coordinator(screen).await?;
@@ -70,7 +73,7 @@ async fn search(
     farm.start_agents(&url)?;
     let (say, news) = watching::follow(coordinator.clone(), view.id.clone());
     tokio::select! {
-        ended = follow::to_the_end(&mut coordinator, &view.id, news, screen) => ended,
+        ended = follow::to_the_end(&mut coordinator, &view.id, news, screen, |it| fitness.judge(it)) => ended,
         given_up = farm.keep_alive(&say) => Err(given_up),
     }
 }
@@ -115,7 +118,7 @@ fn tidy(args: &RunArgs, places: &Places, code: Option<u8>, told: &Result<u8, Fai
     let is_done_with = match told {
         // Whether anybody read the result or not.
         Ok(_) | Err(Failure::ReaderGone) => code == Some(0),
-        Err(failure) => matches!(failure, Failure::Input(_)),
+        Err(failure) => matches!(failure, Failure::Input(_) | Failure::Unable(_)),
     };
     match (places.temporary && !args.keep, is_done_with, told) {
         (true, true, _) => places.remove(),

@@ -205,7 +205,10 @@ fn agent_words(agent: &v1::AgentView, is_first: bool) -> Option<String> {
         ("online", true) => {
             let slots = agent.slots.len();
             let runs = match agent.accelerator.as_str() {
-                "" => "boots no guests".to_owned(),
+                "" => match agent.problems.first() {
+                    Some(problem) => format!("boots no guests: {}", one_line(problem)),
+                    None => "boots no guests".to_owned(),
+                },
                 accelerator => format!("guests under {accelerator}"),
             };
             Some(format!("{id} joined: {slots} {}, {runs}", if slots == 1 { "slot" } else { "slots" }))

@@ -78,6 +78,8 @@ impl From<AgentView> for v1::AgentView {
             slots: view.slots.into_iter().map(Into::into).collect(),
             problems: view.problems,
             labels: view.labels,
+            cannot_build: !view.can_build,
+            cannot_boot: !view.can_boot,
         }
     }
 }

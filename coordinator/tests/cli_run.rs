@@ -192,6 +192,29 @@ fn a_search_without_room_for_builds_is_refused() {
     assert!(!left.into_iter().any(|it| it.file_name().to_string_lossy().starts_with("kulprit-")));
 }
 
+#[test]
+fn a_changed_job_file_names_the_job_that_goes_on_beside_it() {
+    let fake = Fake::serve(endless());
+    let bed = Bed::new(&fake, "", "");
+    let run = |agents: usize| {
+        let child = bed.spawn(&["run", "job.toml", "--state", "s"]);
+        bed.wait_for_lines("kulprit-agent.args", agents);
+        kill(Pid::from_raw(i32::try_from(child.id()).expect("a pid")), Signal::SIGTERM).expect("sent");
+        Said::from(child.wait_with_output().expect("waited"))
+    };
+    let said = run(2);
+    assert!(!said.err.contains("another job file"), "{said:?}");
+    let job = bed.read("job.toml").replace("main", "HEAD");
+    std::fs::write(bed.path().join("job.toml"), job).expect("written");
+    let said = run(4);
+    let line = format!(
+        "job j-1, of another job file, is unfinished in this directory and goes on too; `kulprit bisect cancel j-1 \
+         --coordinator {}` ends it",
+        fake.url
+    );
+    assert!(said.err.contains("job j-2 submitted") && said.err.contains(&line), "{said:?}");
+}
+
 /// It would build for hours, and then wait without end.
 #[test]
 fn a_run_whose_agents_can_boot_no_guest_ends_at_once() {

@@ -3,7 +3,7 @@
 use super::args::{
     CancelArgs, Format, ListArgs, LogArgs, Output, OverruleArgs, ShowArgs, StartArgs, WatchArgs, Word,
 };
-use super::client::Coordinator;
+use super::client::{Coordinator, to_flag};
 use super::ending::exit_code;
 use super::failure::Failure;
 use super::say::say;
@@ -53,7 +53,7 @@ async fn watch_job(mut coordinator: Coordinator, job: &str, output: Output) -> R
 }
 
 fn watch_command(job: &str, url: &str) -> String {
-    format!("kulprit bisect watch {job} --coordinator {url}")
+    format!("kulprit bisect watch {job}{}", to_flag(url))
 }
 
 pub async fn list(args: ListArgs) -> Result<u8, Failure> {

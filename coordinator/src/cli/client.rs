@@ -13,6 +13,9 @@ use std::error::Error as _;
 use std::time::Duration;
 use tonic::{Code, Status, Streaming};
 
+/// Where a coordinator is served and dialled unless somebody says otherwise.
+pub const DEFAULT_URL: &str = "http://127.0.0.1:7453";
+
 /// A call that returns one answer; a large job takes a moment to render.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -151,6 +154,13 @@ impl Coordinator {
             }
         }
     }
+}
+
+/// What a command that is shown needs to reach the same coordinator; nothing, where that is the
+/// default.
+pub fn to_flag(url: &str) -> String {
+    let is_default = std::env::var_os("KULPRIT_COORDINATOR").is_none() && url == DEFAULT_URL;
+    if is_default { String::new() } else { format!(" --coordinator {url}") }
 }
 
 /// Whether the same call may succeed once the coordinator is back.

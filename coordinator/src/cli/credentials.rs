@@ -1,6 +1,7 @@
 //! Where a person's credentials are, and which coordinator they are for.
 
 use super::args::To;
+use super::client::DEFAULT_URL;
 use super::failure::Failure;
 use kulprit_common::id::AgentId;
 use kulprit_proto::tls::{self, Credentials, Wallet};
@@ -8,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const COORDINATOR_FILE: &str = "coordinator";
-const DEFAULT_COORDINATOR: &str = "http://127.0.0.1:7453";
 
 /// The directory given, else `kulprit` where programs of this user keep their settings.
 pub fn directory(given: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -26,10 +26,10 @@ pub fn coordinator(to: &To) -> Result<String, Failure> {
         return Ok(url.clone());
     }
     // Without a home there is nothing to be found in it.
-    let Ok(dir) = directory(to.credentials.as_deref()) else { return Ok(DEFAULT_COORDINATOR.into()) };
+    let Ok(dir) = directory(to.credentials.as_deref()) else { return Ok(DEFAULT_URL.into()) };
     match std::fs::read_to_string(dir.join(COORDINATOR_FILE)) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(_) => Ok(DEFAULT_COORDINATOR.into()),
+        Err(_) => Ok(DEFAULT_URL.into()),
     }
 }
 

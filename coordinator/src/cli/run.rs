@@ -7,7 +7,7 @@ mod places;
 mod resume;
 
 use super::args::RunArgs;
-use super::client::Coordinator;
+use super::client::{Coordinator, to_flag};
 use super::ending::{exit_code, is_worth_another_try};
 use super::failure::Failure;
 use super::say::say;
@@ -70,12 +70,33 @@ async fn search(
     }
     let verb = if is_new { "submitted" } else { "taken up again" };
     screen.say(&format!("job {} {verb}, coordinator at {url}", view.id));
+    name_others(&mut coordinator, &view.id, &url, screen).await?;
     farm.start_agents(&url)?;
     let (say, news) = watching::follow(coordinator.clone(), view.id.clone());
     tokio::select! {
         ended = follow::to_the_end(&mut coordinator, &view.id, news, screen, |it| fitness.judge(it)) => ended,
         given_up = farm.keep_alive(&say) => Err(given_up),
     }
+}
+
+/// A job file that was changed makes another job. The one before goes on and takes its share of
+/// the agents, which nobody expects.
+async fn name_others(
+    coordinator: &mut Coordinator,
+    own: &str,
+    url: &str,
+    screen: &Screen,
+) -> Result<(), Failure> {
+    let jobs = coordinator.list().await?;
+    for other in jobs.iter().filter(|job| job.end.is_none() && job.id != own) {
+        screen.say(&format!(
+            "job {id}, of another job file, is unfinished in this directory and goes on too; \
+             `kulprit bisect cancel {id}{to}` ends it",
+            id = other.id,
+            to = to_flag(url),
+        ));
+    }
+    Ok(())
 }
 
 /// The job of this content: an open or finished one is taken up, one that came to nothing is not.

@@ -105,8 +105,14 @@ impl Jobs for Fake {
     }
 
     async fn list(&self, _: Request<v1::ListRequest>) -> Result<Response<v1::ListResponse>, Status> {
-        let view = self.state.lock().expect("whole").script.view.clone();
-        Ok(Response::new(v1::ListResponse { jobs: vec![v1::JobView { id: "j-1".into(), ..view }] }))
+        let state = self.state.lock().expect("whole");
+        let view = |number: usize| {
+            let id = format!("j-{number}");
+            let is_over = state.script.has_ended || state.jobs.is_empty() || state.watched.contains_key(&id);
+            let end = state.script.view.end.clone().filter(|_| is_over);
+            v1::JobView { id, end, ..state.script.view.clone() }
+        };
+        Ok(Response::new(v1::ListResponse { jobs: (1..=state.jobs.len().max(1)).map(view).collect() }))
     }
 
     type WatchStream = Stream<v1::WatchUpdate>;

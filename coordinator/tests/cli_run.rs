@@ -192,6 +192,17 @@ fn a_search_without_room_for_builds_is_refused() {
     assert!(!left.into_iter().any(|it| it.file_name().to_string_lossy().starts_with("kulprit-")));
 }
 
+/// Refused before it is followed: nothing has ended before, and only the error is said.
+#[test]
+fn a_job_that_is_refused_at_once_says_only_why() {
+    let script = Script { has_ended: true, ..ended("invalid", "repository", "/tmp is not a git repository") };
+    let bed = Bed::new(&Fake::serve(script), "", "");
+    let said = bed.run(&["run", "job.toml"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.err.contains("error: job.toml: repository: /tmp is not"), "{said:?}");
+    assert!(!said.err.contains("has ended before"), "{said:?}");
+}
+
 #[test]
 fn a_changed_job_file_names_the_job_that_goes_on_beside_it() {
     let fake = Fake::serve(endless());

@@ -65,7 +65,10 @@ async fn search(
     let mut coordinator = Coordinator::local(&url)?;
     let (view, is_new) = submit(&mut coordinator, submission).await?;
     if view.end.is_some() {
-        screen.say(&format!("job {} has ended before; another --state searches anew", view.id));
+        // A new one that was refused at once tells why by itself.
+        if !is_new {
+            screen.say(&format!("job {} has ended before; another --state searches anew", view.id));
+        }
         return Ok(view);
     }
     let verb = if is_new { "submitted" } else { "taken up again" };

@@ -3,19 +3,25 @@
 //! Everything goes to standard error; standard output is for results.
 
 use super::say::say;
-use super::story::{Event, Story, job_line, seconds, slot_lines};
+use super::story::{Event, Story, job_line, pulse, seconds, slot_lines};
 use super::tables::now_ms;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use kulprit_proto::v1;
+use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 /// How often the times on the screen move on.
 pub const TICK: Duration = Duration::from_millis(500);
 
+/// Without bars nothing is silent for longer: a search that does not speak looks dead.
+const PULSE_EVERY: Duration = Duration::from_secs(60);
+
 pub struct Screen {
     story: Story,
     started: Instant,
+    /// When the last line was said.
+    spoke: Cell<Instant>,
     latest: Option<v1::WatchUpdate>,
     bars: Option<Bars>,
     colour: bool,
@@ -33,7 +39,8 @@ impl Screen {
             std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
         let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
         let bars = terminal.then(Bars::new);
-        Screen { story: Story::default(), started: Instant::now(), latest: None, bars, colour }
+        let now = Instant::now();
+        Screen { story: Story::default(), started: now, spoke: Cell::new(now), latest: None, bars, colour }
     }
 
     /// Tells what is new and redraws.
@@ -54,6 +61,7 @@ impl Screen {
 
     /// Prints a line above the bars.
     pub fn say(&self, line: &str) {
+        self.spoke.set(Instant::now());
         let line = format!("[{}] {line}", seconds(self.started.elapsed()));
         match &self.bars {
             Some(bars) => {
@@ -64,14 +72,24 @@ impl Screen {
         }
     }
 
-    /// Moves the times on.
+    /// Moves the times on, or says that all is still alive.
     pub fn tick(&mut self) {
+        if let Some(line) = self.due(Instant::now(), now_ms()) {
+            self.say(&line);
+        }
         let (Some(bars), Some(update)) = (&mut self.bars, &self.latest) else { return };
         let now = now_ms();
         if let Some(job) = &update.job {
             let elapsed = Duration::from_millis(now.saturating_sub(job.submitted_ms));
             bars.draw(&job_line(job, elapsed), &slot_lines(&update.agents, now));
         }
+    }
+
+    /// A sign of life, where none was seen for long.
+    fn due(&self, now: Instant, now_ms: u64) -> Option<String> {
+        let is_due = self.bars.is_none() && now.duration_since(self.spoke.get()) >= PULSE_EVERY;
+        let update = self.latest.as_ref().filter(|_| is_due)?;
+        update.job.as_ref().map(|job| pulse(job, &update.agents, now_ms))
     }
 
     /// Takes the bars away.
@@ -123,4 +141,22 @@ impl Bars {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("a literal template")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_bars_a_minute_is_never_silent() {
+        let mut screen = Screen { bars: None, ..Screen::new() };
+        let minute_on = |screen: &Screen, seconds| screen.spoke.get() + Duration::from_secs(seconds);
+        assert_eq!(screen.due(minute_on(&screen, 60), 0), None, "nothing is known yet");
+        let job = v1::JobView { stage: "resolving".into(), ..Default::default() };
+        screen.latest = Some(v1::WatchUpdate { job: Some(job), ..Default::default() });
+        assert_eq!(screen.due(minute_on(&screen, 59), 0), None);
+        assert_eq!(screen.due(minute_on(&screen, 60), 0), Some("fetching the repository".into()));
+        screen.say("something else");
+        assert_eq!(screen.due(minute_on(&screen, 59), 0), None);
+    }
 }

@@ -27,6 +27,8 @@ pub struct Story {
     detail: String,
     verdicts: BTreeSet<(String, String, String, u32, u32)>,
     attempts: BTreeSet<u64>,
+    /// Attempts that were said to wait.
+    waiting: BTreeSet<u64>,
     booting: BTreeSet<String>,
     agents: BTreeMap<String, String>,
 }
@@ -77,8 +79,18 @@ impl Story {
                 if self.attempts.insert(slot.attempt) && self.is_worth_a_line(slot) {
                     events.push(Event::Work(format!("{}: {}", agent.id, start_words(slot))));
                 }
+                events.extend(self.tell_waits(slot).map(|said| Event::Work(format!("{}: {said}", agent.id))));
             }
         }
+    }
+
+    /// That work in hand stands still, and that it goes on.
+    fn tell_waits(&mut self, work: &v1::SlotWork) -> Option<String> {
+        let changed = match work.activity.starts_with("waiting") {
+            true => self.waiting.insert(work.attempt),
+            false => self.waiting.remove(&work.attempt),
+        };
+        changed.then(|| one_line(&work.activity))
     }
 
     /// Ten runs of a kernel are one event, not ten.
@@ -140,6 +152,28 @@ pub fn slot_lines(agents: &[v1::AgentView], now_ms: u64) -> Vec<String> {
         shown.push(format!("and {hidden} more slots"));
     }
     shown
+}
+
+/// What everybody does, on one line: for those who see no bars.
+pub fn pulse(job: &v1::JobView, agents: &[v1::AgentView], now_ms: u64) -> String {
+    let mut parts = Vec::new();
+    for agent in agents.iter().filter(|agent| agent.state != "lost") {
+        for work in agent.slots.iter().filter_map(|slot| slot.work.as_ref()) {
+            let doing = if work.activity.is_empty() { title(work) } else { one_line(&work.activity) };
+            parts.push(format!("{} {doing} for {}", agent.id, since(work.since_ms, now_ms)));
+        }
+        if agent.slots.iter().all(|slot| slot.work.is_none()) {
+            let state = if agent.state == "online" { idle_words(agent) } else { agent.state.clone() };
+            parts.push(format!("{} {state}", agent.id));
+        }
+    }
+    let hidden = parts.len().saturating_sub(SLOT_LINES_MAX);
+    parts.truncate(SLOT_LINES_MAX);
+    if hidden > 0 {
+        parts.push(format!("and {hidden} more"));
+    }
+    parts.extend((!job.detail.is_empty()).then(|| one_line(&job.detail)));
+    if parts.is_empty() { stage_words(&job.stage).to_owned() } else { parts.join("; ") }
 }
 
 fn idle_words(agent: &v1::AgentView) -> String {

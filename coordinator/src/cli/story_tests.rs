@@ -104,6 +104,48 @@ fn slots_say_who_does_what() {
 }
 
 #[test]
+fn a_pulse_is_one_line() {
+    let mut job = v1::JobView { stage: "resolving".into(), ..Default::default() };
+    assert_eq!(pulse(&job, &[], 0), "fetching the repository");
+    let mut agents = vec![
+        agent("agent-1", "online", vec![work(7, "build:ab", "job 1 1a1a mm: x", "building 1a1a")]),
+        agent(
+            "agent-2",
+            "online",
+            vec![work(8, "build:cd", "job 1 2b2b mm: y", "waiting for another agent")],
+        ),
+        agent("agent-3", "online", vec![idle(), idle()]),
+        agent("agent-4", "lost", vec![idle()]),
+    ];
+    assert_eq!(
+        pulse(&job, &agents, 181_000),
+        "agent-1 building 1a1a for 3m0s; agent-2 waiting for another agent for 3m0s; agent-3 idle"
+    );
+    agents = (0..20).map(|i| agent(&format!("a{i}"), "draining", vec![idle()])).collect();
+    job.detail = "waiting for\nan agent".into();
+    let line = pulse(&job, &agents, 0);
+    assert!(
+        line.starts_with("a0 draining; ") && line.ends_with("; and 8 more; waiting for an agent"),
+        "{line}"
+    );
+}
+
+#[test]
+fn work_that_stands_still_is_told_and_when_it_goes_on() {
+    let mut story = Story::default();
+    let mut told = |activity: &str| {
+        let agents = vec![agent("a", "online", vec![work(1, "build:ab", "job j 1a mm: x", activity)])];
+        story.tell(&v1::WatchUpdate { agents, job: Some(v1::JobView::default()), ..Default::default() })
+    };
+    assert_eq!(told("building 1a").len(), 2);
+    let wait = "waiting for another agent to build the first kernel";
+    assert_eq!(told(wait), [Event::Work(format!("a: {wait}"))]);
+    assert_eq!(told(wait), []);
+    assert_eq!(told("building 1a"), [Event::Work("a: building 1a".into())]);
+    assert_eq!(told("uploading 1a"), []);
+}
+
+#[test]
 fn a_large_farm_shows_its_busy_slots() {
     let mut agents: Vec<_> = (0..20).map(|i| agent(&format!("a{i:02}"), "online", vec![idle()])).collect();
     agents[19].slots[0] = work(1, "run:ab:0", "", "");

@@ -53,10 +53,15 @@ pub struct Found {
 
 /// QEMU works with no accelerator at all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("QEMU runs no guest: under KVM: {kvm}; under TCG: {tcg}")]
+#[error("QEMU runs no guest: {}", reasons(.kvm, .tcg))]
 pub struct Broken {
     pub kvm: String,
     pub tcg: String,
+}
+
+/// What is wrong with both, such as a QEMU that is not there, is said once.
+fn reasons(kvm: &str, tcg: &str) -> String {
+    if kvm == tcg { tcg.to_owned() } else { format!("under KVM: {kvm}; under TCG: {tcg}") }
 }
 
 /// Tries KVM for five seconds at most, then TCG for thirty. Ignores the accelerator in `config`.

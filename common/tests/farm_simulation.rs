@@ -564,6 +564,7 @@ fn agents_that_boot_no_guests_are_named_while_they_build() {
         }
         let named = seen.iter().any(|it| it.contains("boot guests") && it.contains("no QEMU"));
         assert_eq!(named, is_named, "{symptom:?}: {seen:?}");
+        assert!(seen.iter().all(|it| it.matches("no QEMU").count() < 2), "said once: {seen:?}");
     }
 }
 

@@ -14,6 +14,7 @@ use crate::outcome::{BuildOutcome, Product};
 use crate::report::{self, Built, Ending, Ends, RunLine, Tested};
 use crate::time::Timestamp;
 use crate::verdict::Verdict;
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug)]
 pub struct EndedJob {
@@ -204,14 +205,12 @@ impl Farm {
         if !state.is_open() || state.job.symptom == Symptom::Build || present.is_empty() || some_can {
             return None;
         }
-        let problems = present.iter().flat_map(|(id, agent)| {
-            agent.info.problems.iter().map(move |problem| format!("{id}: {problem}"))
-        });
-        let said = problems.collect::<Vec<_>>().join("; ");
-        Some(format!(
-            "waiting for an agent that can boot guests{}{said}",
-            if said.is_empty() { "" } else { "; " }
-        ))
+        // What is wrong with all of them alike is said of the first.
+        let mut seen = BTreeSet::new();
+        let all = present.iter().flat_map(|(id, agent)| agent.info.problems.iter().map(move |it| (id, it)));
+        let new = all.filter(|(_, problem)| seen.insert(*problem));
+        let said: String = new.map(|(id, problem)| format!("; {id}: {problem}")).collect();
+        Some(format!("waiting for an agent that can boot guests{said}"))
     }
 
     /// What no agent that is there has, for work none of them can ever take.

@@ -6,6 +6,7 @@
 use crate::boot::Accelerator;
 use crate::canary;
 use crate::config::Args;
+use crate::container::engine_words;
 use crate::health;
 use crate::initramfs;
 use bollard::Docker;
@@ -51,7 +52,7 @@ impl Check {
 pub async fn run(args: &Args) -> bool {
     let mut all = vec![qemu_check(&args.qemu).await];
     all.extend(canaries(args, all[0].ok).await);
-    all.extend(engine_checks().await);
+    all.extend(engine_checks(args.check_image.as_deref()).await);
     all.push(busybox_check(&args.busybox));
     all.push(disk_check(&args.state, args.disk_min_mib));
     let cache = args.cache.clone().unwrap_or_else(|| args.state.join("cache"));
@@ -103,12 +104,12 @@ async fn canaries(args: &Args, has_qemu: bool) -> [Check; 2] {
     [kvm, tcg]
 }
 
-async fn engine_checks() -> Vec<Check> {
+async fn engine_checks(image: Option<&str>) -> Vec<Check> {
     let hint = "apt install docker.io and start its daemon (systemctl start docker), or set DOCKER_HOST; \
                 this user must be allowed to use its socket";
-    match tokio::time::timeout(ENGINE_LIMIT, ask_engine()).await {
+    match tokio::time::timeout(ENGINE_LIMIT, ask_engine(image)).await {
         Ok(Ok(checks)) => checks,
-        Ok(Err(error)) => vec![Check::failed("container engine", error.to_string(), hint)],
+        Ok(Err(error)) => vec![Check::failed("container engine", engine_words(&error), hint)],
         Err(_) => {
             vec![Check::failed(
                 "container engine",
@@ -119,7 +120,7 @@ async fn engine_checks() -> Vec<Check> {
     }
 }
 
-async fn ask_engine() -> Result<Vec<Check>, bollard::errors::Error> {
+async fn ask_engine(image: Option<&str>) -> Result<Vec<Check>, bollard::errors::Error> {
     let docker = match std::env::var_os("DOCKER_HOST") {
         Some(_) => Docker::connect_with_defaults(),
         None => Docker::connect_with_unix_defaults().or_else(|_| Docker::connect_with_podman_defaults()),
@@ -134,6 +135,10 @@ async fn ask_engine() -> Result<Vec<Check>, bollard::errors::Error> {
         ("CPU", info.cpu_cfs_quota.unwrap_or(false)),
     ];
     checks.push(limits_check(&limits));
+    if let Some(image) = image {
+        checks.push(own_image_check(image, docker.inspect_image(image).await.is_ok()));
+        return Ok(checks);
+    }
     let mut images = Vec::new();
     for image in IMAGES {
         images.push((image, docker.inspect_image(image).await.is_ok()));
@@ -152,6 +157,28 @@ fn limits_check(limits: &[(&str, bool)]) -> Check {
         format!("the engine cannot limit {}", lacking.join(", ")),
         "a build may take more than its share; give the engine these cgroup controllers",
     )
+}
+
+/// The image that a job names. One with a registry's name is pulled when it is needed.
+fn own_image_check(image: &str, there: bool) -> Check {
+    let check = "toolchain image";
+    let plain = image.strip_suffix(":latest").unwrap_or(image);
+    match plain.strip_prefix("kulprit/") {
+        _ if there => Check::ok(check, image),
+        Some(own) => Check::failed(
+            check,
+            format!("{image} is not there"),
+            format!("scripts/toolchain {own}, if `scripts/toolchain list` knows it"),
+        ),
+        None if image.starts_with("sha256:") => {
+            Check::failed(check, format!("{image} is not there"), "name an image that `docker images` lists")
+        }
+        None => Check::warning(
+            check,
+            format!("{image} is not there, and will be pulled"),
+            format!("`docker pull {image}` shows whether that works"),
+        ),
+    }
 }
 
 fn images_check(images: &[(&str, bool)]) -> Check {
@@ -220,6 +247,20 @@ mod tests {
         ] {
             let check = images_check(&[("kulprit/gcc-10", ten), ("kulprit/gcc-12", twelve)]);
             assert_eq!((check.ok, check.warning, check.hint.as_str()), (ok, warning, hint), "{ten} {twelve}");
+        }
+    }
+
+    #[test]
+    fn a_jobs_own_image_is_told_from_one_that_can_be_pulled() {
+        for (image, there, ok, warning) in [
+            ("kulprit/gcc-12", true, true, false),
+            ("kulprit/gcc-12", false, false, false),
+            ("sha256:ab", false, false, false),
+            ("gcc:13", false, true, true),
+        ] {
+            let check = own_image_check(image, there);
+            assert_eq!((check.ok, check.warning), (ok, warning), "{check:?}");
+            assert!(check.detail.contains(image) && there == check.hint.is_empty(), "{check:?}");
         }
     }
 

@@ -83,6 +83,9 @@ pub struct Args {
     /// Say what this machine can do, as JSON lines, and end
     #[arg(long)]
     pub check: bool,
+    /// With --check: the image to look for, in place of the usual toolchains
+    #[arg(long, value_name = "IMAGE", requires = "check", hide = true)]
+    pub check_image: Option<String>,
     /// Log lines as JSON
     #[arg(long, env = "KULPRIT_LOG_JSON")]
     pub log_json: bool,

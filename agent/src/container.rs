@@ -37,6 +37,9 @@ const ATTEMPT_LABEL: &str = "kulprit.attempt";
 /// Removing a container must not hang an agent that shuts down.
 const REMOVE_LIMIT: Duration = Duration::from_secs(20);
 
+/// Asked unless DOCKER_HOST says otherwise.
+const USUAL_SOCKET: &str = "unix:///var/run/docker.sock";
+
 /// The exit code of a process that got SIGKILL.
 const SIGKILLED: i64 = 128 + 9;
 
@@ -152,7 +155,7 @@ impl Engine {
         let options = CreateImageOptionsBuilder::new().from_image(&from).build();
         let mut pulled = self.docker.create_image(Some(options), None, None);
         while let Some(step) = pulled.next().await {
-            step.map_err(|error| no_image(name, &format!("pulling it failed: {}", plain(&error))))?;
+            step.map_err(|error| no_image(name, &format!("pulling it failed: {}", engine_words(&error))))?;
         }
         Ok(())
     }
@@ -312,16 +315,25 @@ fn no_image(name: &str, why: &str) -> Unfinished {
 }
 
 fn engine_infra(what: &str, error: &EngineError) -> Unfinished {
-    let message = plain(error);
+    let message = engine_words(error);
     let class =
         if message.contains("no space left on device") { InfraClass::Disk } else { InfraClass::Engine };
     Unfinished::infra(class, format!("the container engine failed to {what}: {message}"))
 }
 
-fn plain(error: &EngineError) -> String {
+/// What an error of the engine means to people.
+pub fn engine_words(error: &EngineError) -> String {
     match error {
         EngineError::DockerResponseServerError { message, .. } => message.trim().to_string(),
         EngineError::SocketNotFoundError(path) => format!("there is no socket at {path}; is Docker running?"),
+        EngineError::HyperLegacyError { .. } => {
+            let mut cause: &dyn std::error::Error = error;
+            while let Some(below) = cause.source() {
+                cause = below;
+            }
+            let at = std::env::var("DOCKER_HOST").unwrap_or_else(|_| USUAL_SOCKET.into());
+            format!("{at} cannot be reached: {cause}")
+        }
         other => other.to_string(),
     }
 }

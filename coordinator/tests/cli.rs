@@ -250,6 +250,62 @@ fn the_doctor_says_what_is_wrong() {
     assert!(named("state disk").is_some() && named("git").is_some() && named("kulprit-agent").is_some());
 }
 
+fn checked(bed: &Bed) -> Vec<serde_json::Value> {
+    let output = bed.kulprit(&["doctor", "job.toml", "-o", "json"]);
+    let checks: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    checks.as_array().expect("a list").clone()
+}
+
+#[test]
+fn the_doctor_looks_for_what_the_job_names() {
+    let repository = tempfile::tempdir().expect("a temporary directory");
+    let git = |words: &[&str]| {
+        let mut git = std::process::Command::new("git");
+        git.args(["-c", "user.name=A", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]).args(words);
+        assert!(
+            git.current_dir(repository.path()).output().expect("git starts").status.success(),
+            "{words:?}"
+        );
+    };
+    git(&["init", "-q"]);
+    git(&["commit", "-q", "--allow-empty", "-m", "one"]);
+    git(&["tag", "v6.8"]);
+    let path = repository.path().display().to_string();
+    let with = |repository: &str, more: &str| {
+        GOOD_JOB
+            .replace("\"linux\"", &format!("{repository:?}"))
+            .replace("[config]", &format!("{more}\n[config]"))
+    };
+    for (job, status, detail) in [
+        (with("/nosuch", ""), "failed", "repository: /nosuch is not a git repository"),
+        (with(&path, "good = \"v6.9\""), "failed", "good: unknown revision \"v6.9\""),
+        (with(&path, "").replace("\"main\"", "\"trunk\""), "failed", "bad: unknown revision \"trunk\""),
+        (with(&path, "good = \"v6.8\""), "ok", "good is "),
+    ] {
+        let checks = checked(&Bed::new(&job));
+        let named =
+            |name: &str| checks.iter().find(|check| check["check"] == name).expect("it is checked").clone();
+        assert_eq!(named("job file")["status"], "ok");
+        let repository = named("job's repository");
+        assert_eq!(repository["status"], status, "{repository}");
+        assert!(
+            repository["detail"].as_str().is_some_and(|it| it.contains(detail)),
+            "{detail}: {repository}"
+        );
+    }
+    let checks = checked(&Bed::new(&with("https://example.org/linux.git", "")));
+    assert!(!checks.iter().any(|check| check["check"] == "job's repository"), "a URL is not asked");
+}
+
+#[test]
+fn the_doctor_says_what_to_do_about_a_job_file_that_cannot_be_read() {
+    let bed = Bed::new(GOOD_JOB);
+    std::fs::remove_file(bed.path().join("job.toml")).expect("removed");
+    let checks = checked(&bed);
+    let job = checks.iter().find(|check| check["check"] == "job file").expect("it is checked");
+    assert!(job["hint"].as_str().is_some_and(|hint| hint.contains("that this user may read")), "{job}");
+}
+
 const CONSOLE: &str = "\
 [    1.000000] all is well
 [    2.000000][  T42] WARNING: CPU: 1 PID: 42 at fs/gamma/dir.c:212 gamma_rmdir+0x272/0x520 fs/gamma/dir.c:212

@@ -2,12 +2,13 @@
 //!
 //! Engine, QEMU and toolchains are the agent's business: its program checks them (`--check`).
 
+mod job;
+
 use super::args::{DoctorArgs, Output};
 use super::bisect::print;
 use super::failure::Failure;
 use super::run::{cache_dir, program, temporary_base};
 use super::story::one_line;
-use super::submission::Submission;
 use super::tables;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -55,14 +56,15 @@ struct AgentLine {
 pub async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
     let state = args.state.clone().unwrap_or_else(temporary_base);
     let cache = cache_dir(args.cache.as_deref())?;
+    let (job_file, job) = args.job.as_deref().map(job::file).unzip();
+    let job = job.flatten();
     let mut checks = vec![program_check("kulprit-coordinator")];
-    checks.extend(agent_checks(&state, &cache).await);
+    checks.extend(agent_checks(&state, &cache, job.as_ref().and_then(|job| job.toolchain())).await);
     checks.push(disk_check("state disk", &state));
     checks.push(disk_check("cache disk", &cache));
     checks.push(git_check().await);
-    if let Some(job) = &args.job {
-        checks.push(job_check(job));
-    }
+    checks.extend(job_file);
+    checks.extend(job.as_ref().and_then(job::repository));
     conclude(&checks, args.output)
 }
 
@@ -99,12 +101,14 @@ fn program_check(name: &str) -> Check {
     }
 }
 
-async fn agent_checks(state: &Path, cache: &Path) -> Vec<Check> {
+/// `image` is the toolchain that the job names, in place of the usual ones.
+async fn agent_checks(state: &Path, cache: &Path, image: Option<&str>) -> Vec<Check> {
     let name = "kulprit-agent";
     let found = program_check(name);
     let Ok(agent) = program(name) else { return vec![found] };
     let mut command = Command::new(&agent);
     command.arg("--check").arg("--state").arg(state).arg("--cache").arg(cache);
+    command.args(image.iter().flat_map(|image| ["--check-image", image]));
     command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let failed =
         |why: String| Check::new("agent's checks", Status::Failed, why, format!("try {}", shown(&agent)));
@@ -179,16 +183,6 @@ async fn git_check() -> Check {
             "the git command is not there; kulprit does without it",
             "install git to replay a bisection log",
         ),
-    }
-}
-
-fn job_check(path: &Path) -> Check {
-    match Submission::load(path) {
-        Ok(job) => Check::new("job file", Status::Ok, format!("{}: job {:?}", path.display(), job.name), ""),
-        Err(Failure::Input(why)) => {
-            Check::new("job file", Status::Failed, why, "docs/job-file.md describes the keys")
-        }
-        Err(other) => Check::new("job file", Status::Failed, format!("{other:?}"), ""),
     }
 }
 

@@ -64,6 +64,22 @@ impl Submission {
         Digest::of(&self.job.encode_to_vec())
     }
 
+    /// As the job file's place makes it: an absolute path, or a URL.
+    pub fn repository(&self) -> &str {
+        &self.job.repository
+    }
+
+    /// The revisions that the job names, by their keys.
+    pub fn ends(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let good = self.job.good.as_deref().map(|good| ("good", good));
+        std::iter::once(("bad", self.job.bad.as_str())).chain(good)
+    }
+
+    /// The image that the job names itself.
+    pub fn toolchain(&self) -> Option<&str> {
+        self.job.toolchain_image.as_deref()
+    }
+
     pub fn request(&self, request: String) -> v1::SubmitRequest {
         v1::SubmitRequest { request, job: Some(self.job.clone()), reproducer: self.reproducer.clone() }
     }

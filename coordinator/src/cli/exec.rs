@@ -4,6 +4,7 @@
 mod account;
 mod attempt;
 mod crew;
+mod program;
 mod readers;
 mod worktrees;
 
@@ -18,9 +19,8 @@ use crew::{Concluded, Crew};
 use kulprit_common::command::{Plan, Search};
 use kulprit_common::history::History;
 use kulprit_common::id::RevisionId;
-use std::ffi::OsString;
+use program::Program;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use worktrees::Worktrees;
 
@@ -36,12 +36,14 @@ pub async fn exec(args: ExecArgs) -> Result<u8, Failure> {
     let base = tempfile::Builder::new()
         .prefix("kulprit-exec-")
         .tempdir()
-        .map_err(|error| Failure::internal("make a temporary directory", error))?;
+        .map_err(|error| Failure::Input(format!("TMPDIR: {error}; name a directory to make worktrees in")))?;
     let source = Source::open(&args, base.path())?;
     let (good, bad) = (source.good.0, source.bad.0);
     let search = Search::new(source.history()?, good, bad, plan).calling_good_end(&source.good.1);
+    let program = Program::find(&source.repository, &args.command)?;
+    program.notes.iter().for_each(|note| say(note));
     let worktrees = Worktrees::new(&source.repository, base)?;
-    let crew = Crew::new(search, worktrees, plan.jobs, source.command(&args)?, &args);
+    let crew = Crew::new(search, worktrees, plan.jobs, program, &args);
     let (search, concluded) = crew.work(&mut signals).await?;
 
     let account = Account { search: &search, concluded: &concluded, plan, source: &source.mirror };
@@ -72,6 +74,7 @@ impl Source {
         };
         let found = git2::Repository::discover(&args.repo).map_err(|error| match error.code() {
             git2::ErrorCode::NotFound => wrong(&"is not in a git repository"),
+            git2::ErrorCode::Owner => failure("--repo", GitError::ForeignOwner { path: top(&args.repo) }),
             _ => wrong(&error.message()),
         })?;
         let repository = found.workdir().unwrap_or(found.path()).to_owned();
@@ -104,36 +107,12 @@ impl Source {
     fn ends(&self) -> [String; 2] {
         [self.good.0.to_string(), self.bad.0.to_string()]
     }
-
-    /// The command as it is run in a worktree. A script that is not committed stays where it
-    /// is; with `git bisect run` too it would be the same for every revision.
-    fn command(&self, args: &ExecArgs) -> Result<Vec<OsString>, Failure> {
-        let mut command = args.command.clone();
-        let name = Path::new(&command[0]);
-        let wrong = |why: &str| Failure::Input(format!("{}: {why}", name.display()));
-        if name.components().count() == 1 && !command[0].to_string_lossy().contains('/') {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let found = std::env::split_paths(&path).any(|dir| is_executable(&dir.join(name)));
-            return if found { Ok(command) } else { Err(wrong("no such command is in PATH")) };
-        }
-        let here =
-            std::env::current_dir().map_err(|error| Failure::internal("find this directory", error))?;
-        let here = here.join(name);
-        if name.is_absolute() || here.exists() && !worktrees::is_tracked(&self.repository, &here) {
-            if !here.exists() {
-                return Err(wrong("no such file"));
-            }
-            if !is_executable(&here) {
-                return Err(wrong("is not executable; `chmod +x` makes it so"));
-            }
-            command[0] = here.into();
-        }
-        Ok(command)
-    }
 }
 
-fn is_executable(path: &Path) -> bool {
-    std::fs::metadata(path).is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0)
+/// The directory that holds `.git`, where libgit2 does not say: this one or one above.
+fn top(path: &Path) -> PathBuf {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.ancestors().find(|dir| dir.join(".git").exists()).unwrap_or(&path).to_owned()
 }
 
 fn failure(option: &str, error: GitError) -> Failure {

@@ -19,7 +19,8 @@ pub enum GitError {
     #[error("{} is not a git repository: give the path of a clone, or a URL", path.display())]
     NotARepository { path: PathBuf },
     #[error(
-        "{} belongs to another user: run as its owner, or add it to safe.directory with `git config --global`",
+        "{0} belongs to another user: run as its owner, or say that you trust it: \
+         `git config --global --add safe.directory {0}`",
         path.display()
     )]
     ForeignOwner { path: PathBuf },

@@ -6,12 +6,12 @@ use super::super::failure::Failure;
 use super::super::say::say;
 use super::super::signals::Signals;
 use super::attempt::{Attempt, Ended, Show, Urge};
+use super::program::Program;
 use super::readers::is_read;
 use super::worktrees::{Worktree, Worktrees};
 use kulprit_common::command::{Ending, Exit, Search, Step, Want};
 use kulprit_common::id::RevisionId;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use tokio::sync::watch;
@@ -31,7 +31,7 @@ pub struct Crew {
     search: Search,
     worktrees: Worktrees,
     jobs: NonZeroUsize,
-    command: Vec<OsString>,
+    program: Program,
     show: Show,
     /// Somebody reads our standard error.
     heard: bool,
@@ -61,7 +61,7 @@ impl Crew {
         search: Search,
         worktrees: Worktrees,
         jobs: NonZeroUsize,
-        command: Vec<OsString>,
+        program: Program,
         args: &ExecArgs,
     ) -> Self {
         let show = match (jobs.get(), args.output.format) {
@@ -74,7 +74,7 @@ impl Crew {
             search,
             worktrees,
             jobs,
-            command,
+            program,
             show,
             heard: true,
             log: args.log.clone(),
@@ -171,7 +171,7 @@ impl Crew {
             worktree,
             revision,
             run,
-            command: self.command.clone(),
+            command: self.program.words.clone(),
             show: self.show,
             heard: self.heard,
             urge: urged,
@@ -197,7 +197,7 @@ impl Crew {
         let code = match ended? {
             Ended::Dropped => return Ok(None),
             Ended::Killed(signal) => return aborted(format!("was killed by signal {signal}")),
-            Ended::Unrunnable(code) => return Err(self.unrunnable(code)),
+            Ended::Unrunnable(code) => return Err(self.program.unrunnable(code, &self.good)),
             Ended::Code(code) => code,
         };
         self.runnable = true;
@@ -234,15 +234,6 @@ impl Crew {
             total => format!("; {} of {total} runs failed", tally.bad),
         };
         say(&format!("{} {said}{so_far}", revision.short()));
-    }
-
-    fn unrunnable(&self, code: i32) -> Failure {
-        let why = if code == 127 { "is not found" } else { "cannot be run" };
-        let name = self.command[0].to_string_lossy();
-        Failure::Input(format!(
-            "{name}: exits with {code} at the good end too, as a command does that {why}; files that are not \
-             committed are not in the worktrees, so name them by absolute paths"
-        ))
     }
 
     fn urge_all(&self, urge: Urge) {

@@ -33,12 +33,17 @@ pub async fn booting(args: &Args, qemu: &QemuConfig) -> Booting {
     }
 }
 
-/// The agent's word on itself for the next syncs.
-pub async fn look(args: &Args, sizing: &Sizing, engine: Option<&Engine>, booting: &Booting) -> AgentInfo {
+/// The agent's word on itself for the next syncs. Without an engine there is a reason why.
+pub async fn look(
+    args: &Args,
+    sizing: &Sizing,
+    engine: Result<&Engine, &str>,
+    booting: &Booting,
+) -> AgentInfo {
     let mut problems: Vec<String> = booting.problem.iter().cloned().collect();
     let images = match engine {
-        Some(engine) => engine.images().await.map_err(|error| error.to_string()),
-        None => Err("not connected".into()),
+        Ok(engine) => engine.images().await.map_err(|error| error.to_string()),
+        Err(why) => Err(why.to_owned()),
     };
     let mut can_build = images.is_ok();
     if let Err(why) = &images {
@@ -68,15 +73,15 @@ pub async fn look(args: &Args, sizing: &Sizing, engine: Option<&Engine>, booting
     }
 }
 
-/// Connects to the engine if it is there.
-pub async fn engine(agent: &AgentId, session: Session) -> Option<Engine> {
+/// Connects to the engine if it is there; otherwise says why not.
+pub async fn engine(agent: &AgentId, session: Session) -> Result<Engine, String> {
     match Engine::connect(agent.clone(), session).await {
-        Ok(engine) => Some(engine),
+        Ok(engine) => Ok(engine),
         Err(Unfinished::Infra(infra)) => {
             tracing::warn!(why = infra.reason, "no container engine");
-            None
+            Err(infra.reason)
         }
-        Err(Unfinished::Cancelled) => None,
+        Err(Unfinished::Cancelled) => Err("not connected".into()),
     }
 }
 

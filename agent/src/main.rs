@@ -6,6 +6,7 @@ use clap::Parser as _;
 use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::{Args, Sizing};
+use kulprit_agent::container::Engine;
 use kulprit_agent::health::{self, Booting};
 use kulprit_agent::preemption::Watch;
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
@@ -76,7 +77,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let qemu = args.qemu_config();
     let booting = health::booting(&args, &qemu).await;
 
-    let engine = health::engine(&id, session).await;
+    let (engine, unreached) = split(health::engine(&id, session).await);
     clean_up(&args, engine.as_ref()).await;
     let cache = args.cache.clone().unwrap_or_else(|| args.state.join("cache"));
     std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
@@ -92,7 +93,9 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         cache,
     });
 
-    let (say, info) = watch::channel(health::look(&args, &sizing, bench.engine().as_ref(), &booting).await);
+    let engine = bench.engine();
+    let engine = engine.as_ref().ok_or(unreached.as_str());
+    let (say, info) = watch::channel(health::look(&args, &sizing, engine, &booting).await);
     tokio::spawn(keep_looking(args.clone(), (id.clone(), session), sizing, booting, bench.clone(), say));
     let (tell, stop) = watch::channel(Stop::No);
     tokio::spawn(listen_for_signals(tell.clone()));
@@ -106,7 +109,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
 }
 
 /// Removes what an earlier life left: containers, guests, files.
-async fn clean_up(args: &Args, engine: Option<&kulprit_agent::container::Engine>) {
+async fn clean_up(args: &Args, engine: Option<&Engine>) {
     let scratch = args.state.join("scratch");
     match engine {
         Some(engine) => match engine_cleanup::at_start(engine, &scratch).await {
@@ -133,18 +136,30 @@ async fn keep_looking(
 ) {
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
+        let mut unreached = String::new();
         if bench.engine().is_none() {
-            bench.set_engine(health::engine(&id, session).await);
+            let engine;
+            (engine, unreached) = split(health::engine(&id, session).await);
+            bench.set_engine(engine);
         }
-        clean_up_containers(bench.engine().as_ref()).await;
-        let info = health::look(&args, &sizing, bench.engine().as_ref(), &booting).await;
+        let engine = bench.engine();
+        clean_up_containers(engine.as_ref()).await;
+        let info = health::look(&args, &sizing, engine.as_ref().ok_or(unreached.as_str()), &booting).await;
         if say.send(info).is_err() {
             return;
         }
     }
 }
 
-async fn clean_up_containers(engine: Option<&kulprit_agent::container::Engine>) {
+/// The engine, or why there is none.
+fn split(connected: Result<Engine, String>) -> (Option<Engine>, String) {
+    match connected {
+        Ok(engine) => (Some(engine), String::new()),
+        Err(why) => (None, why),
+    }
+}
+
+async fn clean_up_containers(engine: Option<&Engine>) {
     let Some(engine) = engine else { return };
     match engine.remove_leftovers().await {
         Ok(0) => {}

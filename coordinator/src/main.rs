@@ -123,9 +123,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let hands = Hands::new(Mirrors::new(mirrors), symbols, handle.clone());
     // Made before the ports are open: it publishes who is shut out.
     let driver = Driver::new(farm, clock, journal, hands, ends);
+    let grpc = serving::listen("--listen", args.listen, keys.as_ref(), &["h2"], gate.clone()).await?;
+    let at = args.listen_artifacts;
     let http =
-        serving::listen(args.listen_artifacts, keys.as_ref(), &["h2", "http/1.1"], gate.clone()).await?;
-    let grpc = serving::listen(args.listen, keys.as_ref(), &["h2"], gate.clone()).await?;
+        serving::listen("--listen-artifacts", at, keys.as_ref(), &["h2", "http/1.1"], gate.clone()).await?;
     let (http_at, grpc_at) = (http.address, grpc.address);
     let artifacts = match (is_local(&url), &keys) {
         (false, _) => ArtifactsAt::Url(url),
@@ -258,5 +259,17 @@ mod tests {
         }
         std::fs::write(file.path(), "[[toolchain]]\nsince = \"v6.1\"\nimage = \"a\"").expect("it is written");
         assert!(rules(Some(file.path())).is_ok());
+    }
+    #[tokio::test]
+    async fn a_port_in_use_names_the_flag() {
+        let taken =
+            serving::bind("--listen", "127.0.0.1:0".parse().expect("an address")).await.expect("free");
+        let address = taken.local_addr().expect("an address");
+        let refused = serving::bind("--listen-artifacts", address)
+            .await
+            .map(|_| ())
+            .map_err(|error| format!("{error:#}"));
+        let why = refused.expect_err("it is taken");
+        assert!(why.contains("--listen-artifacts") && why.contains(&address.to_string()), "{why}");
     }
 }

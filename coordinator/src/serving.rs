@@ -83,16 +83,21 @@ pub fn check_address(
     Ok(())
 }
 
-/// Binds a port and starts to take connections.
+pub async fn bind(flag: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listen on {address}: is another coordinator running? choose another port with {flag}")
+    })
+}
+
+/// Binds a port and starts to take connections; `flag` is what names it.
 pub async fn listen(
+    flag: &str,
     address: SocketAddr,
     keys: Option<&Arc<Keys>>,
     protocols: &[&str],
     gate: Gate,
 ) -> anyhow::Result<Listening> {
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("listen on {address}: is another coordinator running? choose another port")
-    })?;
+    let listener = bind(flag, address).await?;
     let secure = keys.map(|keys| keys.server_config(protocols)).transpose()?;
     listen::start(listener, secure, gate).with_context(|| format!("listen on {address}"))
 }

@@ -234,6 +234,43 @@ fn completions_and_man_pages_are_made() {
     assert_eq!(bed.kulprit(&["man", "pages"]).status.code(), Some(0));
     let page = std::fs::read_to_string(bed.path().join("pages/kulprit-bisect-watch.1")).expect("a page");
     assert!(page.contains("exit code"), "{page}");
+    for (page, synopsis) in [
+        (
+            "kulprit-run.1",
+            "\\fBkulprit run\\fR [\\fB\\-\\-state\\fR \\fIDIR\\fR] [\\fB\\-\\-agents\\fR \\fIN\\fR]",
+        ),
+        ("kulprit-run.1", "[\\fB\\-\\-keep\\fR]"),
+        ("kulprit-run.1", " \\fIJOB.toml\\fR\n"),
+        ("kulprit-bisect-exec.1", " \\fB\\-\\-good\\fR \\fIREV\\fR "),
+        ("kulprit-bisect-exec.1", " \\-\\- \\fICMD\\fR...\n"),
+        ("kulprit-bisect.1", " \\fICOMMAND\\fR\n"),
+        ("kulprit-bisect.1", ".SH DESCRIPTION"),
+    ] {
+        let text = std::fs::read_to_string(bed.path().join("pages").join(page)).expect("a page");
+        assert!(text.contains(synopsis), "{synopsis}: {text}");
+    }
+    assert!(!bed.path().join("pages/kulprit-bisect-run.1").exists());
+}
+
+#[test]
+fn who_types_what_git_calls_it_is_told_the_word() {
+    let bed = Bed::new(GOOD_JOB);
+    for words in [
+        &["bisect", "run", "make", "test"][..],
+        &["bisect", "run", "--good", "v1", "--", "x"],
+        &["bisect", "run"],
+    ] {
+        let output = bed.kulprit(words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(stderr(&output).contains("kulprit bisect exec --good REV -- CMD"), "{}", stderr(&output));
+    }
+    assert!(!stdout(&bed.kulprit(&["bisect", "--help"])).contains("Not a command"));
+    let help = stdout(&bed.kulprit(&["audit", "--help"]));
+    assert!(
+        help.lines().any(|line| line
+            == "Exit codes: 0 whatever it says of the log, 2 where no line is one of a bisection log."),
+        "{help}"
+    );
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn ended(kind: &str, field: &str, message: &str) -> Script {
     let view = v1::JobView {
         summary: "first bad commit: it\n".into(),
         log: "one\ntwo\n".into(),
-        replay: "git bisect start\n".into(),
+        replay: "git bisect start\ngit bisect bad ab\n".into(),
         plot: "<svg/>\n".into(),
         json: r#"{"version":1,"finding":null}"#.into(),
         ..view("ended", end(kind, field, message))

@@ -112,6 +112,13 @@ pub enum Command {
 pub enum BisectCommand {
     /// Bisect any repository with a command, as `git bisect run` does: no coordinator, no kernel
     Exec(ExecArgs),
+    /// Not a command: says that `exec` is meant
+    #[command(hide = true, disable_help_flag = true)]
+    Run {
+        /// Whatever follows
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<OsString>,
+    },
     /// Submit a job
     Start(StartArgs),
     /// Follow a job to its end; the exit code is by ending
@@ -453,8 +460,8 @@ pub struct SimulateArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  kulprit audit bisect.txt\n  curl -s URL | kulprit audit - -o json | jq .belief\n\n\
-    Reads logs of syzbot since 2019 and of kulprit, whole or cut off. Exit codes: 0 whatever it says of \
-    the log,\n2 where no line is one of a bisection log."
+    Reads logs of syzbot since 2019 and of kulprit, whole or cut off.\n\
+    Exit codes: 0 whatever it says of the log, 2 where no line is one of a bisection log."
 )]
 pub struct AuditArgs {
     /// The log; - for standard input

@@ -17,6 +17,15 @@ use kulprit_proto::v1;
 use serde_json::{Value, json};
 use std::io::Write as _;
 
+/// What people type who know git: there is no such command, so it says which one is meant.
+pub fn run() -> Failure {
+    Failure::Input(
+        "bisect run: there is no such command; to bisect with a command use\n  \
+         kulprit bisect exec --good REV -- CMD…\nand to run a job file\n  kulprit run JOB.toml"
+            .into(),
+    )
+}
+
 pub async fn start(args: StartArgs) -> Result<u8, Failure> {
     let submission = Submission::load(&args.job)?;
     let mut coordinator = Coordinator::dial(&args.to).await?;
@@ -110,6 +119,14 @@ pub async fn log(args: LogArgs) -> Result<u8, Failure> {
     }
     let view = coordinator.get(&args.job).await?;
     let (key, text) = match (args.replay, args.plot) {
+        (true, _) if !teaches(&view.replay) => {
+            let end = view.end.as_ref().map(|end| format!(" ({}: {})", end.kind, end.message));
+            return Err(Failure::Input(format!(
+                "--replay: job {} has no verdict that git could learn from{}",
+                view.id,
+                end.unwrap_or_default()
+            )));
+        }
         (true, _) => ("replay", view.replay),
         (false, true) if view.plot.is_empty() => {
             return Err(Failure::Input(format!(
@@ -122,6 +139,11 @@ pub async fn log(args: LogArgs) -> Result<u8, Failure> {
     };
     print(args.output, || text.clone(), || json!({ "job": view.id, key: text }))?;
     Ok(0)
+}
+
+/// Whether a replay text has more than its beginning.
+fn teaches(replay: &str) -> bool {
+    replay.lines().any(|line| line.starts_with("git bisect ") && line != "git bisect start")
 }
 
 async fn follow_log(coordinator: Coordinator, job: String) -> Result<u8, Failure> {

@@ -61,6 +61,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Run(args) => run::run(args).await,
         Command::Bisect { command } => match command {
             BisectCommand::Exec(args) => exec::exec(args).await,
+            BisectCommand::Run { .. } => Err(bisect::run()),
             BisectCommand::Start(args) => bisect::start(args).await,
             BisectCommand::Watch(args) => bisect::watch(args).await,
             BisectCommand::List(args) => bisect::list(args).await,

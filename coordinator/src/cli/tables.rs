@@ -69,7 +69,9 @@ pub fn job(view: &v1::JobView, now_ms: u64) -> String {
             text.push_str(&format!("  {:8} {}\n", revision.state, revision_words(revision)));
         }
     }
-    if !view.summary.trim().is_empty() {
+    // A job that came to nothing has its ending once more as its summary.
+    let is_new = |summary: &str| view.end.as_ref().is_none_or(|end| summary != result_words(end));
+    if !view.summary.trim().is_empty() && is_new(view.summary.trim()) {
         text.push_str(&format!("\n{}\n", view.summary.trim_end()));
     }
     text

@@ -45,6 +45,13 @@ fn running() -> v1::JobView {
 }
 
 #[test]
+fn a_job_that_was_refused_says_why_once() {
+    let mut view = ended("invalid", "", "unknown revision \"v9\"");
+    view.summary = "invalid: unknown revision \"v9\"\n".into();
+    assert_eq!(job(&view, 0).matches("unknown revision").count(), 1, "{}", job(&view, 0));
+}
+
+#[test]
 fn jobs_are_listed() {
     let jobs_seen = [running(), ended("culprit", &"ab".repeat(20), "x"), ended("from-the-future", "", "")];
     let expected = "\

@@ -2,6 +2,7 @@
 
 use super::Services;
 use crate::door::Caller;
+use crate::logs::LogError;
 use futures::Stream;
 use futures::StreamExt as _;
 use kulprit_common::farm::action::Answer;
@@ -131,10 +132,12 @@ impl Jobs for Services {
     ) -> Result<Response<Self::ReadLogStream>, Status> {
         let request = request.into_inner();
         let attempt = Attempt(request.attempt);
-        let stream = self
-            .logs
-            .stream(attempt, request.follow)
-            .map_err(|error| Status::not_found(format!("no log of attempt {attempt}: {error}")))?;
+        let stream = self.logs.stream(attempt, request.follow).map_err(|error| match error {
+            LogError::NotFound(_) => {
+                Status::not_found(format!("there is no log of attempt {attempt}, or it was pruned"))
+            }
+            other => Status::internal(format!("failed to {other}")),
+        })?;
         let chunks = stream.map(|chunk| match chunk {
             Ok(data) => Ok(v1::ReadLogChunk { data: data.to_vec() }),
             Err(error) => Err(Status::internal(format!("failed to read the log: {error}"))),

@@ -125,26 +125,23 @@ impl Farm {
         wants: &mut Wants,
         actions: &mut Vec<Action>,
     ) -> Option<u32> {
-        let kernel = (&state.kernel.clone(), format!("job {} bad end", state.id));
+        let (kernel, title) = (state.kernel.clone(), format!("job {} bad end", state.id));
+        let max = state.job.runs.max.max(1);
         let (mut crashes, mut oks) = (0, 0);
-        if let Ok((runs, work)) = self.built(state, (kernel.0, &kernel.1), executable, wants, actions)? {
-            for index in 0..state.job.runs.first_max.max(CRASHES) {
-                if crashes >= CRASHES_OF_BAD_END {
-                    break;
-                }
-                match self.products.get(&ItemKey::Run(runs, index)) {
-                    Some(Product::Run(run)) => {
-                        crashes += u32::from(shows_target(&run.outcome, target));
-                        oks += u32::from(run.outcome == Outcome::Ok);
-                    }
-                    Some(_) | None => {
-                        let one = (&work, kernel.1.as_str());
-                        self.want_runs(runs, index..index.saturating_add(1), one, wants)?;
-                    }
-                }
+        let built = self.built(state, (&kernel, &title), executable, wants, actions)?;
+        let Ok((runs, work)) = built else { return Some(bisect::quiet_runs_after(crashes, oks, max)) };
+        for index in 0..state.job.runs.first_max.max(CRASHES) {
+            if crashes >= CRASHES_OF_BAD_END {
+                break;
             }
+            let Some(Product::Run(run)) = self.products.get(&ItemKey::Run(runs, index)) else {
+                self.want_runs(runs, index..index.saturating_add(1), (&work, &title), wants)?;
+                continue;
+            };
+            crashes += u32::from(shows_target(&run.outcome, target));
+            oks += u32::from(run.outcome == Outcome::Ok);
         }
-        Some(bisect::quiet_runs_after(crashes, oks, state.job.runs.max.max(1)))
+        Some(bisect::quiet_runs_after(crashes, oks, max))
     }
 
     /// What the bad end's runs with this kernel are, once it is built; or that there will be none.

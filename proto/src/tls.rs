@@ -18,7 +18,7 @@ pub use credentials::{
 pub use enrol::{join, keep_current, kept_key, new_key, renew, renewal_due, request, said};
 pub use identity::{Validity, certificates, fingerprint, key_digest, member, validity};
 pub use link::{Link, explain, is_loopback};
-pub use verify::{Trust, client_config};
+pub use verify::{Trust, client_config, signatures};
 
 use rustls::crypto::CryptoProvider;
 use std::path::PathBuf;

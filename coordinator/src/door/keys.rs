@@ -3,7 +3,7 @@
 use super::authority::{self, Authority};
 use super::gate::Gate;
 use anyhow::Context as _;
-use kulprit_proto::tls::{self, SteadyClock, provider};
+use kulprit_proto::tls::{self, SteadyClock, provider, signatures};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -210,7 +210,7 @@ impl ClientCertVerifier for Clients {
         _: &CertificateDer<'_>,
         _: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        Err(Error::General("TLS 1.2 is not spoken".into()))
+        signatures::tls12()
     }
 
     fn verify_tls13_signature(
@@ -219,11 +219,10 @@ impl ClientCertVerifier for Clients {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+        signatures::tls13(message, certificate, signed)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        signatures::schemes()
     }
 }

@@ -16,7 +16,7 @@
 #     tools/                    cargo-fuzz
 #     fuzz/TARGET/              what a fuzz target found: corpus/, failures/, log
 #     target/                   what cargo builds, shared by all clones
-#     test/                     objects and compiler cache of the tests
+#     test/                     objects, repositories and compiler cache of the tests
 #     git/ ccache/ seeds/       the same for `kulprit run`
 #     locks/ logs/
 

@@ -2,7 +2,7 @@
 
 use crate::farm::{self, kulprit, text};
 use crate::kernel_commits::{clone_base, commit, git};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "lib/argv_split.c";
 const BOOT_FILE: &str = "init/main.c";
@@ -10,20 +10,21 @@ const BOOT_BEGINS: &str = "static void __init do_basic_setup(void)\n{\n";
 
 pub fn broken_boots_and_builds_have_their_commits(history: &Path) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let commits = repository(&dir.path().join("linux.git"));
+    let (repository, commits) = repository();
     std::fs::copy(history.join("tiny.config"), dir.path().join("tiny.config")).expect("a file is copied");
 
-    let log = search(dir.path(), "boot", [&commits[0], &commits[5]], &commits[3]);
+    let search = |mode, ends, culprit| search(dir.path(), &repository, (mode, ends, culprit));
+    let log = search("boot", [&commits[0], &commits[5]], &commits[3]);
     assert!(log.contains("crash: kernel panic: the larder is empty\n"), "{log}");
-    let log = search(dir.path(), "build", [&commits[4], &commits[8]], &commits[7]);
+    let log = search("build", [&commits[4], &commits[8]], &commits[7]);
     assert!(log.contains("'larder' undeclared"), "{log}");
 }
 
 /// Finds the culprit between the ends; the log.
-fn search(dir: &Path, mode: &str, [good, bad]: [&str; 2], culprit: &str) -> String {
+fn search(dir: &Path, repository: &Path, (mode, [good, bad], culprit): (&str, [&str; 2], &str)) -> String {
     let job = format!(
         r#"
-repository = "linux.git"
+repository = "{}"
 good = "{good}"
 bad = "{bad}"
 mode = "{mode}"
@@ -35,7 +36,8 @@ fragments = ["tiny.config"]
 
 [machine]
 memory_mib = 256
-"#
+"#,
+        repository.display()
     );
     let file = dir.join(format!("{mode}.toml"));
     std::fs::write(&file, job).expect("a file is written");
@@ -59,8 +61,9 @@ memory_mib = 256
 
 /// Nine commits that each change a kernel; from the fourth on it does not boot, from the eighth
 /// on it does not build.
-fn repository(path: &Path) -> Vec<String> {
-    let mut parent = clone_base(path);
+fn repository() -> (PathBuf, Vec<String>) {
+    let (repository, mut parent) = clone_base("breakage");
+    let path = repository.as_path();
     let mut source = git(path, &["show", &format!("base:{FILE}")], "");
     let main = git(path, &["show", &format!("base:{BOOT_FILE}")], "");
     assert_eq!(main.matches(BOOT_BEGINS).count(), 1);
@@ -85,5 +88,5 @@ fn repository(path: &Path) -> Vec<String> {
         commits.push(parent.clone());
     }
     git(path, &["update-ref", "refs/heads/main", &parent], "");
-    commits
+    (repository, commits)
 }

@@ -1,15 +1,22 @@
 //! Commits on top of Debian's kernel, made without a work tree.
 
 use crate::farm::{self, text};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Makes a bare repository with Debian's source in one commit, and names that commit.
-pub fn clone_base(path: &Path) -> String {
+/// A bare repository with Debian's source in one commit, and that commit. It is where it was the
+/// last time: an address of its own each time would have a mirror and a compiler's cache of its
+/// own. What a test commits has the same id again.
+pub fn clone_base(name: &str) -> (PathBuf, String) {
     let base = farm::cache().join("demo/base.git");
-    let cloned = Command::new("git").args(["clone", "-q", "--bare", "--shared"]).arg(base).arg(path).status();
-    assert!(cloned.expect("git runs").success());
-    git(path, &["rev-parse", "base"], "").trim().to_owned()
+    let path = farm::cache().join("test/repositories").join(format!("{name}.git"));
+    if !path.join("HEAD").exists() {
+        let mut clone = Command::new("git");
+        clone.args(["clone", "-q", "--bare", "--shared"]).arg(base).arg(&path);
+        assert!(clone.status().expect("git runs").success());
+    }
+    let commit = git(&path, &["rev-parse", "base"], "").trim().to_owned();
+    (path, commit)
 }
 
 /// Commits a file on top of a parent without a work tree.

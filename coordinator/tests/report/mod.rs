@@ -54,8 +54,8 @@ CONFIG_WQ_WATCHDOG=y
 
 pub fn a_report_names_lines_people_and_instructions(history: &Path) {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let [good, bad] = repository(&dir.path().join("linux.git"));
-    let job = job(dir.path(), history, &good, &bad);
+    let (repository, [good, bad]) = repository();
+    let job = job(dir.path(), history, (&repository, &good, &bad));
     let (state, out) = (dir.path().join("state"), dir.path().join("out"));
     let path = |path: &Path| path.to_string_lossy().into_owned();
     let (job, cache) = (path(&job), path(&farm::cache().join("test")));
@@ -67,7 +67,7 @@ pub fn a_report_names_lines_people_and_instructions(history: &Path) {
 
     let log = std::fs::read_to_string(out.join("log.txt")).expect("the log is written");
     assert!(log.contains("crash: KASAN: slab-out-of-bounds Write in eventfd_keep\n"), "{log}");
-    let source = git(&dir.path().join("linux.git"), &["show", &format!("{bad}:{FILE}")], "");
+    let source = git(&repository, &["show", &format!("{bad}:{FILE}")], "");
     let line = |text: &str| 1 + source.lines().position(|line| line.contains(text)).expect("it is there");
     let stack = [
         format!("{FILE}:{}\n", line("ctx->seen[ctx->reads] = cnt;")),
@@ -95,8 +95,9 @@ pub fn a_report_names_lines_people_and_instructions(history: &Path) {
 }
 
 /// A history of two commits on Debian's kernel: one that changes nothing that is compiled, and the bug.
-fn repository(path: &Path) -> [String; 2] {
-    let import = kernel_commits::clone_base(path);
+fn repository() -> (PathBuf, [String; 2]) {
+    let (repository, import) = kernel_commits::clone_base("report");
+    let path = repository.as_path();
     let readme = git(path, &["show", "base:README"], "") + "\nOne more line.\n";
     let good = commit(path, &import, "README", &readme, "README: one more line");
     let mut source = git(path, &["show", &format!("base:{FILE}")], "");
@@ -106,10 +107,10 @@ fn repository(path: &Path) -> [String; 2] {
     }
     let bad = commit(path, &good, FILE, &source, "eventfd: keep what was read");
     git(path, &["update-ref", "refs/heads/main", &bad], "");
-    [good, bad]
+    (repository, [good, bad])
 }
 
-fn job(dir: &Path, history: &Path, good: &str, bad: &str) -> PathBuf {
+fn job(dir: &Path, history: &Path, (repository, good, bad): (&Path, &str, &str)) -> PathBuf {
     std::fs::copy(history.join("tiny.config"), dir.join("tiny.config")).expect("a file is copied");
     std::fs::write(dir.join("kasan.config"), FRAGMENT).expect("a file is written");
     std::fs::write(dir.join("repro.c"), REPRODUCER).expect("a file is written");
@@ -135,7 +136,7 @@ cmdline = "panic_on_warn=1 oops=panic"
 [config_work]
 drop_instrumentation = true
 "#,
-        dir.join("linux.git").display()
+        repository.display()
     );
     let path = dir.join("job.toml");
     std::fs::write(&path, job).expect("a file is written");

@@ -85,12 +85,12 @@ impl<'a> Baseline<'a> {
 
     /// Narrows the suspects by a verdict inside the range.
     fn narrow(&mut self, at: u32, verdict: Verdict) {
-        let below = self.graph.ancestors(at);
         let changed = match verdict {
             Verdict::Bad => !self.fix,
             Verdict::Good => self.fix,
             Verdict::Skip => return,
         };
+        let below = self.graph.ancestors(at);
         let left: Vec<u32> =
             self.suspects.iter().copied().filter(|&suspect| below[suspect as usize] == changed).collect();
         // A verdict that contradicts those before is dropped, as git would refuse it.
@@ -102,7 +102,7 @@ impl<'a> Baseline<'a> {
     /// Suspects that cut the rest into `sections` even parts, untried ones only.
     fn sections(&mut self, sections: usize) -> Vec<u32> {
         if self.weights.is_empty() {
-            self.weights = self.weigh();
+            self.weights = self.graph.weights(&self.suspects);
         }
         let weighed = self.suspects.iter().copied().zip(self.weights.iter().copied());
         let open: Vec<(u32, usize)> =
@@ -116,24 +116,6 @@ impl<'a> Baseline<'a> {
             picks.extend(best.map(|(at, _)| *at));
         }
         picks
-    }
-
-    fn weigh(&self) -> Vec<usize> {
-        let mut weights: Vec<usize> = Vec::with_capacity(self.suspects.len());
-        for (n, &at) in self.suspects.iter().enumerate() {
-            let parents = self.graph.node(at).parents.iter();
-            let inside: Vec<usize> =
-                parents.filter_map(|parent| self.suspects.binary_search(parent).ok()).collect();
-            weights.push(match inside[..] {
-                [] => 1,
-                [parent] => weights[parent] + 1,
-                _ => {
-                    let below = self.graph.ancestors(at);
-                    self.suspects[..=n].iter().filter(|&&suspect| below[suspect as usize]).count()
-                }
-            });
-        }
-        weights
     }
 
     fn settle(&mut self) {

@@ -85,6 +85,38 @@ impl Graph {
         set
     }
 
+    /// How many of `among`, which must ascend, each of them has among its ancestors, itself included.
+    ///
+    /// Sets of ancestors are handed on from parent to child and let go with the last child, so no more of
+    /// them are kept than there are lines of development side by side.
+    pub fn weights(&self, among: &[u32]) -> Vec<usize> {
+        let inside = |at: &u32| -> Vec<usize> {
+            let parents = self.node(*at).parents.iter();
+            parents.filter_map(|parent| among.binary_search(parent).ok()).collect()
+        };
+        let parents: Vec<Vec<usize>> = among.iter().map(inside).collect();
+        let mut children = vec![0usize; among.len()];
+        parents.iter().flatten().for_each(|&parent| children[parent] += 1);
+        let mut below: Vec<Vec<u64>> = vec![Vec::new(); among.len()];
+        let mut weights = Vec::with_capacity(among.len());
+        for (n, parents) in parents.iter().enumerate() {
+            let mut all = vec![0u64; among.len().div_ceil(64)];
+            for &parent in parents {
+                all.iter_mut().zip(&below[parent]).for_each(|(all, below)| *all |= below);
+                children[parent] -= 1;
+                if children[parent] == 0 {
+                    below[parent] = Vec::new();
+                }
+            }
+            all[n / 64] |= 1 << (n % 64);
+            weights.push(all.iter().map(|word| word.count_ones() as usize).sum());
+            if children[n] > 0 {
+                below[n] = all;
+            }
+        }
+        weights
+    }
+
     /// Which commits descend from `of`, itself included.
     pub fn descendants(&self, of: u32) -> Vec<bool> {
         let mut set = vec![false; self.len()];
@@ -173,6 +205,33 @@ mod tests {
         assert_eq!(history.commit(1).outside, [graph.node(2).id]);
         assert_eq!(history.files(0), ["b.c", "d/e.h"]);
         assert!(graph.history(Some(3), 1).is_none());
+    }
+
+    #[test]
+    fn weights_are_numbers_of_ancestors() {
+        // A history in which every third commit merges a line begun up to 30 commits before.
+        let text: String = (0u32..300)
+            .map(|n| {
+                let parents = match n {
+                    0 => String::new(),
+                    n if n % 3 == 0 => format!("{},{}", n - 1, n.saturating_sub(2 + n * 7 % 30)),
+                    n => n.saturating_sub(1 + n * 11 % 4).to_string(),
+                };
+                format!("{n}\t{:016x}\t{parents}\t{n}\t0\t\n", u64::from(n + 1) << 40)
+            })
+            .collect();
+        let graph = Graph::parse(&text).expect("a graph");
+        for (good, bad) in [(None, 299), (Some(40), 298), (Some(200), 297)] {
+            let range = graph.range(good, bad);
+            let counted: Vec<usize> = range
+                .iter()
+                .map(|&of| {
+                    let below = graph.ancestors(of);
+                    range.iter().filter(|&&at| below[at as usize]).count()
+                })
+                .collect();
+            assert_eq!(graph.weights(&range), counted, "from {good:?} to {bad}");
+        }
     }
 
     #[test]

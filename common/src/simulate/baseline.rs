@@ -39,6 +39,8 @@ pub struct Baseline<'a> {
     weights: Vec<usize>,
     seen: BTreeMap<u32, Seen>,
     verdicts: BTreeMap<u32, Verdict>,
+    /// Which commits have a verdict: every choice asks this of all suspects.
+    judged: Vec<bool>,
 }
 
 impl<'a> Baseline<'a> {
@@ -55,6 +57,7 @@ impl<'a> Baseline<'a> {
             weights: Vec::new(),
             seen: BTreeMap::new(),
             verdicts: BTreeMap::new(),
+            judged: vec![false; case.graph.len()],
         }
     }
 
@@ -106,7 +109,7 @@ impl<'a> Baseline<'a> {
         }
         let weighed = self.suspects.iter().copied().zip(self.weights.iter().copied());
         let open: Vec<(u32, usize)> =
-            weighed.filter(|(at, _)| !self.verdicts.contains_key(at) && *at != self.tip).collect();
+            weighed.filter(|(at, _)| !self.judged[*at as usize] && *at != self.tip).collect();
         let len = self.suspects.len();
         let mut picks: Vec<u32> = Vec::new();
         for section in 1..=sections {
@@ -124,6 +127,7 @@ impl<'a> Baseline<'a> {
         for at in tried {
             if let Some(verdict) = self.judge(at) {
                 self.verdicts.insert(at, verdict);
+                self.judged[at as usize] = true;
                 if at != self.bad && Some(at) != self.good {
                     self.narrow(at, verdict);
                 }

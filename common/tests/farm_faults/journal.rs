@@ -6,7 +6,7 @@ use kulprit_common::farm::action::{Action, Answer};
 use kulprit_common::farm::fact::Fact;
 
 /// How long an answer to a sync is held back while there is nothing new.
-const IDLE_PATIENCE: Moment = 20 * SECOND;
+const IDLE_PATIENCE: Moment = 10 * SECOND;
 const BUSY_PATIENCE: Moment = 8 * SECOND;
 
 /// It takes writes of the one coordinator only that opened it last.

@@ -12,9 +12,11 @@ use kulprit_proto::v1::agents_server::Agents;
 use std::time::Duration;
 use tonic::{Request, Response, Status, Streaming};
 
-/// How long an answer is held back while there is nothing new. Leases live 30 s and count from
-/// when the agent spoke, so a busy agent must hear of its renewal in time.
-const IDLE_PATIENCE: Duration = Duration::from_secs(20);
+/// How long an answer is held back while there is nothing new. An agent counts its lease of 30 s, less
+/// 5 s of margin, from when it sent what was answered: an item given at the end of an idle wait must still
+/// be renewed by the end of the busy wait that follows, with some seconds left for a coordinator restarted
+/// between the two.
+const IDLE_PATIENCE: Duration = Duration::from_secs(10);
 const BUSY_PATIENCE: Duration = Duration::from_secs(8);
 /// What an agent waits between an answer and its next sync; the answer itself paces it.
 const NEXT_SYNC: Duration = Duration::from_millis(100);
@@ -114,5 +116,23 @@ impl Services {
             }
             false => Err(Status::permission_denied(format!("attempt: {agent} does not hold {attempt}"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kulprit_common::farm::Config;
+
+    /// What an agent keeps of its lease for stopping its work in time.
+    const MARGIN: Duration = Duration::from_secs(5);
+    /// A coordinator is up again in less.
+    const RESTART: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn work_given_at_the_end_of_an_idle_wait_is_renewed_in_time() {
+        let longest = IDLE_PATIENCE + NEXT_SYNC + BUSY_PATIENCE + RESTART;
+        let lease = Config::default().lease_ttl - MARGIN;
+        assert!(longest <= lease, "{longest:?} between two answers, a lease of {lease:?}");
     }
 }

@@ -180,6 +180,9 @@ fn nobody_at_the_address_is_said_with_what_to_do() {
         &["bisect", "log", "j", "--attempt", "1"],
         &["bisect", "cancel", "j"],
         &["bisect", "overrule", "j", "1234567", "skip"],
+        &["bisect", "release", "j", "1234567"],
+        &["agent", "quarantine", "a", "--reason", "r"],
+        &["agent", "release", "a"],
         &["agent", "list", "-o", "json"],
     ] {
         let words: Vec<&str> = words.iter().copied().chain(["--coordinator", &url]).collect();

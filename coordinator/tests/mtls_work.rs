@@ -3,128 +3,22 @@
 
 mod farm;
 
-use farm::secure::{Farm, SOON, block_on, link, sync};
+use farm::idler::{Idler, submit};
+use farm::secure::{Farm, SOON, block_on, link};
 use farm::{text, wait_for};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::id::Digest;
 use kulprit_coordinator::door::authority::Authority;
 use kulprit_proto::tls::{self, Link, Trust, Wallet};
 use kulprit_proto::v1;
-use kulprit_proto::v1::agents_client::AgentsClient;
 use kulprit_proto::v1::jobs_client::JobsClient;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status};
-
-/// An agent without hands: it holds what it is given for as long as the test wants.
-struct Idler {
-    name: &'static str,
-    client: AgentsClient<Link>,
-    sequence: u64,
-    held: Option<v1::Assignment>,
-}
-
-impl Idler {
-    fn new(name: &'static str, link: Link) -> Self {
-        Idler { name, client: AgentsClient::new(link), sequence: 0, held: None }
-    }
-
-    async fn sync(&mut self) -> Result<v1::SyncResponse, Status> {
-        self.sequence += 1;
-        let held = self.held.iter().map(|it| v1::Holding {
-            attempt: it.attempt,
-            item: it.item.clone(),
-            slot: it.slot,
-            activity: "at it".into(),
-        });
-        let message = v1::SyncRequest {
-            sequence: self.sequence,
-            info: Some(v1::AgentInfo {
-                slots: vec![v1::Slot { cores: 1, memory_mib: 1024 }],
-                can_build: true,
-                ..Default::default()
-            }),
-            holding: held.collect(),
-            draining: false,
-            ..sync(self.name)
-        };
-        let answer = self.client.sync(message).await?.into_inner();
-        self.held = answer.assignments.first().cloned().map(|it| v1::Assignment {
-            item: it.item.or_else(|| self.held.as_ref().and_then(|held| held.item.clone())),
-            ..it
-        });
-        Ok(answer)
-    }
-
-    /// Syncs until it has been given something.
-    async fn take_work(&mut self) -> v1::Assignment {
-        for _ in 0..10 {
-            self.sync().await.expect("an answer");
-            if let Some(held) = &self.held {
-                return held.clone();
-            }
-        }
-        panic!("{} is given no work", self.name);
-    }
-
-    async fn complete(&mut self, work: &v1::Assignment) -> Result<v1::CompleteAnswer, Status> {
-        let facts =
-            v1::ToolchainFacts { image_id: "sha256:1".into(), gcc: "12.2.0".into(), ld: "2.40".into() };
-        let product = v1::Product { product: Some(v1::product::Product::Toolchain(facts)) };
-        let message = v1::CompleteRequest {
-            agent: self.name.into(),
-            session: 1,
-            attempt: work.attempt,
-            item: work.item.clone(),
-            end: Some(v1::AttemptEnd { end: Some(v1::attempt_end::End::Product(product)) }),
-        };
-        Ok(self.client.complete(message).await?.into_inner().answer())
-    }
-
-    async fn log(&mut self, attempt: u64, offset: u64, text: &str) -> Result<(), Status> {
-        let chunk = v1::LogChunk { agent: self.name.into(), attempt, offset, data: text.as_bytes().to_vec() };
-        self.client.append_log(tokio_stream::iter([chunk])).await.map(drop)
-    }
-}
-
-/// Submits a job of two commits, whose first work is to look into a toolchain image.
-fn submit(farm: &Farm) {
-    let repository = farm.dir.join("linux");
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        command.arg("-C").arg(&repository).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]);
-        let output = command.args(args).output().expect("git runs");
-        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-        text(&output.stdout).trim().to_owned()
-    };
-    std::fs::create_dir_all(&repository).unwrap();
-    git(&["init", "-q", "-b", "main"]);
-    git(&["commit", "-q", "--allow-empty", "-m", "good"]);
-    let good = git(&["rev-parse", "HEAD"]);
-    git(&["commit", "-q", "--allow-empty", "-m", "bad"]);
-    std::fs::write(farm.dir.join("repro.sh"), "#!/bin/sh\n").unwrap();
-    let job = farm.dir.join("job.toml");
-    let lines = [
-        "name = \"work\"",
-        &format!("repository = \"{}\"", repository.display()),
-        "bad = \"main\"",
-        &format!("good = \"{good}\""),
-        "mode = \"cause\"",
-        "toolchain = \"some/image\"",
-        "[config]",
-        "make_target = \"tinyconfig\"",
-        "[reproducer]",
-        "script = \"repro.sh\"",
-    ];
-    std::fs::write(&job, lines.join("\n")).unwrap();
-    let submitted = farm.kulprit(&["bisect", "start", &job.to_string_lossy()]);
-    assert!(submitted.status.success(), "{}", text(&submitted.stderr));
-}
+use tonic::Code;
 
 fn secure(url: &str, wallet: &Arc<Wallet>) -> Link {
     Link::secure(url, Trust::Wallet(wallet.clone())).expect("a link")

@@ -1,6 +1,7 @@
 //! Facts as the journal keeps them: protobuf, so that they evolve.
 
 mod access;
+mod quarantine;
 mod rounds;
 
 use crate::convert::{InvalidMessage, Result, artifact, attempt, digest, need, revision, tree};
@@ -30,6 +31,7 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::AttemptFailed { .. } => "attempt-failed",
         Fact::AgentCame { .. } => "agent-came",
         Fact::AgentWent { .. } => "agent-went",
+        Fact::Quarantine(fact) => quarantine::kind(fact),
         Fact::Judged { .. } => "judged",
         Fact::Overruled { .. } => "overruled",
         Fact::Explained { .. } => "explained",
@@ -98,6 +100,7 @@ impl From<Fact> for Wire {
             Fact::AgentWent { agent, at } => {
                 Wire::AgentWent(v1::AgentWent { agent: agent.to_string(), at_ms: at.0 })
             }
+            Fact::Quarantine(fact) => quarantine::encode(fact),
             Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
             Fact::Overruled { id, at, revision, word, by } => Wire::Overruled(v1::Overruled {
                 by: by.to_string(),
@@ -178,6 +181,9 @@ impl TryFrom<Wire> for Fact {
             },
             Wire::AgentCame(it) => Fact::AgentCame { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
             Wire::AgentWent(it) => Fact::AgentWent { agent: agent_id(&it.agent)?, at: Timestamp(it.at_ms) },
+            Wire::AgentSetAside(it) => Fact::Quarantine(it.try_into()?),
+            Wire::AgentReleased(it) => Fact::Quarantine(it.try_into()?),
+            Wire::ItemsReleased(it) => Fact::Quarantine(it.try_into()?),
             Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: judged_in(it)? },
             Wire::Overruled(it) => Fact::Overruled {
                 id: job_id(&it.job_id)?,
@@ -353,6 +359,7 @@ fn judged_out(id: &JobId, judged: Judged) -> v1::Judged {
         compiler: judged.recipe.compiler,
         remarks: judged.recipe.remarks,
         shared: judged.recipe.shared.map(|key| key.as_bytes().to_vec()),
+        given_up: judged.given_up.into_iter().map(Into::into).collect(),
     }
 }
 
@@ -372,6 +379,7 @@ fn judged_in(it: v1::Judged) -> Result<Judged> {
         build: it.build.map(ItemKey::try_from).transpose()?,
         runs: it.runs.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
         unavailable: Some(it.unavailable).filter(|reason| !reason.is_empty()),
+        given_up: it.given_up.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
         recipe: Recipe {
             patches: it.patches.into_iter().map(Patch::try_from).collect::<Result<_>>()?,
             compiler: it.compiler,

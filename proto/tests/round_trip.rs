@@ -8,7 +8,9 @@ use kulprit_common::config_work::Worked;
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
-use kulprit_common::farm::fact::{Configured, EndSummary, Fact, Judged, Recipe, Rendered, Resolution};
+use kulprit_common::farm::fact::{
+    Configured, EndSummary, Fact, Judged, QuarantineFact, Recipe, Rendered, Resolution,
+};
 use kulprit_common::farm::item::{BuildWork, ItemKey, RunWork, Work};
 use kulprit_common::history::{Revision, TaggedRelease};
 use kulprit_common::id::{Attempt, Digest, RevisionId, Session, TreeId};
@@ -202,6 +204,7 @@ fn judged() -> Vec<Judged> {
         build: (index > 0).then(|| ItemKey::Build(Digest::of(b"b"))),
         runs: items(),
         unavailable: (index == 0).then(|| "gave up".into()),
+        given_up: if index == 0 { items() } else { vec![] },
         recipe: Recipe {
             patches: [Patch::Pick(picked), Patch::Revert(reverted)][..index % 3].to_vec(),
             compiler: (index > 0).then(|| "gcc 10".into()),
@@ -210,6 +213,19 @@ fn judged() -> Vec<Judged> {
         },
     };
     roles.into_iter().enumerate().map(one).collect()
+}
+
+fn quarantine() -> Vec<QuarantineFact> {
+    let (at, by) = (Timestamp(1 << 41), Principal::Local);
+    let (agent, reason) = ("agent-1".parse().expect("a name"), "its disk".to_owned());
+    let released = QuarantineFact::AgentReleased { agent, at, by: by.clone() };
+    let agent = "agent-1".parse().expect("a name");
+    let id = "7".parse().expect("an id");
+    vec![
+        QuarantineFact::AgentSetAside { agent, at, reason, by: by.clone() },
+        released,
+        QuarantineFact::ItemsReleased { id, at, items: items(), by },
+    ]
 }
 
 fn rounds() -> Vec<Round> {
@@ -375,6 +391,7 @@ fn facts() -> Vec<Fact> {
     }));
     facts.extend(rounds().into_iter().map(|round| Fact::Explained { id: id(), round }));
     facts.extend(access().into_iter().map(Fact::Access));
+    facts.extend(quarantine().into_iter().map(Fact::Quarantine));
     facts.extend(judged().into_iter().map(|judged| Fact::Judged { id: id(), judged }));
     facts
 }

@@ -32,7 +32,10 @@ pub const METHODS: &[(&str, Allowed)] = &[
     ("kulprit.v1.Jobs/Watch", READERS),
     ("kulprit.v1.Jobs/Cancel", OPERATORS),
     ("kulprit.v1.Jobs/Overrule", OPERATORS),
+    ("kulprit.v1.Jobs/Release", OPERATORS),
     ("kulprit.v1.Jobs/AgentList", READERS),
+    ("kulprit.v1.Jobs/AgentQuarantine", OPERATORS),
+    ("kulprit.v1.Jobs/AgentRelease", OPERATORS),
     ("kulprit.v1.Jobs/ReadLog", READERS),
     ("kulprit.v1.Access/TokenCreate", OPERATORS),
     ("kulprit.v1.Access/TokenList", OPERATORS),
@@ -69,7 +72,9 @@ mod tests {
             METHODS.iter().filter(admits).map(|(name, _)| *name).collect::<Vec<_>>()
         };
         let viewer = admitted(Role::Viewer);
-        for changing in ["Submit", "Cancel", "Overrule", "Token", "Access", "Agents/", "write"] {
+        for changing in
+            ["Submit", "Cancel", "Overrule", "Release", "Quarantine", "Token", "Access", "Agents/", "write"]
+        {
             assert!(!viewer.iter().any(|name| name.contains(changing)), "{changing}: {viewer:?}");
         }
         assert!(!admitted(Role::Agent).iter().any(|name| name.contains("Jobs") || name.contains("Access")));

@@ -83,6 +83,14 @@ pub enum Answer {
     },
     /// Why not, for people.
     Refused(String),
+    AgentQuarantined,
+    AgentReleased,
+    /// These items may be tried again.
+    Released {
+        items: Vec<String>,
+    },
+    /// No agent of this name was ever heard of.
+    UnknownAgent,
     /// There is no such job.
     UnknownJob,
     /// The job has ended already.

@@ -4,6 +4,7 @@ use super::action::{Action, Answer};
 use super::event::{AgentInfo, Holding, Sync};
 use super::fact::Fact;
 use super::item::{ItemKey, Lease, State};
+use super::quarantine::Rest;
 use super::{Config, Farm};
 use crate::access::{Member, Role};
 use crate::id::{AgentId, Attempt, Digest, Session};
@@ -27,18 +28,11 @@ pub(super) struct AgentState {
     pub present: bool,
 }
 
-/// Set aside for a while.
-#[derive(Clone, Debug)]
-pub(super) struct Rest {
-    pub until: Timestamp,
-    pub reason: String,
-}
-
 impl AgentState {
     /// When something about the agent changes unless it speaks.
     pub fn deadline(&self, config: &Config) -> Option<Timestamp> {
         let lost = self.present.then(|| self.last_sync + config.lease_ttl + config.lease_slack);
-        let rested = self.rest.as_ref().map(|rest| rest.until);
+        let rested = self.rest.as_ref().and_then(|rest| rest.until);
         [lost, rested].into_iter().flatten().min()
     }
 
@@ -94,7 +88,7 @@ impl Farm {
             draining: false,
             last_sync: now,
             failing: BTreeSet::new(),
-            rest: None,
+            rest: self.aside.get(&sync.agent).cloned(),
             rests: 0,
             present: true,
         });
@@ -239,7 +233,7 @@ impl Farm {
                 actions.push(Action::Record(Fact::AgentWent { agent: id.clone(), at: now }));
             }
             agent.present = present;
-            if agent.rest.as_ref().is_some_and(|rest| rest.until <= now) {
+            if agent.rest.as_ref().and_then(|rest| rest.until).is_some_and(|until| until <= now) {
                 agent.rest = None;
             }
             changed |= before != agent.takes_work();

@@ -3,7 +3,8 @@
 use super::action::{Action, CompleteAnswer};
 use super::fact::Fact;
 use super::item::{Failure, ItemKey, State};
-use super::{Config, FINISHED_MAX, Farm, agents::Rest};
+use super::quarantine::Rest;
+use super::{Config, FINISHED_MAX, Farm};
 use crate::id::{AgentId, Attempt, Session};
 use crate::outcome::{AttemptEnd, Infra, InfraClass, Product};
 use crate::time::Timestamp;
@@ -110,7 +111,7 @@ impl Farm {
             return self.set_aside(now, agent, format!("{}: {}", infra.class.as_str(), infra.reason));
         }
         let config = &self.config;
-        let failure = Failure { agent: agent.clone(), at: now, infra: infra.clone() };
+        let failure = Failure { agent: agent.clone(), at: now, retry_from: now, infra: infra.clone() };
         if let Some(item) = self.items.get_mut(key) {
             item.failures.push(failure.clone());
             item.state = state_after(&item.failures, config);
@@ -129,9 +130,11 @@ impl Farm {
 
     /// Gives an agent nothing for a while, longer each time.
     fn set_aside(&mut self, now: Timestamp, agent: &AgentId, reason: String) {
-        let Some(state) = self.agents.get_mut(agent) else { return };
+        let Some(state) = self.agents.get_mut(agent).filter(|_| !self.aside.contains_key(agent)) else {
+            return;
+        };
         let until = now + self.config.agent_rest.saturating_mul(1 << state.rests.min(6));
-        state.rest = Some(Rest { until, reason });
+        state.rest = Some(Rest { since: now, until: Some(until), reason });
         state.rests += 1;
         state.failing.clear();
         self.touch_open_jobs();

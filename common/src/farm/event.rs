@@ -73,6 +73,23 @@ pub enum Event {
         word: Option<Verdict>,
         by: Principal,
     },
+    /// An operator sets an agent aside until it is released.
+    QuarantineRequested {
+        agent: AgentId,
+        reason: String,
+        by: Principal,
+    },
+    /// An operator lets an agent that was set aside work again.
+    AgentReleaseRequested {
+        agent: AgentId,
+        by: Principal,
+    },
+    /// An operator has tried again what a job gave up: an item by its name, or what a revision lacks.
+    ReleaseRequested {
+        job: JobId,
+        what: String,
+        by: Principal,
+    },
     /// Somebody joins, or an operator lets in or shuts out.
     Access(Box<AccessEvent>),
     /// A deadline has come; what is due is seen from `now`.

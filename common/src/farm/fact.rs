@@ -63,6 +63,7 @@ pub enum Fact {
         agent: AgentId,
         at: Timestamp,
     },
+    Quarantine(QuarantineFact),
     /// A verdict fell, on these items.
     Judged {
         id: JobId,
@@ -92,6 +93,17 @@ pub enum Fact {
         end: EndSummary,
         rendered: Box<Rendered>,
     },
+}
+
+/// Who was set aside and what was let go by more than failures and time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum QuarantineFact {
+    /// An operator, or the farm itself, set an agent aside until it is released.
+    AgentSetAside { agent: AgentId, at: Timestamp, reason: String, by: Principal },
+    /// An operator let an agent work again; its failures count from nothing.
+    AgentReleased { agent: AgentId, at: Timestamp, by: Principal },
+    /// An operator had items tried again that a job gave up. Where it had ended, it goes on.
+    ItemsReleased { id: JobId, at: Timestamp, items: Vec<ItemKey>, by: Principal },
 }
 
 /// What the work on a configuration came to.
@@ -124,6 +136,8 @@ pub struct Judged {
     pub runs: Vec<ItemKey>,
     /// Why the farm gave up on the revision, where it did.
     pub unavailable: Option<String>,
+    /// Items that it lacks since they were given up.
+    pub given_up: Vec<ItemKey>,
     pub recipe: Recipe,
 }
 

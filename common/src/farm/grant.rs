@@ -15,7 +15,7 @@ impl Item {
     /// When the agent that failed it may have it again; at once for others.
     fn retry_at(&self, agent: &AgentId) -> Option<Timestamp> {
         let failed = self.failures.iter().filter(|failure| failure.agent == *agent);
-        let (count, last) = failed.fold((0u32, None), |(n, _), failure| (n + 1, Some(failure.at)));
+        let (count, last) = failed.fold((0u32, None), |(n, _), failure| (n + 1, Some(failure.retry_from)));
         let wait = RETRY_FIRST.saturating_mul(1 << count.saturating_sub(1).min(6)).min(RETRY_MAX);
         last.map(|at| at + wait)
     }

@@ -144,5 +144,7 @@ pub(super) struct Lease {
 pub(super) struct Failure {
     pub agent: AgentId,
     pub at: Timestamp,
+    /// The wait before the same agent may try again counts from here.
+    pub retry_from: Timestamp,
     pub infra: Infra,
 }

@@ -459,7 +459,9 @@ impl Farm {
                 items(state).into_iter().partition(|key| matches!(key, ItemKey::Run(..)));
             let made = |key: &ItemKey| self.products.contains_key(key);
             let build = builds.into_iter().find(|key| matches!(key, ItemKey::Build(_)) && made(key));
+            let given_up = items(state).into_iter().filter(|key| self.given_up_reason(key).is_some());
             let judged = Judged {
+                given_up: given_up.collect(),
                 subject: Self::subject(state, &judgement.role, &id),
                 recipe: self.recipe(state, &judgement.role, &id, build.is_some()),
                 build,

@@ -2,7 +2,7 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `quarantine` what is set aside and let go, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
@@ -18,6 +18,7 @@ mod jobs;
 mod kernels;
 mod overrule;
 mod pursue;
+pub mod quarantine;
 mod reporting;
 mod restore;
 mod trace;
@@ -101,6 +102,8 @@ pub struct Farm {
     finished: BTreeSet<Attempt>,
     agents: BTreeMap<AgentId, agents::AgentState>,
     access: Ledger,
+    /// Agents set aside until an operator releases them, heard of or not.
+    aside: BTreeMap<AgentId, quarantine::Rest>,
     /// Held from an earlier coordinator's life, for items no job has asked for yet.
     claims: BTreeMap<ItemKey, Lease>,
     /// Of items that have not yielded, as long as a job is open that met them: items come and go
@@ -140,6 +143,11 @@ impl Farm {
                 let overrule = Asked { revision, word, by };
                 self.overrule(now, &job, overrule, &mut actions);
             }
+            Event::QuarantineRequested { agent, reason, by } => {
+                self.quarantine(now, agent, reason, by, &mut actions);
+            }
+            Event::AgentReleaseRequested { agent, by } => self.release_agent(now, agent, by, &mut actions),
+            Event::ReleaseRequested { job, what, by } => self.release(now, &job, &what, by, &mut actions),
             Event::Access(event) => self.access(now, *event, &mut actions),
             Event::Tick => {}
         }

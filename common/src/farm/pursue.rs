@@ -32,7 +32,7 @@ impl Farm {
         if state.job.reproducer.kind != ReproducerKind::CSource {
             return Ok(state.reproducer);
         }
-        let key = ItemKey::Reproducer(signature::reproducer_key(&state.job.reproducer, &facts.image_id));
+        let key = reproducer_key(&state.job, &facts);
         match self.products.get(&key) {
             Some(Product::Reproducer(ReproducerOutcome::Ready(artifact))) => Ok(*artifact),
             Some(Product::Reproducer(ReproducerOutcome::Failed { message })) => Err(Some(JobEnd::Invalid {
@@ -52,6 +52,12 @@ impl Farm {
         }
     }
 
+    /// What its reproducer is called, once its toolchain is known.
+    pub(super) fn reproducer_key(&self, state: &JobState) -> Option<ItemKey> {
+        let facts = self.toolchain(state, &mut Wants::default()).ok()?;
+        (state.job.reproducer.kind == ReproducerKind::CSource).then(|| reproducer_key(&state.job, facts))
+    }
+
     fn check_quarantine(&self, key: &ItemKey) -> Result<(), Option<JobEnd>> {
         match self.items.get(key).map(|item| &item.state) {
             Some(State::Quarantined(reason)) => {
@@ -64,7 +70,7 @@ impl Farm {
 
     /// The one image of a job: its own, or the rules' for the oldest revision that it may come
     /// to. A crash may show under one compiler only, so runs under two never stand side by side.
-    fn image(&self, resolution: &Resolution, job: &Job) -> Result<String, JobEnd> {
+    pub(super) fn image(&self, resolution: &Resolution, job: &Job) -> Result<String, JobEnd> {
         if let ToolchainChoice::Image(image) = &job.toolchain {
             return Ok(image.clone());
         }
@@ -277,6 +283,10 @@ impl Farm {
             }
         }
     }
+}
+
+fn reproducer_key(job: &Job, facts: &ToolchainFacts) -> ItemKey {
+    ItemKey::Reproducer(signature::reproducer_key(&job.reproducer, &facts.image_id))
 }
 
 /// Tells the bisection, once, that there will be no kernel of this name.

@@ -36,6 +36,7 @@ impl Farm {
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
             access: crate::access::Ledger::default(),
+            aside: BTreeMap::new(),
             claims: BTreeMap::new(),
             failures: BTreeMap::new(),
             breakage: Vec::new(),
@@ -75,11 +76,11 @@ impl Farm {
                 self.remember(attempt);
                 self.keep(item, *product);
             }
-            Fact::AttemptFailed { item, attempt, agent, infra, .. } => {
+            Fact::AttemptFailed { item, attempt, agent, at, infra } => {
                 self.remember(attempt);
                 if infra.class != InfraClass::Disk {
                     // The clock may have been set back since.
-                    let failure = Failure { agent, at: self.handled, infra };
+                    let failure = Failure { agent, at, retry_from: self.handled, infra };
                     self.failures.entry(item).or_default().push(failure);
                 }
             }
@@ -89,6 +90,7 @@ impl Farm {
             Fact::AgentWent { agent, .. } => {
                 self.awaited.remove(&agent);
             }
+            Fact::Quarantine(fact) => self.take_quarantine(fact),
             Fact::Judged { id, judged } => {
                 if let Some(mut state) = self.jobs.remove(&id) {
                     self.note_breakage(&state, &judged);

@@ -5,6 +5,7 @@ use super::fact::{EndSummary, JobEnd, Judged, Rendered};
 use super::item::{ItemKey, State, Work};
 use super::jobs::{JobState, Stage, role_name};
 use super::kernels::kernel_name;
+use super::quarantine::GivenUp;
 use super::reporting::Ended;
 use crate::access::{self, Member};
 use crate::bisect::{Bisection, Role};
@@ -40,6 +41,8 @@ pub struct JobView {
     /// Builds and runs that its verdicts rest on.
     pub builds: u32,
     pub runs: u32,
+    /// What it gave up, by item.
+    pub given_up: Vec<GivenUp>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,6 +66,9 @@ pub struct AgentView {
     pub accelerator: String,
     pub state: &'static str,
     pub reason: String,
+    /// Since when it is in quarantine, and until when it is by itself.
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
     pub last_sync: Timestamp,
     pub slots: Vec<SlotView>,
     pub problems: Vec<String>,
@@ -154,6 +160,7 @@ impl Farm {
             revisions: self.revisions(state),
             builds: u32::try_from(keys(|judged| usize::from(judged.build.is_some()))).unwrap_or(u32::MAX),
             runs: u32::try_from(keys(|judged| judged.runs.len())).unwrap_or(u32::MAX),
+            given_up: self.given_up(state).into_values().collect(),
         }
     }
 
@@ -404,6 +411,8 @@ impl Farm {
                 let revoked = self.access.is_denied(&member);
                 let (state, reason) = match (&agent.rest, agent.present, agent.draining) {
                     _ if revoked => ("revoked", String::new()),
+                    // What a person said of it stands while it is away.
+                    (Some(rest), false, _) if rest.until.is_none() => ("lost", rest.reason.clone()),
                     (_, false, _) => ("lost", String::new()),
                     (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
                     (None, true, true) => ("draining", String::new()),
@@ -415,6 +424,8 @@ impl Farm {
                     version: agent.info.version.clone(),
                     accelerator: agent.info.accelerator.clone(),
                     state,
+                    since: agent.rest.as_ref().filter(|_| !reason.is_empty()).map(|rest| rest.since),
+                    until: agent.rest.as_ref().filter(|_| !reason.is_empty()).and_then(|rest| rest.until),
                     reason,
                     last_sync: agent.last_sync,
                     slots: self.slot_views(id),

@@ -5,11 +5,11 @@ use crate::operator::Question;
 use crate::world::{Due, Letter, Moment, Reply, SECOND, World};
 use kulprit_common::farm::action::{Action, Answer};
 use kulprit_common::farm::event::{Event, Sync};
-use kulprit_common::farm::fact::Fact;
+use kulprit_common::farm::fact::{Fact, QuarantineFact};
 use kulprit_common::farm::{Config, Farm};
 use kulprit_common::id::{AgentId, Attempt, Session};
 use kulprit_common::time::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 const BATCH_MAX: usize = 512;
@@ -104,6 +104,8 @@ pub struct Life {
     pub polls: Vec<Poll>,
     alarm: Option<Moment>,
     pub heard: BTreeMap<AgentId, Heard>,
+    /// Set aside by an operator.
+    pub aside: BTreeSet<AgentId>,
     /// What its hands are at.
     pub in_hands: usize,
 }
@@ -152,8 +154,11 @@ impl World {
             polls: vec![],
             alarm: None,
             heard: BTreeMap::new(),
+            aside: BTreeSet::new(),
             in_hands: 0,
         });
+        let facts: Vec<Action> = self.journal.facts.iter().cloned().map(Action::Record).collect();
+        self.lives[index].note(&facts);
         self.listening[address] = Some(index);
         self.decide(index, vec![(first, Asker::Nobody)], vec![]);
     }
@@ -252,6 +257,7 @@ impl World {
                     let life = &mut self.lives[index];
                     let sync = if let Event::Synced(sync) = &*event { Some(sync.clone()) } else { None };
                     let actions = life.farm.handle(clock, *event);
+                    life.note(&actions);
                     life.hear(self.now, sync, &actions);
                     self.promises.after(&self.lives[index], clock, expects, &actions);
                     decided.push((actions, asker));
@@ -280,6 +286,21 @@ impl World {
 }
 
 impl Life {
+    /// Agents that were set aside by a fact of its own or of those before it.
+    fn note<'a>(&mut self, actions: impl IntoIterator<Item = &'a Action>) {
+        for action in actions {
+            match action {
+                Action::Record(Fact::Quarantine(QuarantineFact::AgentSetAside { agent, .. })) => {
+                    self.aside.insert(agent.clone());
+                }
+                Action::Record(Fact::Quarantine(QuarantineFact::AgentReleased { agent, .. })) => {
+                    self.aside.remove(agent);
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn hear(&mut self, now: Moment, sync: Option<Sync>, actions: &[Action]) {
         let Some(sync) = sync else { return };
         let known = self.heard.get(&sync.agent);

@@ -81,7 +81,10 @@ const MUST_HAPPEN: &[&str] = &[
     "old coordinator cannot answer",
     "old coordinator cannot write",
     "operator cancels",
+    "operator lets an agent go on",
     "operator overrules",
+    "operator releases an item",
+    "operator sets an agent aside",
     "standby takes over",
     "wall clock jumps",
 ];

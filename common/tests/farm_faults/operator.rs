@@ -18,6 +18,10 @@ pub enum Question {
     Cancel,
     /// Of the commit of this number: what it really is.
     Overrule(u32),
+    SetAside(usize),
+    LetGo(usize),
+    /// Of what the job gave up, whatever that is when it is asked for.
+    Release,
 }
 
 pub struct Wish {
@@ -63,6 +67,11 @@ impl World {
         self.schedule(self.now, Due::Operator(wish));
     }
 
+    /// What is asked for no longer, also where the answer was lost.
+    pub fn take_back(&mut self, question: Question) {
+        self.wishes.iter_mut().for_each(|wish| wish.pending.retain(|it| *it != question));
+    }
+
     pub fn ask_again(&mut self, index: usize) {
         if self.wishes[index].pending.is_empty() {
             return;
@@ -86,7 +95,22 @@ impl World {
                     let revision = commit_id(commit).to_string();
                     Event::OverruleRequested { job, revision, word: Some(word), by: Principal::Local }
                 }
-                (Question::Cancel | Question::Overrule(_), None) => continue,
+                (Question::SetAside(agent), _) => Event::QuarantineRequested {
+                    agent: self.agents[agent].id.clone(),
+                    reason: "by hand".into(),
+                    by: Principal::Local,
+                },
+                (Question::LetGo(agent), _) => {
+                    let agent = self.agents[agent].id.clone();
+                    Event::AgentReleaseRequested { agent, by: Principal::Local }
+                }
+                (Question::Release, Some(job)) => {
+                    let given_up = self.lives[life].farm.job(&job).map(|view| view.given_up);
+                    let what = given_up.and_then(|all| all.first().map(|it| it.item.clone()));
+                    let what = what.unwrap_or_else(|| "nothing".into());
+                    Event::ReleaseRequested { job, what, by: Principal::Local }
+                }
+                (Question::Cancel | Question::Overrule(_) | Question::Release, None) => continue,
             };
             self.inform(life, Message::Tell(Box::new(event), Asker::Operator(index, question)));
         }
@@ -107,6 +131,12 @@ impl World {
             }
             (Answer::Cancelled | Answer::AlreadyEnded, Question::Cancel) => {}
             (Answer::Overruled { .. } | Answer::Refused(_), Question::Overrule(_)) => {}
+            (Answer::AgentQuarantined | Answer::UnknownAgent, Question::SetAside(_)) => {}
+            (Answer::AgentReleased, Question::LetGo(_)) => self.stats.saw("operator lets an agent go on"),
+            (Answer::Refused(_) | Answer::UnknownAgent, Question::LetGo(_)) => {}
+            (Answer::Released { .. }, Question::Release) => self.stats.saw("operator releases an item"),
+            // A job that a coordinator forgot was never acknowledged.
+            (Answer::Refused(_), Question::Release) => {}
             _ => panic!("{question:?} was answered {answer:?}"),
         }
         wish.pending.retain(|it| *it != question);

@@ -31,9 +31,13 @@ pub enum Trouble {
     /// An operator overrules a revision, with the truth.
     Overruled,
     Cancelled,
+    /// An operator sets an agent aside, and lets it work again minutes later.
+    SetAside,
+    /// An operator has tried again what a job gave up.
+    Released,
 }
 
-const TROUBLES: [Trouble; 14] = [
+const TROUBLES: [Trouble; 16] = [
     Trouble::AgentDies,
     Trouble::AgentForgets,
     Trouble::AgentStops,
@@ -48,6 +52,8 @@ const TROUBLES: [Trouble; 14] = [
     Trouble::CoordinatorStops,
     Trouble::Overruled,
     Trouble::Cancelled,
+    Trouble::SetAside,
+    Trouble::Released,
 ];
 
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use crate::plan::Plan;
 use crate::stats::Stats;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
 use kulprit_common::farm::event::Event;
-use kulprit_common::farm::fact::{EndSummary, Fact};
+use kulprit_common::farm::fact::{EndSummary, Fact, QuarantineFact};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::id::{AgentId, Attempt, JobId};
 use kulprit_common::outcome::{AttemptEnd, InfraClass};
@@ -126,6 +126,7 @@ impl Promises {
             let desired = life.farm.desired(id).assignments;
             for new in desired.iter().filter(|it| it.attempt > before) {
                 let item = &new.item;
+                assert!(!life.aside.contains(id), "{item} was granted to {id}, which is set aside");
                 assert!(heard.takes_work, "{item} was granted to {id}, which takes no work");
                 assert!((new.slot as usize) < heard.slots, "{item} was granted a slot that {id} has not");
             }
@@ -195,6 +196,10 @@ impl Promises {
                     }
                 }
             }
+            Fact::Quarantine(QuarantineFact::ItemsReleased { id, items, .. }) => {
+                items.iter().for_each(|item| _ = self.failures.remove(item));
+                self.open.insert(id.clone());
+            }
             Fact::Judged { judged, .. } => self.evidence.judged(plan, judged),
             Fact::Overruled { id, .. } => {
                 self.failures.clear();
@@ -211,6 +216,7 @@ impl Promises {
             | Fact::JobResolved { .. }
             | Fact::Explained { .. }
             | Fact::Configured { .. }
+            | Fact::Quarantine(_)
             | Fact::CancelRequested { .. }
             | Fact::Access(_) => {}
         }

@@ -4,6 +4,7 @@ use crate::coordinator::DOOMS;
 use crate::operator::Question;
 use crate::plan::Trouble;
 use crate::world::{Due, HOUR, MINUTE, Moment, SECOND, World};
+use kulprit_common::id::JobId;
 
 pub enum Relief {
     /// An agent's process goes on.
@@ -18,6 +19,11 @@ pub enum Relief {
     /// The standby takes over from whoever serves.
     TakeOver(usize),
     CoordinatorContinues(usize),
+    /// An operator lets an agent work again.
+    LetGo {
+        wish: usize,
+        agent: usize,
+    },
 }
 
 impl World {
@@ -71,6 +77,14 @@ impl World {
                 self.ask_about_a_job(Question::Overrule(commit), "operator overrules");
             }
             Trouble::Cancelled => self.ask_about_a_job(Question::Cancel, "operator cancels"),
+            Trouble::SetAside => {
+                self.stats.saw("operator sets an agent aside");
+                let wish = self.dice.roll(self.wishes.len() as u64) as usize;
+                self.ask(wish, Question::SetAside(agent));
+                let after = self.dice.roll(8 * MINUTE);
+                self.schedule(self.now + after, Due::Relief(Relief::LetGo { wish, agent }));
+            }
+            Trouble::Released => self.ask_for_a_release(),
         }
     }
 
@@ -100,6 +114,10 @@ impl World {
                     self.stats.saw("standby takes over");
                     self.take_over(address);
                 }
+            }
+            Relief::LetGo { wish, agent } => {
+                self.take_back(Question::SetAside(agent));
+                self.ask(wish, Question::LetGo(agent));
             }
             Relief::CoordinatorContinues(index) => {
                 self.trace.note(self.now, || format!("coordinator {index} goes on"));
@@ -174,6 +192,18 @@ impl World {
         if self.dice.chance(70) {
             let after = self.dice.roll(90 * SECOND);
             self.schedule(self.now + after, Due::Relief(Relief::TakeOver(standby)));
+        }
+    }
+
+    fn ask_for_a_release(&mut self) {
+        let Some(life) = self.serving() else { return };
+        let has_given_up = |id: &JobId| {
+            let view = self.lives[life].farm.job(id);
+            view.is_some_and(|view| !view.given_up.is_empty())
+        };
+        let wish = self.wishes.iter().position(|wish| wish.id.as_ref().is_some_and(has_given_up));
+        if let Some(wish) = wish {
+            self.ask(wish, Question::Release);
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod dice;
 mod kernels;
+pub mod scene;
 
 pub use dice::Dice;
 pub use kernels::*;

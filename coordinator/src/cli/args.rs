@@ -9,7 +9,9 @@ pub use access::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+
 use kulprit_common::command::{CONFIDENCE_MAX, Repetition};
+use kulprit_common::id::AgentId;
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
@@ -54,7 +56,7 @@ pub enum Command {
         #[command(subcommand)]
         command: BisectCommand,
     },
-    /// See the agents of a coordinator, and shut them out
+    /// See the agents of a coordinator, set them aside or let them work again, and shut them out
     #[command(subcommand_required = true)]
     Agent {
         #[command(subcommand)]
@@ -131,6 +133,8 @@ pub enum BisectCommand {
     Log(LogArgs),
     /// Say what a revision is, whatever its runs say, or take that back; the search goes on, also of an ended job
     Overrule(OverruleArgs),
+    /// Have what a job gave up tried again; the search goes on, also of an ended job
+    Release(ReleaseArgs),
     /// End a job before it is done
     Cancel(CancelArgs),
 }
@@ -139,6 +143,10 @@ pub enum BisectCommand {
 pub enum AgentCommand {
     /// List agents and what their slots do
     List(AgentListArgs),
+    /// Give an agent nothing more until it is released; what it holds it finishes
+    Quarantine(AgentQuarantineArgs),
+    /// Let an agent in quarantine work again, however it came there
+    Release(AgentReleaseArgs),
     /// Shut an agent out, at once
     Revoke(RevokeArgs),
 }
@@ -403,6 +411,47 @@ pub enum Word {
 pub struct CancelArgs {
     /// The job's id
     pub job: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  kulprit bisect release 12 3f2c9e1a7b\n  kulprit bisect release 12 toolchain:kulprit/gcc-12\n\n\
+    `kulprit bisect show JOB` lists what is in quarantine, and why."
+)]
+pub struct ReleaseArgs {
+    /// The job's id
+    pub job: String,
+    /// An item's name, or a revision: at least 7 digits of its id, or the job's own name for it
+    #[arg(value_name = "REV|ITEM")]
+    pub what: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  kulprit agent quarantine eu-7 --reason 'its disk is to be changed'")]
+pub struct AgentQuarantineArgs {
+    /// The agent's name
+    pub name: AgentId,
+    /// Why, for `agent list`
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct AgentReleaseArgs {
+    /// The agent's name
+    pub name: AgentId,
     #[command(flatten)]
     pub to: To,
     #[command(flatten)]

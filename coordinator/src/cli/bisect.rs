@@ -1,7 +1,8 @@
 //! `kulprit bisect …`: one function per command.
 
 use super::args::{
-    CancelArgs, Format, ListArgs, LogArgs, Output, OverruleArgs, ShowArgs, StartArgs, WatchArgs, Word,
+    CancelArgs, Format, ListArgs, LogArgs, Output, OverruleArgs, ReleaseArgs, ShowArgs, StartArgs, WatchArgs,
+    Word,
 };
 use super::client::{Coordinator, to_flag};
 use super::ending::exit_code;
@@ -96,6 +97,19 @@ pub async fn overrule(args: OverruleArgs) -> Result<u8, Failure> {
     };
     let hint = format!("the search goes on; follow it with\n  {}\n", watch_command(job, coordinator.url()));
     print(args.output, || said + &hint, || json!({ "job": job, "revision": revision, "word": word }))?;
+    Ok(0)
+}
+
+pub async fn release(args: ReleaseArgs) -> Result<u8, Failure> {
+    let mut coordinator = Coordinator::dial(&args.to).await?;
+    let answer = coordinator.release(&args.job, &args.what).await?;
+    let (job, items) = (&answer.job, &answer.items);
+    let text = || {
+        let names = items.join(", ");
+        let follow = watch_command(job, coordinator.url());
+        format!("job {job}: {names} may be tried again\nthe search goes on; follow it with\n  {follow}\n")
+    };
+    print(args.output, text, || json!({ "job": job, "released": items }))?;
     Ok(0)
 }
 

@@ -113,6 +113,23 @@ impl Coordinator {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
+    pub async fn release(&mut self, job: &str, what: &str) -> Result<v1::ReleaseResponse, Failure> {
+        let request = v1::ReleaseRequest { job: job.into(), what: what.into() };
+        let answer = self.client.release(timed(request)).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn agent_quarantine(&mut self, agent: &str, reason: &str) -> Result<(), Failure> {
+        let request = v1::AgentQuarantineRequest { agent: agent.into(), reason: reason.into() };
+        let answer = self.client.agent_quarantine(timed(request)).await;
+        answer.map(drop).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn agent_release(&mut self, agent: &str) -> Result<(), Failure> {
+        let answer = self.client.agent_release(timed(v1::AgentReleaseRequest { agent: agent.into() })).await;
+        answer.map(drop).map_err(|status| self.failure(&status))
+    }
+
     pub async fn agents(&mut self) -> Result<Vec<v1::AgentView>, Failure> {
         let answer = self.client.agent_list(timed(v1::AgentListRequest {})).await;
         answer.map(|answer| answer.into_inner().agents).map_err(|status| self.failure(&status))

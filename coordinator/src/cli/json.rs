@@ -47,6 +47,18 @@ fn progress(view: &v1::JobView) -> Value {
         "builds": view.builds,
         "runs": view.runs,
         "revisions": view.revisions.iter().map(revision).collect::<Vec<_>>(),
+        "quarantined": view.given_up.iter().map(given_up).collect::<Vec<_>>(),
+    })
+}
+
+fn given_up(it: &v1::GivenUp) -> Value {
+    json!({
+        "item": it.item,
+        "revision": it.revision,
+        "reason": it.reason,
+        "since_ms": it.since_ms,
+        "failures": it.failures,
+        "agents": it.agents,
     })
 }
 
@@ -85,6 +97,8 @@ pub fn agents(agents: &[v1::AgentView]) -> Value {
             "accelerator": agent.accelerator,
             "state": agent.state,
             "reason": agent.reason,
+            "quarantined_ms": agent.quarantined_ms,
+            "quarantined_until_ms": agent.quarantined_until_ms,
             "last_sync_ms": agent.last_sync_ms,
             "slots": agent.slots.iter().map(slot).collect::<Vec<_>>(),
             "problems": agent.problems,

@@ -68,10 +68,13 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             BisectCommand::Show(args) => bisect::show(args).await,
             BisectCommand::Log(args) => bisect::log(args).await,
             BisectCommand::Overrule(args) => bisect::overrule(args).await,
+            BisectCommand::Release(args) => bisect::release(args).await,
             BisectCommand::Cancel(args) => bisect::cancel(args).await,
         },
         Command::Agent { command } => match command {
             AgentCommand::List(args) => agents::list(args).await,
+            AgentCommand::Quarantine(args) => agents::quarantine(args).await,
+            AgentCommand::Release(args) => agents::release(args).await,
             AgentCommand::Revoke(args) => access::revoke(Role::Agent, args).await,
         },
         Command::Operator { command: MemberCommand::Revoke(args) } => {

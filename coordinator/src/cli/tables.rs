@@ -69,12 +69,43 @@ pub fn job(view: &v1::JobView, now_ms: u64) -> String {
             text.push_str(&format!("  {:8} {}\n", revision.state, revision_words(revision)));
         }
     }
+    text.push_str(&given_up(view, now_ms));
     // A job that came to nothing has its ending once more as its summary.
     let is_new = |summary: &str| view.end.as_ref().is_none_or(|end| summary != result_words(end));
     if !view.summary.trim().is_empty() && is_new(view.summary.trim()) {
         text.push_str(&format!("\n{}\n", view.summary.trim_end()));
     }
     text
+}
+
+/// What a job gave up, and how it is tried again.
+fn given_up(view: &v1::JobView, now_ms: u64) -> String {
+    if view.given_up.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\nin quarantine:\n");
+    for it in &view.given_up {
+        let revision = it.revision.as_deref().and_then(|id| id.get(..12)).map(|id| format!(" {id}"));
+        let failed = it.since_ms.map(|at| {
+            let (times, agents) = (it.failures, it.agents.join(", "));
+            format!("failed {times} times, last {} ago, on {agents}: ", since(at, now_ms))
+        });
+        let (revision, failed) = (revision.unwrap_or_default(), failed.unwrap_or_default());
+        let words = format!("{}{revision} {failed}{}", it.item, it.reason);
+        text.push_str(&format!("  {}\n", one_line(&words)));
+    }
+    text.push_str(&format!("  to have it tried again: kulprit bisect release {} REV|ITEM\n", view.id));
+    text
+}
+
+/// Why an agent is given nothing, and for how long.
+fn quarantine_words(agent: &v1::AgentView, now_ms: u64) -> Option<String> {
+    let since_ms = agent.quarantined_ms?;
+    let until = match agent.quarantined_until_ms {
+        Some(until) => format!("for {} more", since(now_ms, until)),
+        None => "until it is released".into(),
+    };
+    Some(format!("in quarantine for {}, {until}: {}", since(since_ms, now_ms), agent.reason))
 }
 
 pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
@@ -101,11 +132,12 @@ pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
     }
     let mut text = render(&table);
     for agent in agents {
-        let reason = (!agent.reason.is_empty()).then_some(&agent.reason);
+        let plain = (!agent.reason.is_empty()).then(|| agent.reason.clone());
+        let reason = quarantine_words(agent, now_ms).or(plain);
         if !agent.labels.is_empty() {
             text.push_str(&format!("{}: {}\n", agent.id, one_line(&agent.labels.join(", "))));
         }
-        for problem in reason.into_iter().chain(&agent.problems) {
+        for problem in reason.iter().chain(&agent.problems) {
             text.push_str(&format!("{}: {}\n", agent.id, one_line(problem)));
         }
     }

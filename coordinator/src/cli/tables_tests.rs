@@ -83,6 +83,44 @@ revisions:
 }
 
 #[test]
+fn what_is_in_quarantine_is_shown_with_why_and_since_when() {
+    let run = v1::GivenUp {
+        item: "run:ab:1".into(),
+        revision: Some("1a".repeat(20)),
+        reason: "no\nluck (qemu)".into(),
+        since_ms: Some(59_000),
+        failures: 3,
+        agents: vec!["a1".into(), "a2".into()],
+    };
+    let image = v1::GivenUp { item: "toolchain:x".into(), reason: "no image".into(), ..Default::default() };
+    let view = v1::JobView { given_up: vec![run, image], ..running() };
+    let expected = "
+in quarantine:
+  run:ab:1 1a1a1a1a1a1a failed 3 times, last 2s ago, on a1, a2: no luck (qemu)
+  toolchain:x no image
+  to have it tried again: kulprit bisect release j-22 REV|ITEM
+";
+    let shown = job(&view, 61_000);
+    assert!(shown.ends_with(expected), "{shown}");
+
+    let agent = |until| v1::AgentView {
+        id: "a1".into(),
+        state: "quarantined".into(),
+        reason: "new disk".into(),
+        quarantined_ms: Some(1_000),
+        quarantined_until_ms: until,
+        ..Default::default()
+    };
+    for (until, words) in [
+        (None, "a1: in quarantine for 1m0s, until it is released: new disk\n"),
+        (Some(71_000), "a1: in quarantine for 1m0s, for 10s more: new disk\n"),
+    ] {
+        let listed = agents(&[agent(until)], 61_000);
+        assert!(listed.ends_with(words), "{listed}");
+    }
+}
+
+#[test]
 fn agents_are_listed_with_their_slots() {
     let work = v1::SlotWork {
         attempt: 0x1_0000_0003,

@@ -7,7 +7,7 @@ use futures::Stream;
 use futures::StreamExt as _;
 use kulprit_common::farm::action::Answer;
 use kulprit_common::farm::event::Event;
-use kulprit_common::id::{Attempt, Digest, JobId};
+use kulprit_common::id::{AgentId, Attempt, Digest, JobId};
 use kulprit_common::job::{Job, file};
 use kulprit_proto::v1;
 use kulprit_proto::v1::jobs_server::Jobs;
@@ -19,6 +19,9 @@ use tonic::{Request, Response, Status};
 
 /// The least time between two updates of one watcher: faster is not seen.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
+
+/// Of a word on why an agent is set aside.
+const REASON_BYTES_MAX: usize = 500;
 
 type Boxed<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -116,6 +119,55 @@ impl Jobs for Services {
         }
     }
 
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let by = Caller::of(&request)?.principal()?;
+        let v1::ReleaseRequest { job, what } = request.into_inner();
+        let id = job_id(&job)?;
+        match self.driver.tell(Event::ReleaseRequested { job: id.clone(), what, by }).await? {
+            Some(Answer::Released { items }) => Ok(Response::new(v1::ReleaseResponse { job, items })),
+            Some(Answer::UnknownJob) => Err(unknown(&id)),
+            Some(Answer::Refused(why)) if why.starts_with("what: ") => Err(Status::invalid_argument(why)),
+            Some(Answer::Refused(why)) => Err(Status::failed_precondition(why)),
+            _ => Err(Status::internal("the farm gave no answer")),
+        }
+    }
+
+    async fn agent_quarantine(
+        &self,
+        request: Request<v1::AgentQuarantineRequest>,
+    ) -> Result<Response<v1::AgentQuarantineResponse>, Status> {
+        let by = Caller::of(&request)?.principal()?;
+        let v1::AgentQuarantineRequest { agent, reason } = request.into_inner();
+        let agent = agent_id(&agent)?;
+        if reason.trim().is_empty() || reason.len() > REASON_BYTES_MAX {
+            let why = format!("reason: say in 1 to {REASON_BYTES_MAX} bytes why");
+            return Err(Status::invalid_argument(why));
+        }
+        let event = Event::QuarantineRequested { agent: agent.clone(), reason, by };
+        match self.driver.tell(event).await? {
+            Some(Answer::AgentQuarantined) => Ok(Response::new(v1::AgentQuarantineResponse {})),
+            Some(Answer::UnknownAgent) => Err(unknown_agent(&agent)),
+            _ => Err(Status::internal("the farm gave no answer")),
+        }
+    }
+
+    async fn agent_release(
+        &self,
+        request: Request<v1::AgentReleaseRequest>,
+    ) -> Result<Response<v1::AgentReleaseResponse>, Status> {
+        let by = Caller::of(&request)?.principal()?;
+        let agent = agent_id(&request.into_inner().agent)?;
+        match self.driver.tell(Event::AgentReleaseRequested { agent: agent.clone(), by }).await? {
+            Some(Answer::AgentReleased) => Ok(Response::new(v1::AgentReleaseResponse {})),
+            Some(Answer::UnknownAgent) => Err(unknown_agent(&agent)),
+            Some(Answer::Refused(why)) => Err(Status::failed_precondition(why)),
+            _ => Err(Status::internal("the farm gave no answer")),
+        }
+    }
+
     async fn agent_list(
         &self,
         _: Request<v1::AgentListRequest>,
@@ -195,6 +247,14 @@ fn v1_job(job: Option<v1::Job>) -> Result<Job, Status> {
 
 fn job_id(text: &str) -> Result<JobId, Status> {
     text.parse().map_err(|error| Status::invalid_argument(format!("job: {error}")))
+}
+
+fn agent_id(text: &str) -> Result<AgentId, Status> {
+    text.parse().map_err(|error| Status::invalid_argument(format!("agent: {error}")))
+}
+
+fn unknown_agent(agent: &AgentId) -> Status {
+    Status::not_found(format!("there is no agent {agent}; `kulprit agent list` shows those there are"))
 }
 
 fn unknown(id: &JobId) -> Status {

@@ -158,6 +158,34 @@ impl Jobs for Fake {
         }
     }
 
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let v1::ReleaseRequest { job, what } = request.into_inner();
+        match what.as_str() {
+            "build:1" => Ok(Response::new(v1::ReleaseResponse { job, items: vec![what] })),
+            _ => Err(Status::invalid_argument("what: it is not in quarantine")),
+        }
+    }
+
+    async fn agent_quarantine(
+        &self,
+        _: Request<v1::AgentQuarantineRequest>,
+    ) -> Result<Response<v1::AgentQuarantineResponse>, Status> {
+        Ok(Response::new(v1::AgentQuarantineResponse {}))
+    }
+
+    async fn agent_release(
+        &self,
+        request: Request<v1::AgentReleaseRequest>,
+    ) -> Result<Response<v1::AgentReleaseResponse>, Status> {
+        match request.into_inner().agent.as_str() {
+            "a-1" => Ok(Response::new(v1::AgentReleaseResponse {})),
+            agent => Err(Status::failed_precondition(format!("agent {agent} is not in quarantine"))),
+        }
+    }
+
     async fn agent_list(
         &self,
         _: Request<v1::AgentListRequest>,

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod idler;
 pub mod secure;
 
 use kulprit_common::farm::fact::Fact;

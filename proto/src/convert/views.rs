@@ -3,6 +3,7 @@
 use super::job::mode_out;
 use crate::v1;
 use kulprit_common::farm::fact::{EndSummary, Rendered};
+use kulprit_common::farm::quarantine::GivenUp;
 use kulprit_common::farm::view::{AgentView, JobView, RevisionView, SlotView};
 
 impl From<JobView> for v1::JobView {
@@ -22,6 +23,7 @@ impl From<JobView> for v1::JobView {
             runs: view.runs,
             repository: view.repository,
             mode: mode_out(view.mode, view.symptom),
+            given_up: view.given_up.into_iter().map(Into::into).collect(),
             ..Default::default()
         }
     }
@@ -36,6 +38,19 @@ impl v1::JobView {
         self.summary = rendered.summary;
         self.plot = rendered.plot;
         self
+    }
+}
+
+impl From<GivenUp> for v1::GivenUp {
+    fn from(it: GivenUp) -> Self {
+        v1::GivenUp {
+            item: it.item,
+            revision: it.revision.map(|revision| revision.to_string()),
+            reason: it.reason,
+            since_ms: it.since.map(|at| at.0),
+            failures: it.failures,
+            agents: it.agents.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
@@ -80,6 +95,8 @@ impl From<AgentView> for v1::AgentView {
             labels: view.labels,
             cannot_build: !view.can_build,
             cannot_boot: !view.can_boot,
+            quarantined_ms: view.since.map(|at| at.0),
+            quarantined_until_ms: view.until.map(|at| at.0),
         }
     }
 }

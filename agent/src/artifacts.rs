@@ -39,6 +39,11 @@ impl Artifacts {
         self.store()?.upload(path).await
     }
 
+    /// What was downloaded.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
     /// What is in the cache, most recently used first.
     pub fn recent(&self, max: usize) -> Vec<Digest> {
         self.cache.recent(max)

@@ -3,7 +3,7 @@
 //! Only a build that failed from a clean object tree, and for no want of memory or disk, is a
 //! failure of the kernel.
 
-mod ccache;
+pub(crate) mod ccache;
 mod config;
 mod first_error;
 mod object_tree;

@@ -6,6 +6,7 @@ use crate::config::{Args, Sizing};
 use crate::container::{Engine, Unfinished};
 use kulprit_common::farm::event::AgentInfo;
 use kulprit_common::id::{AgentId, Session};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// What was found at start about booting.
@@ -50,16 +51,21 @@ pub async fn look(
         problems.push(format!("no container engine ({why}): install Docker or start its daemon"));
     }
     let mut can_boot = booting.accelerator.is_some();
-    match free_mib(&args.state) {
-        Ok(free) if free < args.disk_min_mib => {
-            can_build = false;
-            // A run needs little; an agent that cannot even hold a console takes nothing.
-            can_boot &= free > args.disk_min_mib / 16;
-            let (state, least) = (args.state.display(), args.disk_min_mib);
-            problems.push(format!("low on disk: {free} MiB free in {state}, {least} MiB needed"));
+    // Where both are on one disk, it is spoken of once.
+    let disk = |dir: &Path| std::fs::metadata(dir).map(|meta| meta.dev()).ok();
+    let apart = args.cache.iter().filter(|cache| disk(cache) != disk(&args.state));
+    for dir in std::iter::once(&args.state).chain(apart) {
+        match free_mib(dir) {
+            Ok(free) if free < args.disk_min_mib => {
+                can_build = false;
+                // A run needs little; an agent that cannot even hold a console takes nothing.
+                can_boot &= dir != &args.state || free > args.disk_min_mib / 16;
+                let (dir, least) = (dir.display(), args.disk_min_mib);
+                problems.push(format!("low on disk: {free} MiB free in {dir}, {least} MiB needed"));
+            }
+            Ok(_) => {}
+            Err(error) => problems.push(format!("cannot see the free disk of {}: {error}", dir.display())),
         }
-        Ok(_) => {}
-        Err(error) => problems.push(format!("cannot see the free disk of {}: {error}", args.state.display())),
     }
     AgentInfo {
         host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),

@@ -7,8 +7,10 @@ use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::{Args, Sizing};
 use kulprit_agent::container::Engine;
+use kulprit_agent::disk_guard::{self, Marks, Places};
 use kulprit_agent::health::{self, Booting};
 use kulprit_agent::preemption::Watch;
+use kulprit_agent::slots::Slots;
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
 use kulprit_agent::work::Bench;
 use kulprit_agent::{boot, check, contact, engine_cleanup, process};
@@ -88,11 +90,13 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         engine: RwLock::new(engine),
         qemu: QemuConfig { accelerator, ..qemu },
         artifacts,
+        slots: Slots::default(),
         sizing,
         state: args.state.clone(),
         cache,
     });
 
+    keep_room(&args, &bench).await;
     let engine = bench.engine();
     let engine = engine.as_ref().ok_or(unreached.as_str());
     let (say, info) = watch::channel(health::look(&args, &sizing, engine, &booting).await);
@@ -144,10 +148,38 @@ async fn keep_looking(
         }
         let engine = bench.engine();
         clean_up_containers(engine.as_ref()).await;
+        keep_room(&args, &bench).await;
         let info = health::look(&args, &sizing, engine.as_ref().ok_or(unreached.as_str()), &booting).await;
         if say.send(info).is_err() {
             return;
         }
+    }
+}
+
+/// Removes what is old and unused where a disk runs low.
+async fn keep_room(args: &Args, bench: &Arc<Bench>) {
+    let (marks, bench) = (Marks::above(args.disk_min_mib), bench.clone());
+    let cleaned = tokio::task::spawn_blocking(move || {
+        let places = Places {
+            state: &bench.state,
+            cache: &bench.cache,
+            artifacts: bench.artifacts.cache(),
+            slots: &bench.slots,
+            slots_used: bench.sizing.slots,
+        };
+        disk_guard::make_room(&places, marks)
+    });
+    match cleaned.await {
+        Ok(removed) if !removed.is_empty() => {
+            let mib = removed.iter().map(|it| it.bytes).sum::<u64>() >> 20;
+            tracing::warn!(
+                things = removed.len(),
+                mib,
+                "the disk ran low: removed what was not used for longest"
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::error!(%error, "making room on the disk did not come to an end"),
     }
 }
 

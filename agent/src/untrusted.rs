@@ -114,6 +114,11 @@ pub fn remove(path: &Path) -> io::Result<()> {
     Err(io::Error::other(said.lines().next().unwrap_or("rm failed and says nothing").to_owned()))
 }
 
+/// Whether a directory is there, and no symlink to one.
+pub fn is_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir())
+}
+
 fn absent(path: &Path) -> bool {
     fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }

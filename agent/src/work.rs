@@ -9,6 +9,7 @@ use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
 use crate::maintainers::{self, Question};
 use crate::reproducer::{self, CompileRequest, Compiled};
+use crate::slots::{Hold, Slots};
 use crate::store::Cached;
 use crate::untrusted;
 use bytes::Bytes;
@@ -33,6 +34,7 @@ pub struct Bench {
     pub engine: RwLock<Option<Engine>>,
     pub qemu: QemuConfig,
     pub artifacts: Artifacts,
+    pub slots: Slots,
     pub sizing: Sizing,
     /// This agent's own: work trees and object trees by slot, scratch by attempt.
     pub state: PathBuf,
@@ -200,6 +202,7 @@ impl Attempt<'_> {
     }
 
     async fn maintainers(&self, work: &MaintainersWork) -> Result<Product, Stop> {
+        let _hold = self.hold_slot().await?;
         let source =
             Source { repository: work.repository.clone(), revision: work.revision, patches: Vec::new() };
         let source_dir = self.checkout(source, &work.tree).await?;
@@ -216,6 +219,7 @@ impl Attempt<'_> {
     }
 
     async fn build(&self, work: &BuildWork) -> Result<Product, Stop> {
+        let _hold = self.hold_slot().await?;
         let source_dir = self.checkout(source_of(work), &work.tree).await?;
         let objects_dir = self.objects_dir(work);
         let making = self.start_from_seed(work, &source_dir, &objects_dir).await?;
@@ -309,6 +313,14 @@ impl Attempt<'_> {
         key.field(signature::config_key(&work.kernel).as_bytes());
         key.field(work.repository.as_bytes());
         key.finish()
+    }
+
+    /// Keeps the slot's directories from being removed for room.
+    async fn hold_slot(&self) -> Result<Hold, Stop> {
+        tokio::select! {
+            hold = self.bench.slots.hold(self.assignment.slot) => Ok(hold),
+            () = self.cancel.cancelled() => Err(Stop::Cancelled),
+        }
     }
 
     fn slot_dir(&self) -> PathBuf {

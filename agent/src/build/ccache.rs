@@ -54,24 +54,33 @@ fn lock_file(dir: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).open(dir.with_extension("lock"))
 }
 
-/// Removes all but the caches used last and those in use.
-fn prune(all: &Path) -> io::Result<()> {
+/// Every cache of a host and when it was used last, the oldest first.
+pub(crate) fn by_age(all: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
     let mut caches: Vec<(SystemTime, PathBuf)> = fs::read_dir(all)?
         .flatten()
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "lock"))
         .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path.with_extension(""))))
-        .filter(|(_, dir)| dir.is_dir())
+        .filter(|(_, dir)| untrusted::is_directory(dir))
         .collect();
     caches.sort();
-    let surplus = caches.len().saturating_sub(CACHES_MAX);
-    for (_, dir) in &caches[..surplus] {
-        let lock = lock_file(dir)?;
-        if lock.try_lock().is_ok() {
-            untrusted::remove(dir)?;
-        }
+    Ok(caches)
+}
+
+/// Removes a cache unless a build of any agent uses it; says whether it did.
+pub(crate) fn remove_unused(dir: &Path) -> io::Result<bool> {
+    let lock = lock_file(dir)?;
+    if lock.try_lock().is_err() {
+        return Ok(false);
     }
-    Ok(())
+    untrusted::remove(dir).map(|()| true)
+}
+
+/// Removes all but the caches used last and those in use.
+fn prune(all: &Path) -> io::Result<()> {
+    let caches = by_age(all)?;
+    let surplus = caches.len().saturating_sub(CACHES_MAX);
+    caches[..surplus].iter().try_for_each(|(_, dir)| remove_unused(dir).map(drop))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 
 /// How often a waiting agent looks whether it may go on.
@@ -46,9 +46,10 @@ pub struct Making {
     place: PathBuf,
 }
 
-/// A tree to start from.
+/// A tree to start from; it is not removed while this is held.
 pub struct Seed {
     place: PathBuf,
+    _lock: File,
     /// What it was built from.
     pub revision: RevisionId,
 }
@@ -67,20 +68,19 @@ impl Seeds {
     ) -> Result<Turn, Unfinished> {
         fs::create_dir_all(&self.dir).map_err(|e| Unfinished::io("create the directory of seeds", &e))?;
         let place = self.dir.join(key.short());
-        let lock =
-            OpenOptions::new().create(true).truncate(false).write(true).open(place.with_extension("lock"));
-        let lock = lock.map_err(|e| Unfinished::io("open a seed's lock", &e))?;
         let mut on_wait = Some(on_wait);
         loop {
-            if let Some(seed) = Seed::read(&place) {
-                return Ok(Turn::Planted(seed));
-            }
-            match lock.try_lock() {
-                // It may have come to be between the look and the lock.
-                Ok(()) if Seed::read(&place).is_some() => {
-                    lock.unlock().map_err(|e| Unfinished::io("unlock a seed", &e))?
-                }
-                Ok(()) => return Ok(Turn::First(Making { _lock: lock, place })),
+            let lock = lock_file(&place).map_err(|e| Unfinished::io("open a seed's lock", &e))?;
+            let is_there = Seed::read(&place).is_some();
+            match if is_there { lock.try_lock_shared() } else { lock.try_lock() } {
+                Ok(()) => match (is_there, Seed::read(&place)) {
+                    (true, Some(revision)) => {
+                        return Ok(Turn::Planted(Seed { place, _lock: lock, revision }));
+                    }
+                    (false, None) => return Ok(Turn::First(Making { _lock: lock, place })),
+                    // It came or went between the look and the lock.
+                    (true, None) | (false, Some(_)) => continue,
+                },
                 Err(TryLockError::Error(error)) => return Err(Unfinished::io("lock a seed", &error)),
                 Err(TryLockError::WouldBlock) => {
                     if let Some(on_wait) = on_wait.take() {
@@ -115,14 +115,14 @@ impl Making {
 }
 
 impl Seed {
-    fn read(place: &Path) -> Option<Seed> {
-        let (file, now) = (place.join("revision"), std::time::SystemTime::now());
+    fn read(place: &Path) -> Option<RevisionId> {
+        let (file, now) = (place.join("revision"), SystemTime::now());
         let revision = fs::read_to_string(&file).ok()?.parse().ok()?;
         // A clock that was set back would make new sources look older than these objects.
         fs::metadata(&file).ok()?.modified().ok().filter(|made| *made <= now)?;
         // The time of the directory says when the seed was used last.
         let _ = File::open(place).and_then(|dir| dir.set_modified(now));
-        Some(Seed { place: place.to_owned(), revision })
+        Some(revision)
     }
 
     /// Makes the object tree in `objects_dir` a copy of the seed, for the work tree `source_dir`,
@@ -155,22 +155,41 @@ fn date_back(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes all but the seeds used last.
-fn prune(dir: &Path) -> io::Result<()> {
-    let mut seeds: Vec<_> = fs::read_dir(dir)?
-        .flatten()
-        .filter(|entry| entry.path().join("revision").exists() && entry.path().extension().is_none())
+fn lock_file(place: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).open(place.with_extension("lock"))
+}
+
+/// Every seed of a host, whole or not, and when it was used last, the oldest first.
+pub(crate) fn by_age(dir: &Path) -> io::Result<Vec<(SystemTime, PathBuf)>> {
+    let directories = fs::read_dir(dir)?.flatten().filter(|entry| untrusted::is_directory(&entry.path()));
+    let mut seeds: Vec<_> = directories
         .filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path())))
         .collect();
     seeds.sort();
-    let surplus = seeds.len().saturating_sub(SEEDS_MAX);
-    for (_, seed) in &seeds[..surplus] {
-        // Renamed first: half a seed must not be taken for one.
-        let gone = seed.with_extension("gone");
-        fs::rename(seed, &gone)?;
-        untrusted::remove(&gone)?;
+    Ok(seeds)
+}
+
+/// Removes a seed unless an agent makes it or copies it; says whether it did.
+pub(crate) fn remove_unused(seed: &Path) -> io::Result<bool> {
+    let lock = lock_file(seed)?;
+    if lock.try_lock().is_err() {
+        return Ok(false);
     }
-    Ok(())
+    // Renamed first: half a seed must not be taken for one.
+    let gone = seed.with_extension("gone");
+    if seed != gone {
+        untrusted::remove(&gone)?;
+        fs::rename(seed, &gone)?;
+    }
+    untrusted::remove(&gone).map(|()| true)
+}
+
+/// Removes all but the seeds used last and those in use.
+fn prune(dir: &Path) -> io::Result<()> {
+    let mut whole = by_age(dir)?;
+    whole.retain(|(_, seed)| seed.join("revision").exists() && seed.extension().is_none());
+    let surplus = whole.len().saturating_sub(SEEDS_MAX);
+    whole[..surplus].iter().try_for_each(|(_, seed)| remove_unused(seed).map(drop))
 }
 
 #[cfg(test)]

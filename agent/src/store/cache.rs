@@ -9,6 +9,7 @@ use std::io::Error;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::SystemTime;
 use tempfile::NamedTempFile;
 
 const STAGED_PREFIX: &str = "staged-";
@@ -38,6 +39,7 @@ struct State {
 struct Entry {
     size: u64,
     used: u64,
+    used_at: SystemTime,
     /// Shared with everybody who holds the file.
     held: Arc<()>,
 }
@@ -68,14 +70,15 @@ impl Cache {
                 // A leftover that stays costs space, nothing else.
                 let _ = std::fs::remove_file(entry.path());
             } else if let (Ok(digest), Ok(meta)) = (name.parse::<Digest>(), entry.metadata()) {
-                found.push((meta.modified().ok(), digest, meta.len()));
+                found.push((meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), digest, meta.len()));
             }
         }
         found.sort();
         let mut state = State::default();
-        for (_, digest, size) in found {
+        for (used_at, digest, size) in found {
             state.uses += 1;
-            state.entries.insert(digest, Entry { size, used: state.uses, held: Arc::default() });
+            let entry = Entry { size, used: state.uses, used_at, held: Arc::default() };
+            state.entries.insert(digest, entry);
         }
         let cache = Cache { shared: Arc::new(Shared { dir, bytes_max, state: Mutex::new(state) }) };
         cache.make_room(0);
@@ -94,9 +97,10 @@ impl Cache {
         }
         state.uses += 1;
         let used = state.uses;
-        let fresh = || Entry { size: artifact.size, used, held: Arc::default() };
+        let used_at = SystemTime::now();
+        let fresh = || Entry { size: artifact.size, used, used_at, held: Arc::default() };
         let entry = state.entries.entry(artifact.digest).or_insert_with(fresh);
-        entry.used = used;
+        (entry.used, entry.used_at) = (used, used_at);
         Some(Cached { path, _held: entry.held.clone() })
     }
 
@@ -127,6 +131,31 @@ impl Cache {
                 tracing::warn!(digest = %oldest, %error, "a cached artifact was not removed");
             }
         }
+    }
+
+    /// What nobody holds, and when it was used last.
+    pub fn unused(&self) -> Vec<(SystemTime, Digest)> {
+        let state = self.state();
+        let unused = state.entries.iter().filter(|(_, entry)| Arc::strong_count(&entry.held) == 1);
+        unused.map(|(digest, entry)| (entry.used_at, *digest)).collect()
+    }
+
+    /// Removes what nobody holds; says how many bytes that were.
+    pub fn remove_unused(&self, digest: &Digest) -> std::io::Result<Option<u64>> {
+        let mut state = self.state();
+        match state.entries.get(digest) {
+            Some(entry) if Arc::strong_count(&entry.held) == 1 => {
+                let size = entry.size;
+                state.entries.remove(digest);
+                std::fs::remove_file(self.path(digest)).map(|()| Some(size))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The directory that it is.
+    pub fn dir(&self) -> &Path {
+        &self.shared.dir
     }
 
     /// The lock of one digest: whoever holds it downloads for all.

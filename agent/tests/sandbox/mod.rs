@@ -5,6 +5,7 @@ use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::Sizing;
 use kulprit_agent::container::Engine;
+use kulprit_agent::slots::Slots;
 use kulprit_agent::work::{Activity, Bench, carry_out};
 use kulprit_common::artifact;
 use kulprit_common::farm::action::Assignment;
@@ -86,7 +87,15 @@ impl Host {
         let cache = dir.path().join("cache");
         fs::create_dir_all(&cache).unwrap();
         let engine = RwLock::new(Some(engine));
-        let bench = Bench { engine, qemu: QemuConfig::default(), artifacts, sizing, state, cache };
+        let bench = Bench {
+            engine,
+            qemu: QemuConfig::default(),
+            artifacts,
+            slots: Slots::default(),
+            sizing,
+            state,
+            cache,
+        };
         Some(Host { dir, bench, agent, image_id, next: AtomicU64::new(100) })
     }
 

@@ -34,6 +34,25 @@ pub async fn booting(args: &Args, qemu: &QemuConfig) -> Booting {
     }
 }
 
+/// What is said while a canary is asked after trouble.
+pub const GUESTS_FAIL: &str =
+    "several guests in a row failed: a canary guest is to say whether guests run here";
+
+/// Boots the canary once more, after guests failed; says what is wrong if it does not come up.
+pub async fn canary_again(qemu: &QemuConfig) -> Option<String> {
+    let accelerator = qemu.accelerator.as_str();
+    match canary::check(qemu, qemu.accelerator).await {
+        Ok(()) => {
+            tracing::info!(accelerator, "guests failed, and the canary comes up: going on");
+            None
+        }
+        Err(why) => {
+            tracing::warn!(accelerator, why, "guests failed, and the canary does not come up either");
+            Some(format!("guests failed, and the canary does not come up under {accelerator} either: {why}"))
+        }
+    }
+}
+
 /// The agent's word on itself for the next syncs. Without an engine there is a reason why.
 pub async fn look(
     args: &Args,
@@ -50,7 +69,7 @@ pub async fn look(
     if let Err(why) = &images {
         problems.push(format!("no container engine ({why}): install Docker or start its daemon"));
     }
-    let mut can_boot = booting.accelerator.is_some();
+    let mut can_boot = booting.accelerator.is_some() && booting.problem.is_none();
     // Where both are on one disk, it is spoken of once.
     let disk = |dir: &Path| std::fs::metadata(dir).map(|meta| meta.dev()).ok();
     let apart = args.cache.iter().filter(|cache| disk(cache) != disk(&args.state));

@@ -14,6 +14,7 @@ pub mod container;
 pub mod disk_guard;
 pub mod engine_cleanup;
 pub mod fingerprint;
+pub mod guests;
 pub mod health;
 pub mod initramfs;
 pub mod live_log;

@@ -8,6 +8,7 @@ use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::{Args, Sizing};
 use kulprit_agent::container::Engine;
 use kulprit_agent::disk_guard::{self, Marks, Places};
+use kulprit_agent::guests::Guests;
 use kulprit_agent::health::{self, Booting};
 use kulprit_agent::preemption::Watch;
 use kulprit_agent::slots::Slots;
@@ -91,6 +92,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         qemu: QemuConfig { accelerator, ..qemu },
         artifacts,
         slots: Slots::default(),
+        guests: Guests::default(),
         sizing,
         state: args.state.clone(),
         cache,
@@ -134,12 +136,15 @@ async fn keep_looking(
     args: Args,
     (id, session): (AgentId, Session),
     sizing: Sizing,
-    booting: Booting,
+    mut booting: Booting,
     bench: Arc<Bench>,
     say: watch::Sender<kulprit_common::farm::event::AgentInfo>,
 ) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = bench.guests.trouble(), if booting.problem.is_none() => {}
+        }
         let mut unreached = String::new();
         if bench.engine().is_none() {
             let engine;
@@ -149,8 +154,17 @@ async fn keep_looking(
         let engine = bench.engine();
         clean_up_containers(engine.as_ref()).await;
         keep_room(&args, &bench).await;
-        let info = health::look(&args, &sizing, engine.as_ref().ok_or(unreached.as_str()), &booting).await;
-        if say.send(info).is_err() {
+        let engine = engine.as_ref().ok_or(unreached.as_str());
+        if bench.guests.are_in_trouble() {
+            // Said first: nothing is booted here until the canary has spoken.
+            booting.problem.get_or_insert_with(|| health::GUESTS_FAIL.into());
+            say.send_replace(health::look(&args, &sizing, engine, &booting).await);
+            booting.problem = health::canary_again(&bench.qemu).await;
+            if booting.problem.is_none() {
+                bench.guests.recovered();
+            }
+        }
+        if say.send(health::look(&args, &sizing, engine, &booting).await).is_err() {
             return;
         }
     }

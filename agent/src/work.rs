@@ -7,6 +7,7 @@ use crate::build::{self, BuildRequest, Built, Ccache};
 use crate::checkout::{self, CheckedOut, CheckoutError, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
+use crate::guests::Guests;
 use crate::maintainers::{self, Question};
 use crate::reproducer::{self, CompileRequest, Compiled};
 use crate::slots::{Hold, Slots};
@@ -35,6 +36,7 @@ pub struct Bench {
     pub qemu: QemuConfig,
     pub artifacts: Artifacts,
     pub slots: Slots,
+    pub guests: Guests,
     pub sizing: Sizing,
     /// This agent's own: work trees and object trees by slot, scratch by attempt.
     pub state: PathBuf,
@@ -371,7 +373,9 @@ impl Attempt<'_> {
             work_dir: &self.scratch,
             name: &self.name(),
         };
-        let report = boot::boot(&self.bench.qemu, request, self.live.clone(), self.cancel.clone()).await?;
+        let booted = boot::boot(&self.bench.qemu, request, self.live.clone(), self.cancel.clone()).await;
+        self.bench.guests.ended(&booted);
+        let report = booted?;
         let console = self.upload(&report.console).await?;
         Ok(Product::Run(Run { outcome: report.outcome, console, duration_ms: millis(report.duration) }))
     }

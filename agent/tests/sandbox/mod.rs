@@ -5,6 +5,7 @@ use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::Sizing;
 use kulprit_agent::container::Engine;
+use kulprit_agent::guests::Guests;
 use kulprit_agent::slots::Slots;
 use kulprit_agent::work::{Activity, Bench, carry_out};
 use kulprit_common::artifact;
@@ -92,6 +93,7 @@ impl Host {
             qemu: QemuConfig::default(),
             artifacts,
             slots: Slots::default(),
+            guests: Guests::default(),
             sizing,
             state,
             cache,

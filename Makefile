@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test bench bench-crash bench-search fuzz check setup
+.PHONY: demo test faults bench bench-crash bench-search fuzz check setup
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7; a bug that
 # shows in three runs of ten: make demo WORLD=rare; another crash all over: make demo WORLD=noisy
@@ -10,6 +10,10 @@ demo:
 
 test:
 	scripts/test
+
+# Breaks farms of real processes in every way there is a promise about; writes docs/faults.md.
+faults:
+	scripts/faults
 
 # Against `git bisect run`, then the figures of the search, which take an hour or two.
 bench:

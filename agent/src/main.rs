@@ -22,7 +22,7 @@ use kulprit_proto::v1::agents_client::AgentsClient;
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -65,9 +65,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
-    let session = Session(start_number());
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let _lock = process::lock(&args.state.join("agent.lock"))?;
+    let session = Session(process::start_number(&args.state.join("session")));
     let contact::Contact { id, link, wallet } = contact::make(&args).await?;
     if let Some(wallet) = &wallet {
         tokio::spawn(tls::keep_current(link.clone(), wallet.clone()));
@@ -245,10 +245,4 @@ fn raise(tell: &watch::Sender<Stop>, to: Stop) {
         *stop = to.max(*stop);
         higher
     });
-}
-
-/// Greater than any earlier life's, as long as the clock of this machine goes forward.
-fn start_number() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -151,6 +151,9 @@ async fn silence_and_restarts_have_their_names() {
     assert!(matches!(&restarted, Outcome::Hung { reason } if reason.contains("restarted")), "{restarted:?}");
     let refused = fake("start; result 'cannot-start Exec format error'; sleep 60").outcome().await;
     assert_eq!(refused, Outcome::NoReproducerStart { reason: "Exec format error".to_owned() });
+    println!(
+        "FAULT|hung or silent guest; QEMU killed; OOM-killed compile|silent: boot failed or hung with the time, never a crash|silence_and_restarts_have_their_names"
+    );
 }
 
 #[tokio::test]
@@ -192,6 +195,9 @@ async fn what_qemu_does_is_never_the_kernels_fault() {
     let mut kvm = fake("exec sleep 60");
     kvm.config.accelerator = kulprit_agent::boot::Accelerator::Kvm;
     assert_eq!(kvm.infra().await.0, InfraClass::Qemu);
+    println!(
+        "FAULT|hung or silent guest; QEMU killed; OOM-killed compile|QEMU killed, aborted or missing: infra (qemu), 6 ways|what_qemu_does_is_never_the_kernels_fault"
+    );
 }
 
 #[tokio::test]

@@ -174,6 +174,9 @@ async fn a_compile_killed_for_memory_is_never_a_verdict() {
         assert_eq!(why.reason, format!("it needed more than the {MEMORY_MIB} MiB of memory it may have"));
     }
     host.assert_nothing_left().await;
+    println!(
+        "FAULT|hung or silent guest; QEMU killed; OOM-killed compile|compile killed for memory: infra (memory)|a_compile_killed_for_memory_is_never_a_verdict"
+    );
 }
 
 #[tokio::test]

@@ -123,6 +123,9 @@ async fn guests_that_fall_silent_have_their_endings() {
         .outcome(&Program::new().start().forever(Program::new().say(CONSOLE, "still here\n").pause()))
         .await;
     assert!(matches!(&talks, Outcome::Hung { reason } if reason == "no sign of life for 2 s"), "{talks:?}");
+    println!(
+        "FAULT|hung or silent guest; QEMU killed; OOM-killed compile|real guests that hang at each stage: each its ending|guests_that_fall_silent_have_their_endings"
+    );
 }
 
 #[tokio::test]

@@ -23,3 +23,4 @@ pub mod simulate;
 pub mod time;
 pub mod toolchain;
 pub mod verdict;
+pub mod version;

@@ -7,6 +7,7 @@ mod location;
 
 pub use endpoint::router;
 
+use crate::failpoint;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
@@ -80,7 +81,9 @@ impl Store {
     pub async fn put(&self, bytes: Bytes) -> Result<Artifact, StoreError> {
         let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
         if self.size(&artifact.digest).await? != Some(artifact.size) {
+            failpoint::pass("before-artifact");
             self.objects.put(&location(&artifact.digest), bytes.into()).await?;
+            failpoint::pass("after-artifact");
         }
         Ok(artifact)
     }
@@ -132,7 +135,9 @@ impl Store {
         // What is there already is left alone, unless it is torn.
         let keep = ended.is_ok() && stored != Some(size);
         if keep {
+            failpoint::pass("before-artifact");
             upload.finish().await?;
+            failpoint::pass("after-artifact");
         } else if let Err(error) = upload.abort().await {
             tracing::warn!(%digest, %error, "an upload was not cleaned up");
         }

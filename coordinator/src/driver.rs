@@ -2,6 +2,7 @@
 //!
 //! Nothing is decided here. Whoever has an event or a question holds a `Handle`.
 
+use crate::failpoint;
 use crate::hands::Hands;
 use crate::journal::{self, Journal};
 use anyhow::Context as _;
@@ -240,6 +241,7 @@ impl Driver {
         }
         // Before the answer: whoever was shut out is out by the time it is said.
         self.publish_roll();
+        failpoint::pass("before-answer");
         self.hands.send_replies();
         rest.into_iter().for_each(|action| self.hands.take(action));
         Ok(())

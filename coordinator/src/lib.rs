@@ -6,6 +6,7 @@ pub mod artifacts;
 pub mod cli;
 pub mod door;
 pub mod driver;
+pub mod failpoint;
 pub mod git;
 pub mod hands;
 pub mod journal;

@@ -92,6 +92,7 @@ impl Logs {
             let new = &chunk[place(length - offset)..place(kept - offset)];
             file.write_all(new).map_err(failed)?;
             live.length.send_replace(kept);
+            crate::failpoint::pass("log");
         }
         Ok(end.max(length))
     }

@@ -8,13 +8,14 @@ use kulprit_common::toolchain::{Rule, Rules};
 use kulprit_coordinator::artifacts::Store;
 use kulprit_coordinator::door::gate::Gate;
 use kulprit_coordinator::driver::{self, Clock, Driver};
+use kulprit_coordinator::failpoint;
 use kulprit_coordinator::git::Mirrors;
 use kulprit_coordinator::hands::Hands;
 use kulprit_coordinator::journal::Journal;
 use kulprit_coordinator::logs::Logs;
 use kulprit_coordinator::process;
 use kulprit_coordinator::ready::Ready;
-use kulprit_coordinator::server::{ArtifactsAt, Services};
+use kulprit_coordinator::server::{ArtifactsAt, Room, Services};
 use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::symbols::Symbols;
 use std::net::SocketAddr;
@@ -54,6 +55,9 @@ struct Args {
     /// Directory for git mirrors, shared by all jobs [default: STATE/mirrors]
     #[arg(long, env = "KULPRIT_MIRRORS", value_name = "DIR")]
     mirrors: Option<PathBuf>,
+    /// Free disk below which no new job is taken, in MiB
+    #[arg(long, env = "KULPRIT_COORDINATOR_DISK_MIN_MIB", default_value_t = 256, value_name = "MIB")]
+    disk_min_mib: u64,
     /// TOML file with [[toolchain]] rules: since = "v6.7", image = "kulprit/gcc-12"
     #[arg(long, env = "KULPRIT_TOOLCHAINS", value_name = "FILE")]
     toolchains: Option<PathBuf>,
@@ -103,6 +107,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (journal, facts) = open_journal(&args.state).await?;
     let config = Config {
         host: process::hostname(),
+        version: Some(failpoint::version().parse().map_err(anyhow::Error::msg)?),
         rules: rules(args.toolchains.as_deref())?,
         repairs: repairs(args.repairs.as_deref())?,
         ..Config::default()
@@ -133,8 +138,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
         (true, None) => ArtifactsAt::Url(format!("http://{http_at}/")),
         (true, Some(_)) => ArtifactsAt::Port(http_at.port()),
     };
-    let services =
-        Services { driver: handle, store: store.clone(), logs, artifacts, lease_ms, keys: keys.clone() };
+    let room = Room { state: args.state.clone(), free_mib_min: args.disk_min_mib };
+    let services = Services {
+        driver: handle,
+        store: store.clone(),
+        logs,
+        artifacts,
+        lease_ms,
+        keys: keys.clone(),
+        room,
+    };
 
     let driving = tokio::spawn(driver.run(first, stopped.clone()));
     tokio::spawn(gate.clone().sweep());

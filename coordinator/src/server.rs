@@ -4,6 +4,9 @@ mod access;
 mod agents;
 mod enrol;
 mod jobs;
+mod room;
+
+pub use room::Room;
 
 use crate::artifacts::Store;
 use crate::door::Caller;
@@ -48,6 +51,7 @@ pub struct Services {
     /// Absent where plaintext is spoken.
     pub keys: Option<Arc<Keys>>,
     pub lease_ms: u64,
+    pub room: Room,
 }
 
 impl Services {

@@ -91,6 +91,9 @@ async fn a_stream_is_visible_only_when_it_is_whole_and_right() {
     assert_eq!(store.get_bytes(&digest, 9).await.unwrap(), "onetwo");
     std::fs::write(&at, "onetwi").unwrap();
     assert!(matches!(store.get_bytes(&digest, 9).await, Err(StoreError::Corrupt(_))));
+    println!(
+        "FAULT|corrupt or truncated artifact, either direction|the coordinator's own endpoint: wrong, short and broken-off uploads refused, nothing visible|a_stream_is_visible_only_when_it_is_whole_and_right"
+    );
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ mod farm;
 mod kernel_commits;
 mod report;
 
-use farm::{Farm, builds, history, kulprit, leftovers, processes, text, truth, wait_for};
-use std::path::{Path, PathBuf};
+use farm::{Farm, TinyDisk, builds, history, kulprit, leftovers, processes, text, truth, wait_for};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -174,25 +174,6 @@ fn without_docker_or_disk_a_job_waits_and_says_for_what(history: &Path) {
     drop(small);
     coordinator.stop();
     assert_eq!(leftovers(&["e2e-small"]), Vec::<String>::new());
-}
-
-/// A file system of its own, of so many MiB.
-struct TinyDisk(PathBuf);
-
-impl TinyDisk {
-    fn mount(path: &Path, mib: u32) -> TinyDisk {
-        std::fs::create_dir_all(path).expect("a directory");
-        let size = format!("size={mib}m");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
-        assert!(mounted.expect("mount runs").success(), "mounting takes root");
-        TinyDisk(path.to_owned())
-    }
-}
-
-impl Drop for TinyDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(&self.0).status();
-    }
 }
 
 /// The crash of a kernel with debug information; the rest of `real_farm` has none.

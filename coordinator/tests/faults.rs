@@ -72,15 +72,19 @@ fn a_notice_of_preemption_hands_work_on_at_once() {
     metadata.is_notified.store(true, Ordering::SeqCst);
     let notified = Instant::now();
     wait_for("the agent to leave", Duration::from_secs(15), || !leaving.is_running());
-    println!("left {:.1} s after the notice", notified.elapsed().as_secs_f64());
+    let left = notified.elapsed();
     assert_eq!(leftovers(&["faults-spot"]), Vec::<String>::new());
     assert!(farm.said("faults-spot").contains("terminate at 2026-11-21T18:02:00Z"), "it says why it leaves");
 
     // A lost agent's work would stay where it is for 45 s.
     let mut other = farm.agent("faults-other");
-    let left = Duration::from_secs(40).saturating_sub(notified.elapsed());
-    farm.wait_for_activity("faults-other", "building", left);
-    println!("built by another {:.1} s after the notice", notified.elapsed().as_secs_f64());
+    let patience = Duration::from_secs(40).saturating_sub(notified.elapsed());
+    farm.wait_for_activity("faults-other", "building", patience);
+    let (left_s, taken_s) = (left.as_secs_f64(), notified.elapsed().as_secs_f64());
+    farm::figure(
+        "preemption notice",
+        &format!("left {left_s:.1} s after the notice, built by another after {taken_s:.1} s"),
+    );
     other.stop();
     coordinator.stop();
     assert_eq!(leftovers(&["faults-other"]), Vec::<String>::new());

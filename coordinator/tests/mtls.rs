@@ -3,7 +3,7 @@
 mod farm;
 
 use farm::secure::{Farm, SOON, block_on, link, sync};
-use farm::{text, wait_for};
+use farm::{figure, text, wait_for};
 use kulprit_common::access::{AccessFact, Principal};
 use kulprit_common::farm::fact::Fact;
 use kulprit_proto::tls::{Link, Trust};
@@ -22,6 +22,9 @@ fn refused(output: &Output, words: &str) {
     assert!(!output.status.success(), "not refused: {}", text(&output.stdout));
     assert!(said.contains(words), "{words:?} is not in: {said}");
 }
+
+/// The row of the table of faults that these tests hold.
+const MEMBERS: &str = "certificate expires in flight; revoked agent; wrong CA; stolen token used twice; agent asks for another's attempt; viewer tries to cancel";
 
 #[test]
 fn a_token_lets_in_once_and_everything_is_recorded() {
@@ -64,6 +67,7 @@ fn a_token_lets_in_once_and_everything_is_recorded() {
     let raw = hex::decode(secret).unwrap();
     let kept = journal.windows(raw.len()).any(|it| it == raw) || text(&journal).contains(secret);
     assert!(!kept, "only a hash of a token is kept");
+    figure(MEMBERS, "token used twice: the second is refused, and says by whom it was used");
 }
 
 #[test]
@@ -108,6 +112,7 @@ fn roles_are_kept_apart_and_agents_from_each_other() {
             AgentsClient::new(link(&farm.url(), &viewer)).sync(sync("a1")).await.expect_err("a viewer");
         assert_eq!(status.code(), Code::PermissionDenied);
     });
+    figure(MEMBERS, "viewer who cancels, agent who speaks for another: permission denied");
 }
 
 #[test]
@@ -142,6 +147,7 @@ fn another_farms_ca_is_refused_on_both_sides() {
         let status = JobsClient::new(bare).list(v1::ListRequest {}).await.expect_err("no certificate");
         assert_eq!(status.code(), Code::Unauthenticated);
     });
+    figure(MEMBERS, "another CA: refused on both sides, the token not told");
 }
 
 #[test]
@@ -168,6 +174,10 @@ fn certificates_are_renewed_in_flight_and_the_expired_are_refused() {
         let said = kulprit_proto::tls::said(&status.expect_err("expired"));
         assert!(said.contains("expired"), "{said}");
     });
+    figure(
+        MEMBERS,
+        &format!("certificates of 9 s: renewed {renewed} times in flight in 25 s, the expired refused"),
+    );
 }
 
 #[test]
@@ -181,7 +191,7 @@ fn a_revoked_agent_is_out_at_once() {
     let start = std::time::Instant::now();
     assert!(farm.kulprit(&["agent", "revoke", "a1"]).status.success());
     wait_for("the end of the revoked agent", Duration::from_secs(15), || !agent.is_running());
-    println!("a revoked agent was gone after {:?}", start.elapsed());
+    figure(MEMBERS, &format!("revoked agent: out after {:.1} s", start.elapsed().as_secs_f64()));
     assert!(farm.farm.said("a1").contains("agent/a1 has been revoked"), "{}", farm.farm.said("a1"));
     farm.wait_for_agent("a1", "revoked");
     // It stays out over a restart of the coordinator, and with any token but one for its name.

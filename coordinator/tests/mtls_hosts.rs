@@ -1,61 +1,11 @@
-//! A farm over two hosts: network namespaces with a veth pair between them. Needs root.
+//! A farm over two hosts.
 
 mod farm;
 
+use farm::hosts::{ADDRESSES, Hosts};
 use farm::{text, wait_for};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
-
-/// Two hosts that go with the test.
-struct Hosts {
-    names: [String; 2],
-}
-
-const ADDRESSES: [&str; 2] = ["10.231.77.1", "10.231.77.2"];
-
-impl Hosts {
-    /// `None` where namespaces cannot be made.
-    fn new() -> Option<Hosts> {
-        let names = ["a", "b"].map(|it| format!("klp-{it}-{}", std::process::id()));
-        let hosts = Hosts { names };
-        for name in &hosts.names {
-            if !ip(&["netns", "add", name]) {
-                eprintln!("skipped: network namespaces cannot be made here");
-                return None;
-            }
-            assert!(ip(&["-n", name, "link", "set", "lo", "up"]));
-        }
-        let [a, b] = &hosts.names;
-        assert!(ip(&[
-            "link", "add", "veth0", "netns", a, "type", "veth", "peer", "name", "veth0", "netns", b
-        ]));
-        for (name, address) in hosts.names.iter().zip(ADDRESSES) {
-            assert!(ip(&["-n", name, "addr", "add", &format!("{address}/24"), "dev", "veth0"]));
-            assert!(ip(&["-n", name, "link", "set", "veth0", "up"]));
-        }
-        Some(hosts)
-    }
-
-    /// A program of ours on one of them.
-    fn on(&self, host: usize, program: &str) -> Command {
-        let ours = farm::command(program);
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.names[host]]).arg(ours.get_program());
-        command
-    }
-}
-
-impl Drop for Hosts {
-    fn drop(&mut self) {
-        for name in &self.names {
-            ip(&["netns", "del", name]);
-        }
-    }
-}
-
-fn ip(args: &[&str]) -> bool {
-    Command::new("ip").args(args).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
-}
 
 /// Ends with the test. `ip netns exec` becomes the program, so this is its process.
 struct Running(Child);

@@ -20,6 +20,9 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
+/// The row of the table of faults that these tests hold.
+const MEMBERS: &str = "certificate expires in flight; revoked agent; wrong CA; stolen token used twice; agent asks for another's attempt; viewer tries to cancel";
+
 fn secure(url: &str, wallet: &Arc<Wallet>) -> Link {
     Link::secure(url, Trust::Wallet(wallet.clone())).expect("a link")
 }
@@ -103,6 +106,7 @@ fn an_agent_touches_no_attempt_but_its_own() {
         assert_eq!(holder.complete(&work).await.expect("an answer"), v1::CompleteAnswer::Recorded);
         assert_eq!(thief.complete(&work).await.expect("an answer"), v1::CompleteAnswer::Duplicate);
     });
+    farm::figure(MEMBERS, "agent at another's attempt: STALE or permission denied, its log untouched");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! From the coordinator's URL to a store.
 
 use kulprit_proto::tls::{SteadyClock, Trust, Wallet, client_config};
-use object_store::aws::AmazonS3Builder;
+use object_store::aws::{AmazonS3Builder, Checksum};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::gcp::GoogleCloudStorageBuilder;
@@ -18,11 +18,12 @@ use url::{Host, Url};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a request is repeated; a coordinator that restarts is back by then.
-const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a request is repeated; a coordinator that restarts is back by then, and a store that
+/// is mended within minutes has cost no attempt.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(300);
 /// The time bounds the retries. Waits are drawn between the two backoffs, so a count that were
 /// to be reached sooner could be used up within seconds.
-const RETRIES_MAX: usize = 240;
+const RETRIES_MAX: usize = 1200;
 const BACKOFF_MIN: Duration = Duration::from_millis(250);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
@@ -53,7 +54,9 @@ pub(super) fn open(
             return Ok((local(&path)?, Uploads::Parts));
         }
         ObjectStoreScheme::AmazonS3 => {
-            Arc::new(AmazonS3Builder::from_env().with_url(text).with_retry(retry()).build().map_err(bad)?)
+            let builder = AmazonS3Builder::from_env().with_url(text).with_retry(retry());
+            // What is damaged on its way is refused there, rather than kept under its digest.
+            Arc::new(builder.with_checksum_algorithm(Checksum::SHA256).build().map_err(bad)?)
         }
         ObjectStoreScheme::GoogleCloudStorage => {
             let builder = GoogleCloudStorageBuilder::from_env().with_url(text);

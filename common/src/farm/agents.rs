@@ -9,6 +9,7 @@ use super::{Config, Farm};
 use crate::access::{Member, Role};
 use crate::id::{AgentId, Attempt, Digest, Session};
 use crate::time::Timestamp;
+use crate::version::Version;
 use std::collections::BTreeSet;
 
 #[derive(Clone, Debug)]
@@ -18,6 +19,8 @@ pub(super) struct AgentState {
     pub info: AgentInfo,
     pub have: BTreeSet<Digest>,
     pub draining: bool,
+    /// Too old to be given more; says what to do.
+    pub outdated: Option<String>,
     pub last_sync: Timestamp,
     /// Items that failed on it one after the other, without a success between.
     pub failing: BTreeSet<ItemKey>,
@@ -38,7 +41,7 @@ impl AgentState {
 
     /// Whether it may be given new items.
     pub fn takes_work(&self) -> bool {
-        self.present && !self.draining && self.rest.is_none()
+        self.present && !self.draining && self.outdated.is_none() && self.rest.is_none()
     }
 }
 
@@ -60,6 +63,12 @@ impl Farm {
             }
         }
         self.hear(now, &sync, actions);
+        // What it holds it may bring to an end.
+        if sync.holding.is_empty()
+            && let Some(why) = self.agents.get(&sync.agent).and_then(|agent| agent.outdated.clone())
+        {
+            actions.push(Action::Answer(Answer::Refused(why)));
+        }
         self.drop_unheld(&sync);
         self.renew(now, &sync.agent);
         for holding in &sync.holding {
@@ -79,6 +88,7 @@ impl Farm {
         if !self.agents.get(&sync.agent).is_some_and(|agent| agent.present) {
             actions.push(Action::Record(Fact::AgentCame { agent: sync.agent.clone(), at: now }));
         }
+        let outdated = outdated(self.config.version, &sync.info.version);
         let before = self.agents.get(&sync.agent).map(|agent| (agent.takes_work(), agent.info.slots.len()));
         let agent = self.agents.entry(sync.agent.clone()).or_insert_with(|| AgentState {
             session: sync.session,
@@ -86,6 +96,7 @@ impl Farm {
             info: AgentInfo::default(),
             have: BTreeSet::new(),
             draining: false,
+            outdated: None,
             last_sync: now,
             failing: BTreeSet::new(),
             rest: self.aside.get(&sync.agent).cloned(),
@@ -101,6 +112,7 @@ impl Farm {
         agent.have = sync.have.iter().copied().collect();
         // A sync that was under way when the agent was revoked must not make it one of us again.
         agent.draining = sync.draining || revoked;
+        agent.outdated = outdated;
         agent.last_sync = now;
         agent.present = true;
         if before != Some((agent.takes_work(), slots)) {
@@ -252,4 +264,13 @@ impl Farm {
     pub(super) fn slots(&self) -> usize {
         self.agents.values().filter(|agent| agent.takes_work()).map(|agent| agent.info.slots.len()).sum()
     }
+}
+
+/// Why an agent of this version gets no more work, if it does not. What cannot be read is not
+/// held against it.
+fn outdated(own: Option<Version>, agent: &str) -> Option<String> {
+    let (own, agent): (Version, Version) = (own?, agent.parse().ok()?);
+    (!own.serves(agent)).then(|| {
+        format!("the agent is kulprit {agent}, too old for this coordinator's {own}; upgrade the agent")
+    })
 }

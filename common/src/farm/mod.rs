@@ -32,6 +32,7 @@ use crate::job::Repairs;
 use crate::outcome::Product;
 use crate::time::Timestamp;
 use crate::toolchain::Rules;
+use crate::version::Version;
 use action::{Action, Answer, Desired};
 use event::Event;
 use item::{Failure, Item, ItemKey, Lease, State};
@@ -43,6 +44,8 @@ use std::time::Duration;
 pub struct Config {
     /// The coordinator's name, for logs.
     pub host: String,
+    /// Agents are held against it; absent, all are served.
+    pub version: Option<Version>,
     pub rules: Rules,
     /// For jobs that have no lists of their own.
     pub repairs: Repairs,
@@ -67,6 +70,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             host: "coordinator".into(),
+            version: None,
             rules: Rules::default(),
             repairs: Repairs::default(),
             lease_ttl: Duration::from_secs(30),

@@ -415,6 +415,9 @@ impl Farm {
                     (Some(rest), false, _) if rest.until.is_none() => ("lost", rest.reason.clone()),
                     (_, false, _) => ("lost", String::new()),
                     (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
+                    (None, true, _) if agent.outdated.is_some() => {
+                        ("draining", agent.outdated.clone().unwrap_or_default())
+                    }
                     (None, true, true) => ("draining", String::new()),
                     (None, true, false) => ("online", String::new()),
                 };

@@ -1,5 +1,6 @@
 //! The farm's private CA: two files in the state directory, and the certificates it signs.
 
+use crate::failpoint;
 use anyhow::{Context as _, bail};
 use kulprit_common::access::{COORDINATOR_NAME, Member, URI_SCHEME};
 use kulprit_common::id::Digest;
@@ -63,10 +64,16 @@ impl Request {
 impl Authority {
     /// Makes a CA. One that is there is never overwritten: all members would be shut out.
     pub fn init(dir: &Path) -> anyhow::Result<()> {
-        if cert_path(dir).exists() || key_path(dir).exists() {
+        if cert_path(dir).exists() {
             bail!("make a CA: there is one in {} already", dir.display());
         }
-        let key = tls::new_key()?;
+        // A key alone is what an earlier call left that did not come to its end.
+        let left = key_path(dir).exists().then(|| tls::read_private(&key_path(dir))).transpose()?;
+        let key = match &left {
+            Some(pem) => KeyPair::from_pem(pem)
+                .with_context(|| format!("use the key in {}", key_path(dir).display()))?,
+            None => tls::new_key()?,
+        };
         let mut params = blank();
         let id = Digest::of(key.public_key_raw()).short();
         params.distinguished_name.push(DnType::CommonName, format!("kulprit farm {id}"));
@@ -74,7 +81,10 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         date(&mut params, CA_LIFE);
         let certificate = params.self_signed(&key).context("sign the CA's certificate")?;
-        tls::write_private(&key_path(dir), &key.serialize_pem())?;
+        if left.is_none() {
+            tls::write_private(&key_path(dir), &key.serialize_pem())?;
+        }
+        failpoint::pass("ca");
         tls::write_public(&cert_path(dir), &certificate.pem())?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::url::{Location, mirror_name, redact};
 use super::{GitError, patched, releases, show, trace, walk};
+use crate::failpoint;
 use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
 use git2::{Oid, Repository};
 use kulprit_common::crash::Functions;
@@ -70,7 +71,9 @@ impl Mirrors {
         let source = open_existing(&path)?;
         let own = self.dir.join(mirror_name(&path.to_string_lossy()));
         let _lock = self.lock(&own)?;
+        failpoint::pass("before-mirror");
         borrow_objects(&source, &own)?;
+        failpoint::pass("after-mirror");
         Ok(Mirror { source, path: own })
     }
 

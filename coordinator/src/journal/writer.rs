@@ -2,6 +2,7 @@
 
 use super::lock::Lock;
 use super::{Counters, Fact, JournalError};
+use crate::failpoint;
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ async fn commit(connection: &mut SqliteConnection, facts: &[Fact]) -> Result<(),
     if facts.is_empty() {
         return Ok(());
     }
+    failpoint::pass("before-commit");
     let mut transaction = connection.begin().await?;
     for fact in facts {
         sqlx::query("INSERT INTO facts (at_ms, kind, body) VALUES (?, ?, ?)")
@@ -100,7 +102,10 @@ async fn commit(connection: &mut SqliteConnection, facts: &[Fact]) -> Result<(),
             .execute(&mut *transaction)
             .await?;
     }
-    transaction.commit().await
+    failpoint::pass("in-commit");
+    transaction.commit().await?;
+    failpoint::pass("after-commit");
+    Ok(())
 }
 
 /// Answers everybody with the failure: after one, nobody knows what the disk holds.

@@ -40,10 +40,13 @@ impl Agents for Services {
             (true, false) => IDLE_PATIENCE,
             (false, false) => BUSY_PATIENCE,
         };
-        if let Some(Answer::Superseded) = self.driver.tell(Event::Synced(sync)).await? {
-            return Err(Status::failed_precondition(
-                "a later life of this agent has spoken; this one is to end",
-            ));
+        match self.driver.tell(Event::Synced(sync)).await? {
+            Some(Answer::Superseded) => {
+                let why = "a later life of this agent has spoken; this one is to end";
+                return Err(Status::failed_precondition(why));
+            }
+            Some(Answer::Refused(why)) => return Err(Status::permission_denied(why)),
+            Some(_) | None => {}
         }
         let News { desired, revoked } = self.driver.poll(agent, held.clone(), patience).await?;
         Ok(Response::new(v1::SyncResponse {

@@ -33,6 +33,7 @@ impl Jobs for Services {
     ) -> Result<Response<v1::SubmitResponse>, Status> {
         let by = Caller::of(&request)?.principal()?;
         let request = request.into_inner();
+        self.room.check()?;
         if request.request.is_empty() || request.request.len() > 128 {
             return Err(Status::invalid_argument("request: must be 1 to 128 bytes"));
         }

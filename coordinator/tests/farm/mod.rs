@@ -2,8 +2,13 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod fake_store;
+pub mod hands;
+pub mod hosts;
 pub mod idler;
+pub mod planted;
 pub mod secure;
+pub mod small;
 
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
@@ -105,6 +110,11 @@ impl Process {
         self.child.id()
     }
 
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, signal).expect("it is there");
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("it can be asked").is_none()
     }
@@ -151,16 +161,25 @@ impl Farm {
     }
 
     pub fn coordinator_with(&self, change: impl FnOnce(&mut Command)) -> Process {
-        let ready = self.state.join("ready.json");
+        let process = self.coordinator_unawaited(change);
+        wait_for("the coordinator", Duration::from_secs(20), || self.ready_file().exists());
+        process
+    }
+
+    fn ready_file(&self) -> PathBuf {
+        self.state.join("ready.json")
+    }
+
+    /// One that may die before it serves.
+    pub fn coordinator_unawaited(&self, change: impl FnOnce(&mut Command)) -> Process {
+        let ready = self.ready_file();
         let _ = std::fs::remove_file(&ready);
         let mut command = Command::new(beside("kulprit-coordinator"));
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
         command.args(["--listen-artifacts", &format!("127.0.0.1:{}", self.artifacts_port)]);
         command.arg("--state").arg(self.state.join("coordinator")).arg("--ready-file").arg(&ready);
         change(&mut command);
-        let process = self.spawn("coordinator", command);
-        wait_for("the coordinator", Duration::from_secs(20), || ready.exists());
-        process
+        self.spawn("coordinator", command)
     }
 
     pub fn agent(&self, name: &str) -> Process {
@@ -178,7 +197,7 @@ impl Farm {
         self.spawn(name, command)
     }
 
-    fn spawn(&self, name: &str, mut command: Command) -> Process {
+    pub fn spawn(&self, name: &str, mut command: Command) -> Process {
         std::fs::create_dir_all(&self.state).expect("the state directory can be made");
         let log = self.log(name);
         let log = File::options().create(true).append(true).open(log).expect("a log can be written");
@@ -222,17 +241,21 @@ impl Farm {
 
     /// The facts of the journal; the coordinator must have ended.
     pub fn facts(&self) -> Vec<Fact> {
-        let path = self.state.join("coordinator/journal.sqlite");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
-        runtime.block_on(async {
-            let mut facts = Vec::new();
-            let journal = kulprit_coordinator::journal::Journal::open(&path, |stored| {
-                facts.push(kulprit_proto::journal::decode(&stored.body).expect("a fact is readable"));
-            });
-            journal.await.expect("the journal opens").close().await.expect("and closes");
-            facts
-        })
+        facts_of(&self.state.join("coordinator/journal.sqlite"))
     }
+}
+
+/// The facts of a journal that nobody uses.
+pub fn facts_of(path: &Path) -> Vec<Fact> {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async {
+        let mut facts = Vec::new();
+        let journal = kulprit_coordinator::journal::Journal::open(path, |stored| {
+            facts.push(kulprit_proto::journal::decode(&stored.body).expect("a fact is readable"));
+        });
+        journal.await.expect("the journal opens").close().await.expect("and closes");
+        facts
+    })
 }
 
 /// How often each build was finished.
@@ -250,12 +273,50 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// What a farm of small kernels may take on a busy machine.
+pub const LONG: Duration = Duration::from_secs(5 * 60);
+
+/// Tries until there is something.
+pub fn retried<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    wait_for(what, Duration::from_secs(20), || {
+        found = attempt();
+        found.is_some()
+    });
+    found.expect("it was waited for")
+}
+
 pub fn wait_for(what: &str, limit: Duration, mut until: impl FnMut() -> bool) {
     let start = Instant::now();
     while !until() {
         assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
         std::thread::sleep(Duration::from_millis(200));
     }
+}
+
+/// A file system of its own, of so many MiB.
+pub struct TinyDisk(PathBuf);
+
+impl TinyDisk {
+    pub fn mount(path: &Path, mib: u32) -> TinyDisk {
+        std::fs::create_dir_all(path).expect("a directory");
+        let size = format!("size={mib}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(path).status();
+        assert!(mounted.expect("mount runs").success(), "mounting takes root");
+        TinyDisk(path.to_owned())
+    }
+}
+
+impl Drop for TinyDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).status();
+    }
+}
+
+/// A row of the table of faults, and what was measured of it; `scripts/faults` collects them.
+pub fn figure(row: &str, figure: &str) {
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    println!("FAULT|{row}|{figure}|{test}");
 }
 
 /// Containers and guests of ours, by agent name or state directory.

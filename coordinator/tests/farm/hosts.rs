@@ -1,0 +1,90 @@
+//! Two hosts that go with the test: network namespaces with a veth pair between them. Needs root.
+
+use super::command;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub struct Hosts {
+    names: [String; 2],
+}
+
+pub const ADDRESSES: [&str; 2] = ["10.231.77.1", "10.231.77.2"];
+
+static MADE: AtomicU32 = AtomicU32::new(0);
+
+impl Hosts {
+    /// `None` where namespaces cannot be made.
+    pub fn new() -> Option<Hosts> {
+        let number = MADE.fetch_add(1, Ordering::SeqCst);
+        let hosts = Hosts { names: ["a", "b"].map(|it| format!("klp-{it}-{}-{number}", std::process::id())) };
+        for name in &hosts.names {
+            if !run("ip", &["netns", "add", name]) {
+                eprintln!("skipped: network namespaces cannot be made here");
+                return None;
+            }
+            assert!(run("ip", &["-n", name, "link", "set", "lo", "up"]));
+        }
+        let [a, b] = &hosts.names;
+        let peer = ["link", "add", "veth0", "netns", a, "type", "veth", "peer", "name", "veth0", "netns", b];
+        assert!(run("ip", &peer));
+        for (name, address) in hosts.names.iter().zip(ADDRESSES) {
+            assert!(run("ip", &["-n", name, "addr", "add", &format!("{address}/24"), "dev", "veth0"]));
+            assert!(run("ip", &["-n", name, "link", "set", "veth0", "up"]));
+        }
+        Some(hosts)
+    }
+
+    /// A program of ours on one of them; `ip netns exec` becomes the program, so this is its process.
+    pub fn on(&self, host: usize, program: &str) -> Command {
+        let ours = command(program);
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.names[host]]).arg(ours.get_program());
+        command
+    }
+
+    /// Takes the line between them down, or puts it up again.
+    pub fn link(&self, state: &str) {
+        assert!(run("ip", &["-n", &self.names[1], "link", "set", "veth0", state]));
+    }
+
+    /// Drops what a host sends, and with `both` what it gets, by nftables.
+    pub fn drop_packets(&self, host: usize, both: bool) {
+        let mut rules = vec!["add table inet faults".to_owned()];
+        for (hook, device) in
+            [("output", "oifname"), ("input", "iifname")].into_iter().take(1 + usize::from(both))
+        {
+            rules.push(format!("add chain inet faults {hook} {{ type filter hook {hook} priority 0; }}"));
+            rules.push(format!("add rule inet faults {hook} {device} veth0 drop"));
+        }
+        self.nft(host, &rules.join("; "));
+    }
+
+    pub fn let_packets(&self, host: usize) {
+        self.nft(host, "delete table inet faults");
+    }
+
+    fn nft(&self, host: usize, rules: &str) {
+        let done = run("ip", &["netns", "exec", &self.names[host], "nft", rules]);
+        assert!(done, "nft {rules}: apt-get install nftables");
+    }
+
+    /// Slows the line down in both directions, by tc netem.
+    pub fn slow(&self, how: &[&str]) {
+        for name in &self.names {
+            let fixed = ["-n", name.as_str(), "qdisc", "add", "dev", "veth0", "root", "netem"];
+            assert!(run("tc", &[&fixed, how].concat()));
+        }
+    }
+}
+
+impl Drop for Hosts {
+    fn drop(&mut self) {
+        for name in &self.names {
+            run("ip", &["netns", "del", name]);
+        }
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> bool {
+    Command::new(program).args(args).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}

@@ -78,7 +78,7 @@ fn a_coordinator_without_room_takes_no_job_and_loses_nothing() {
         let job = world.planted().job(name);
         farm.kulprit(&["bisect", "start", &job.to_string_lossy()])
     };
-    assert!(submit("accepted").status.success());
+    wait_for("the job to be taken", LONG, || submit("accepted").status.success());
     fill(&state, 8 << 10);
     let refused = submit("refused");
     let said = text(&refused.stderr);
@@ -89,7 +89,10 @@ fn a_coordinator_without_room_takes_no_job_and_loses_nothing() {
     wait_for("work", LONG, || world.with_seen(|seen| seen.answered.len() >= 2));
     std::fs::remove_file(state.join("filler")).expect("it is there");
     fill(&state, 0);
+    // Uploads wait; what has to be journalled ends the coordinator: an agent that was not there is.
+    std::thread::sleep(Duration::from_secs(2));
     let full = Instant::now();
+    let third = AtWork::start(|| vec![plain(&farm, "c", &world, 200)]);
     wait_for("the coordinator to end", Duration::from_secs(60), || !coordinator.is_running());
     let ended = full.elapsed().as_secs_f64();
     let log = farm.said("coordinator");
@@ -107,7 +110,7 @@ fn a_coordinator_without_room_takes_no_job_and_loses_nothing() {
     let took = room.elapsed().as_secs_f64();
     assert_eq!(farm.json(&["bisect", "show", "1"])["ending"]["culprit"], world.planted().culprit.to_string());
     assert!(submit("later").status.success(), "there is room again");
-    drop(hands);
+    drop((hands, third));
     coordinator.stop();
     let facts = farm.facts();
     drop(disk);

@@ -192,12 +192,12 @@ fn a_lost_reply_makes_a_duplicate() {
     // Nothing can be built before the toolchain is known: the completion has been taken.
     farm.wait_for_start("near", "build:", Duration::from_secs(20));
     assert!(!farm.said("far").contains("reported"), "it knows nothing of it: {}", farm.said("far"));
-    std::thread::sleep(Duration::from_secs(5));
+    // TCP would bring the old answer late: the agent is to have given that call up.
+    std::thread::sleep(Duration::from_secs(20).saturating_sub(lost.elapsed()));
     farm.hosts.let_packets(0);
     let mended = Instant::now();
     wait_for("an answer", Duration::from_secs(60), || farm.said("far").contains("answer=Duplicate"));
     let (cut, took) = ((mended - lost).as_secs_f64(), mended.elapsed().as_secs_f64());
-    assert!(!farm.said("far").contains("answer=Recorded attempt"), "{}", farm.said("far"));
     farm.wait_for_culprit();
     wait_for("no container", Duration::from_secs(30), || leftovers(&[&far, &near]).is_empty());
     figure(
@@ -214,8 +214,7 @@ fn a_slow_and_lossy_line_costs_time_alone() {
     let Some(mut farm) = Across::new(Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 }) else {
         return;
     };
-    let how = ["delay", "200ms", "50ms", "loss", "2%", "rate", "2mbit"];
-    farm.hosts.slow(&how);
+    let how = farm.hosts.slow();
     let begun = Instant::now();
     farm.agent(1, "far");
     farm.submit();
@@ -224,7 +223,7 @@ fn a_slow_and_lossy_line_costs_time_alone() {
     let state = farm.path("coordinator");
     farm.running.iter_mut().for_each(|it| drop((it.kill(), it.wait())));
     assert_eq!(failures(&state), 0, "an attempt failed");
-    figure(SLOW, &format!("tc netem {}: right answer in {took:.1} s, no attempt failed", how.join(" ")));
+    figure(SLOW, &format!("line of {how}: right answer in {took:.1} s, no attempt failed"));
 }
 
 /// Attempts that the journal of an ended coordinator says have failed.

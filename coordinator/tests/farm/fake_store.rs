@@ -32,6 +32,8 @@ struct Inner {
     /// Of uploads under way, by path.
     parts: BTreeMap<String, BTreeMap<u32, Bytes>>,
     mode: Mode,
+    /// To whom it behaves so; absent, to all.
+    only: Option<&'static str>,
     /// How many requests were answered badly.
     spoilt: usize,
 }
@@ -46,7 +48,13 @@ pub struct FakeStore {
 
 impl FakeStore {
     pub fn start() -> FakeStore {
-        let inner = Inner { objects: BTreeMap::new(), parts: BTreeMap::new(), mode: Mode::Well, spoilt: 0 };
+        let inner = Inner {
+            objects: BTreeMap::new(),
+            parts: BTreeMap::new(),
+            mode: Mode::Well,
+            only: None,
+            spoilt: 0,
+        };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
         let mut store = FakeStore { shared: Arc::new(Mutex::new(inner)), address, serving: None };
@@ -70,6 +78,12 @@ impl FakeStore {
         self.shared.lock().expect("whole").mode = mode;
     }
 
+    /// Behaves so to those who were told to be `who`.
+    pub fn set_for(&self, mode: Mode, who: &'static str) {
+        let mut inner = self.shared.lock().expect("whole");
+        (inner.mode, inner.only) = (mode, Some(who));
+    }
+
     pub fn spoilt(&self) -> usize {
         self.shared.lock().expect("whole").spoilt
     }
@@ -87,10 +101,10 @@ impl FakeStore {
         self.serve(listener);
     }
 
-    /// What a process is told to use it.
-    pub fn tell(&self, command: &mut Command) {
+    /// What a process is told to use it, as `who`.
+    pub fn tell(&self, command: &mut Command, who: &str) {
         command.env("AWS_ENDPOINT", format!("http://{}", self.address)).env("AWS_ALLOW_HTTP", "true");
-        command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b").env("AWS_REGION", "here");
+        command.env("AWS_ACCESS_KEY_ID", who).env("AWS_SECRET_ACCESS_KEY", "b").env("AWS_REGION", "here");
         for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
             command.env_remove(proxy);
         }
@@ -108,8 +122,16 @@ impl Drop for FakeStore {
     }
 }
 
+impl Inner {
+    fn mode_for(&self, request: &Request) -> Mode {
+        let signed = request.headers().get("authorization").and_then(|it| it.to_str().ok()).unwrap_or("");
+        let is_meant = |who: &str| signed.contains(&format!("Credential={who}/"));
+        if self.only.is_none_or(is_meant) { self.mode } else { Mode::Well }
+    }
+}
+
 async fn answer(State(shared): State<Shared>, request: Request) -> Response<Body> {
-    let mode = shared.lock().expect("whole").mode;
+    let mode = shared.lock().expect("whole").mode_for(&request);
     if let Mode::Slow(wait) = mode {
         tokio::time::sleep(wait).await;
     }

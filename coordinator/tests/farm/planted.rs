@@ -60,9 +60,10 @@ impl Planted {
         write("build_mib", &shape.build_mib.to_string());
         let mut commits = Vec::new();
         for index in 0..shape.commits {
-            write("version", &format!("version {index}\n"));
-            if index == shape.culprit {
-                write("planted", "a bug\n");
+            // The culprit touches nothing that others do, so that it can be reverted.
+            match index == shape.culprit {
+                true => write("planted", "a bug\n"),
+                false => write("version", &format!("version {index}\n")),
             }
             git(&["add", "."]);
             git(&["commit", "-q", "-m", &format!("kernel: change {index}")]);

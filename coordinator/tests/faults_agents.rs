@@ -77,11 +77,19 @@ fn killed_while(activity: &str, shape: Shape, boot_s: u32, item: &str) {
     let start = |name: &str| small.start(&farm, name, |command| store.tell(command, name));
     let mut victim = start(first);
     small.submit(&farm, "job");
-    if activity == "uploading" {
-        farm.wait_for_activity(first, "building", LONG);
-        store.set(Mode::Slow(Duration::from_secs(5)));
+    // What an agent does is heard of with its next sync only; its log says it at once.
+    wait_for("work", LONG, || started(&farm.said(first)).iter().any(|it| it.starts_with(item)));
+    match activity {
+        "building" => wait_for("a container", LONG, || !leftovers(&[first]).is_empty()),
+        "booting" => {
+            let qemu = dir.path().join("qemu").to_string_lossy().into_owned();
+            wait_for("a guest", LONG, || !processes(&format!("{qemu} -nodefaults")).is_empty());
+        }
+        _ => {
+            store.set(Mode::Slow(Duration::from_secs(5)));
+            farm.wait_for_activity(first, "uploading", LONG);
+        }
     }
-    farm.wait_for_activity(first, activity, LONG);
     victim.kill9();
     let killed = Instant::now();
     store.set(Mode::Well);

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const VERSIONS: &str = "agent one minor version older / far older";
 const CLOCKS: &str = "wall clock jumps by hours on either side";
-const SHAPE: Shape = Shape { commits: 3, culprit: 1, build_s: 8, build_mib: 0 };
+const SHAPE: Shape = Shape { commits: 3, culprit: 1, build_s: 12, build_mib: 0 };
 
 #[test]
 fn an_older_agent_is_served_and_a_far_older_one_told_to_upgrade() {

@@ -4,8 +4,8 @@ mod farm;
 
 use farm::fake_store::{FakeStore, Mode};
 use farm::planted::Shape;
-use farm::small::Small;
-use farm::{Farm, LONG, figure, leftovers};
+use farm::small::{Small, started};
+use farm::{Farm, LONG, figure, leftovers, wait_for};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::outcome::InfraClass;
@@ -31,7 +31,8 @@ fn under_way(name: &str, agents: &[&str], trouble: impl FnOnce(&mut FakeStore)) 
         .map(|agent| small.start(&farm, agent, |command| store.tell(command, &agent[agent.len() - 1..])))
         .collect();
     small.submit(&farm, "job");
-    farm.wait_for_activity(&names[0], "building", LONG);
+    // What an agent does is heard of with its next sync only; its log says it at once.
+    wait_for("a build", LONG, || started(&farm.said(&names[0])).iter().any(|it| it.starts_with("build:")));
     let begun = Instant::now();
     trouble(&mut store);
     small.wait_for_culprit(&farm, "1");
@@ -122,7 +123,7 @@ fn what_was_damaged_is_never_used() {
             !elsewhere.is_empty() && elsewhere.iter().all(|by| by.ends_with("-b")),
             "{name}: {elsewhere:?}"
         );
-        let (times, reason) = (failed.len(), reason.split(' ').map(shortened).collect::<Vec<_>>().join(" "));
+        let (times, reason) = (failed.len(), shortened(reason));
         figure(
             DAMAGED,
             &format!(
@@ -132,7 +133,9 @@ fn what_was_damaged_is_never_used() {
     }
 }
 
-/// Digests are long.
-fn shortened(word: &str) -> &str {
-    if word.len() == 64 { &word[..12] } else { word }
+/// Without digests and addresses, which are long.
+fn shortened(reason: &str) -> String {
+    let said = reason.split(" http").next().unwrap_or(reason);
+    let words = said.split(' ').map(|word| if word.len() == 64 { &word[..12] } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }

@@ -274,3 +274,22 @@ fn outdated(own: Option<Version>, agent: &str) -> Option<String> {
         format!("the agent is kulprit {agent}, too old for this coordinator's {own}; upgrade the agent")
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_surely_too_old_is_refused() {
+        let own = Some("0.3.0".parse().unwrap());
+        let why = outdated(own, "0.1.7").expect("it is two minor versions behind");
+        assert!(
+            why.contains("0.1.7") && why.contains("0.3.0") && why.ends_with("upgrade the agent"),
+            "{why}"
+        );
+        for served in ["0.2.0", "0.3.1", "1.0.0", "", "nightly"] {
+            assert_eq!(outdated(own, served), None, "{served}");
+        }
+        assert_eq!(outdated(None, "0.0.1"), None);
+    }
+}

@@ -28,11 +28,13 @@ pub const IMAGE: &str = "sha256:1";
 /// Between two tries while the coordinator is away.
 const AGAIN: Duration = Duration::from_millis(100);
 
+pub type Poison = fn(&World, &Work) -> bool;
+
 /// What the pretended kernels do, and what has been seen of the farm.
 pub struct World {
     planted: Planted,
-    /// Items that fail wherever they go, by what their names begin with.
-    pub poisoned: Mutex<Option<fn(&World, &Work) -> bool>>,
+    /// Tells the items that fail wherever they go.
+    pub poisoned: Mutex<Option<Poison>>,
     pub seen: Mutex<Seen>,
 }
 

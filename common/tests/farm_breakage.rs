@@ -39,7 +39,7 @@ fn mend() -> Backport {
 
 fn judged<'a>(world: &'a World, job: &'a JobId) -> impl Iterator<Item = &'a Judged> {
     world.facts.iter().filter_map(move |fact| match fact {
-        Fact::Judged { id, judged } if id == job => Some(judged),
+        Fact::Judged { id, judged } if id == job => Some(&**judged),
         _ => None,
     })
 }

@@ -134,7 +134,7 @@ fn what_a_revision_lacks_is_shown_released_and_decides_then() {
     let (_, end) = view.ended.expect("it has ended");
     assert_eq!(end.culprit, None, "{end:?}");
     scene.restart();
-    assert_eq!(scene.job(&id).given_up, [given_up.clone()], "it is known after a restart");
+    assert_eq!(scene.job(&id).given_up, std::slice::from_ref(&given_up), "it is known after a restart");
 
     let why = refusal(release(&mut scene, &id, "build:000"));
     assert!(why.starts_with("what: ") && why.contains(&given_up.item), "{why}");

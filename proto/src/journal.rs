@@ -101,7 +101,7 @@ impl From<Fact> for Wire {
                 Wire::AgentWent(v1::AgentWent { agent: agent.to_string(), at_ms: at.0 })
             }
             Fact::Quarantine(fact) => quarantine::encode(fact),
-            Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, judged)),
+            Fact::Judged { id, judged } => Wire::Judged(judged_out(&id, *judged)),
             Fact::Overruled { id, at, revision, word, by } => Wire::Overruled(v1::Overruled {
                 by: by.to_string(),
                 job_id: id.to_string(),
@@ -184,7 +184,7 @@ impl TryFrom<Wire> for Fact {
             Wire::AgentSetAside(it) => Fact::Quarantine(it.try_into()?),
             Wire::AgentReleased(it) => Fact::Quarantine(it.try_into()?),
             Wire::ItemsReleased(it) => Fact::Quarantine(it.try_into()?),
-            Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: judged_in(it)? },
+            Wire::Judged(it) => Fact::Judged { id: job_id(&it.job_id)?, judged: Box::new(judged_in(it)?) },
             Wire::Overruled(it) => Fact::Overruled {
                 id: job_id(&it.job_id)?,
                 at: Timestamp(it.at_ms),

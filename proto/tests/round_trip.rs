@@ -392,7 +392,7 @@ fn facts() -> Vec<Fact> {
     facts.extend(rounds().into_iter().map(|round| Fact::Explained { id: id(), round }));
     facts.extend(access().into_iter().map(Fact::Access));
     facts.extend(quarantine().into_iter().map(Fact::Quarantine));
-    facts.extend(judged().into_iter().map(|judged| Fact::Judged { id: id(), judged }));
+    facts.extend(judged().into_iter().map(|judged| Fact::Judged { id: id(), judged: Box::new(judged) }));
     facts
 }
 

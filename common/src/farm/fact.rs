@@ -67,7 +67,7 @@ pub enum Fact {
     /// A verdict fell, on these items.
     Judged {
         id: JobId,
-        judged: Judged,
+        judged: Box<Judged>,
     },
     /// An operator said what a revision is, or took it back. A job that had ended goes on.
     Overruled {

@@ -469,7 +469,10 @@ impl Farm {
                 unavailable: state.unavailable.get(&id).cloned(),
                 judgement,
             };
-            actions.push(Action::Record(Fact::Judged { id: state.id.clone(), judged: judged.clone() }));
+            actions.push(Action::Record(Fact::Judged {
+                id: state.id.clone(),
+                judged: Box::new(judged.clone()),
+            }));
             self.note_breakage(state, &judged);
             state.judged.push(judged);
         }

@@ -94,7 +94,7 @@ impl Farm {
             Fact::Judged { id, judged } => {
                 if let Some(mut state) = self.jobs.remove(&id) {
                     self.note_breakage(&state, &judged);
-                    state.judged.push(judged);
+                    state.judged.push(*judged);
                     self.jobs.insert(id, state);
                 }
             }

@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test faults bench bench-crash bench-search fuzz check setup
+.PHONY: demo test faults soak bench bench-crash bench-search fuzz check setup
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7; a bug that
 # shows in three runs of ten: make demo WORLD=rare; another crash all over: make demo WORLD=noisy
@@ -31,6 +31,10 @@ bench-search:
 # Half an hour a target; shorter: make fuzz FUZZ_SECONDS=60
 fuzz:
 	scripts/fuzz
+
+# An hour of bisections under random kills and pauses; shorter: scripts/soak 10
+soak:
+	scripts/soak
 
 setup:
 	scripts/setup

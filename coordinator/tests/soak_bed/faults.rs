@@ -1,0 +1,116 @@
+//! What breaks, how often, and the dice that say so.
+
+use crate::farm::text;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub enum Fault {
+    AgentPaused,
+    AgentOutOfContact,
+    AgentKilled,
+    AgentTerminated,
+    CoordinatorPaused,
+    CoordinatorKilled,
+    GuestKilled,
+    ContainerKilled,
+}
+
+/// With one of them every few seconds, work must still get done: what costs an attempt is rarer.
+const WEIGHTS: [(Fault, u64); 8] = [
+    (Fault::AgentPaused, 45),
+    (Fault::CoordinatorPaused, 25),
+    (Fault::AgentKilled, 6),
+    (Fault::AgentTerminated, 3),
+    (Fault::CoordinatorKilled, 8),
+    (Fault::AgentOutOfContact, 2),
+    (Fault::GuestKilled, 4),
+    (Fault::ContainerKilled, 3),
+];
+
+impl Fault {
+    pub fn name(self) -> &'static str {
+        match self {
+            Fault::AgentPaused => "agent paused for seconds",
+            Fault::AgentOutOfContact => "agent paused for longer than its lease",
+            Fault::AgentKilled => "agent killed",
+            Fault::AgentTerminated => "agent terminated",
+            Fault::CoordinatorPaused => "coordinator paused",
+            Fault::CoordinatorKilled => "coordinator killed",
+            Fault::GuestKilled => "guest killed",
+            Fault::ContainerKilled => "container killed",
+        }
+    }
+}
+
+/// SplitMix64: the same faults in the same order for a seed.
+pub struct Dice(u64);
+
+impl Dice {
+    pub fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut it = self.0;
+        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        it ^ (it >> 31)
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
+        Duration::from_millis(least + self.below(most - least))
+    }
+
+    pub fn fault(&mut self) -> Fault {
+        let mut point = self.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
+        for (fault, weight) in WEIGHTS {
+            match point.checked_sub(weight) {
+                Some(rest) => point = rest,
+                None => return fault,
+            }
+        }
+        unreachable!("the point is below the sum")
+    }
+
+    fn one_of<T>(&mut self, mut all: Vec<T>) -> Option<T> {
+        if all.is_empty() {
+            return None;
+        }
+        let chosen = self.below(all.len() as u64) as usize;
+        Some(all.swap_remove(chosen))
+    }
+}
+
+/// A QEMU of one of our agents, if there is any now.
+pub fn kill_a_guest(dir: &Path, dice: &mut Dice) -> bool {
+    let dir = dir.to_string_lossy();
+    let is_guest = |pid: &i32| {
+        std::fs::read(format!("/proc/{pid}/cmdline"))
+            .is_ok_and(|line| line.starts_with(b"qemu-system") && text(&line).contains(&*dir))
+    };
+    let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_guest).collect();
+    dice.one_of(pids).is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+}
+
+/// A container of one of our agents, if there is any now.
+pub fn kill_a_container(agents: &[&str], dice: &mut Dice) -> bool {
+    let running = |agent: &&str| {
+        let filter = format!("label=kulprit.agent={agent}");
+        let output = Command::new("docker").args(["ps", "-q", "--filter", &filter]).output();
+        text(&output.expect("docker runs").stdout).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    dice.one_of(agents.iter().flat_map(running).collect()).is_some_and(|id| {
+        let killed = Command::new("docker").args(["kill", &id]).output().expect("docker runs");
+        killed.status.success()
+    })
+}

@@ -9,7 +9,7 @@ use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::item::{ItemKey, Work};
 use kulprit_common::farm::{Config, Farm};
-use kulprit_common::id::{AgentId, JobId, Session};
+use kulprit_common::id::{AgentId, Attempt, JobId, Session};
 use kulprit_common::outcome::{AttemptEnd, Infra, InfraClass};
 use kulprit_common::time::Timestamp;
 use std::time::Duration;
@@ -180,6 +180,21 @@ fn what_an_agent_let_go_of_after_a_restart_frees_its_slot() {
     assert_eq!(busy(&scene).map(|work| work.attempt), Some(held.attempt));
     scene.says(1, &[], false);
     assert!(busy(&scene).is_none());
+}
+
+#[test]
+fn after_a_restart_a_slot_is_given_once_where_an_old_attempt_in_it_is_still_reported() {
+    let mut scene = Scene::new();
+    scene.submit();
+    let old = scene.until_a_build();
+    scene.restart();
+    // Its completion was lost, and the slot was given to another item since.
+    let item = ItemKey::Build(kulprit_common::id::Digest::of(b"another"));
+    let new = Assignment { attempt: Attempt(old.attempt.0 + 1), item, ..old.clone() };
+    scene.says(1, &[&old, &new], false);
+    let held = [old.attempt, new.attempt];
+    assert_eq!(scene.farm.revoked(&agent(), &held), [old.attempt], "one to a slot, and the later one");
+    assert!(scene.assigned().is_none());
 }
 
 #[test]

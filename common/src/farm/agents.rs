@@ -71,7 +71,10 @@ impl Farm {
         }
         self.drop_unheld(&sync);
         self.renew(now, &sync.agent);
-        for holding in &sync.holding {
+        // The latest first: an earlier attempt in the same slot is over, and only being reported.
+        let mut holding: Vec<&Holding> = sync.holding.iter().collect();
+        holding.sort_by_key(|it| std::cmp::Reverse(it.attempt));
+        for holding in holding {
             self.hold(now, &sync.agent, sync.session, holding);
         }
         // Once all have spoken, nothing is held that is not known.
@@ -160,7 +163,10 @@ impl Farm {
         };
         // A completion may overtake the sync that was sent before it.
         let ended = self.finished.contains(&holding.attempt);
-        let adoptable = self.is_from_earlier_life(holding.attempt) && self.grace_until.is_some() && !ended;
+        let adoptable = self.is_from_earlier_life(holding.attempt)
+            && self.grace_until.is_some()
+            && !ended
+            && !self.has_in_slot(agent, holding);
         match self.items.get_mut(&holding.item).map(|item| &mut item.state) {
             Some(State::Leased(current)) if current.attempt == holding.attempt && current.agent == *agent => {
                 current.until = until;
@@ -182,6 +188,17 @@ impl Farm {
                 }
             }
         }
+    }
+
+    /// Whether the agent's slot is taken by another attempt.
+    fn has_in_slot(&self, agent: &AgentId, holding: &Holding) -> bool {
+        let leased = self.items.values().filter_map(|item| match &item.state {
+            State::Leased(lease) => Some(lease),
+            State::Ready | State::Quarantined(_) => None,
+        });
+        leased.chain(self.claims.values()).any(|lease| {
+            lease.agent == *agent && lease.slot == holding.slot && lease.attempt != holding.attempt
+        })
     }
 
     pub(super) fn is_from_earlier_life(&self, attempt: Attempt) -> bool {

@@ -80,7 +80,7 @@ impl Promises {
             let grant = (agent.clone(), it.item.clone());
             let known = self.granted.entry(it.attempt).or_insert_with(|| grant.clone());
             assert_eq!(*known, grant, "attempt {} was granted twice", it.attempt);
-            assert!(slots.insert(it.slot), "slot {} of {agent} was given twice", it.slot);
+            assert!(slots.insert(it.slot), "slot {} of {agent} was given twice: {assignments:?}", it.slot);
         }
     }
 

@@ -64,6 +64,16 @@ struct Args {
     /// TOML file with the farm's [[backports]] and [[configs]], for jobs without their own
     #[arg(long, env = "KULPRIT_REPAIRS", value_name = "FILE")]
     repairs: Option<PathBuf>,
+    /// Of all runs, how many in a hundred another agent makes again, to find agents whose runs are
+    /// not to be believed; 0 for none
+    #[arg(
+        long,
+        env = "KULPRIT_SECOND_LOOK_PERCENT",
+        default_value_t = 5,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(0..=100)
+    )]
+    second_look_percent: u32,
     #[command(flatten)]
     tls: TlsArgs,
     /// File to write the addresses to once everything is served
@@ -110,6 +120,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         version: Some(failpoint::version().parse().map_err(anyhow::Error::msg)?),
         rules: rules(args.toolchains.as_deref())?,
         repairs: repairs(args.repairs.as_deref())?,
+        second_looks: f64::from(args.second_look_percent) / 100.0,
         ..Config::default()
     };
     let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);

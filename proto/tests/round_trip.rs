@@ -204,7 +204,7 @@ fn judged() -> Vec<Judged> {
         build: (index > 0).then(|| ItemKey::Build(Digest::of(b"b"))),
         runs: items(),
         unavailable: (index == 0).then(|| "gave up".into()),
-        given_up: if index == 0 { items() } else { vec![] },
+        given_up: if index == 0 { items().into() } else { Box::default() },
         recipe: Recipe {
             patches: [Patch::Pick(picked), Patch::Revert(reverted)][..index % 3].to_vec(),
             compiler: (index > 0).then(|| "gcc 10".into()),
@@ -222,7 +222,7 @@ fn quarantine() -> Vec<QuarantineFact> {
     let agent = "agent-1".parse().expect("a name");
     let id = "7".parse().expect("an id");
     vec![
-        QuarantineFact::AgentSetAside { agent, at, reason, by: by.clone() },
+        QuarantineFact::AgentSetAside { agent, at, reason, by: by.clone(), disowns: true },
         released,
         QuarantineFact::ItemsReleased { id, at, items: items(), by },
     ]

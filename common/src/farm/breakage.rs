@@ -33,6 +33,8 @@ enum How {
         machine: Digest,
         fingerprint: Digest,
         outcomes: Vec<Outcome>,
+        /// Where they were seen.
+        runs: Vec<ItemKey>,
     },
 }
 
@@ -63,13 +65,15 @@ impl Farm {
         let how = match &build.outcome {
             BuildOutcome::Failed { message } => How::NoBuild(message.clone()),
             BuildOutcome::Built(kernel) => {
-                let outcomes: Vec<Outcome> = judged.runs.iter().filter_map(|key| self.outcome(key)).collect();
+                let believed = judged.runs.iter().filter(|key| !self.noise.is_disowned(key));
+                let runs: Vec<ItemKey> = believed.cloned().collect();
+                let outcomes: Vec<Outcome> = runs.iter().filter_map(|key| self.outcome(key)).collect();
                 let no_boot = |outcome: &Outcome| matches!(outcome, Outcome::BootFailed { .. });
                 if outcomes.is_empty() || !outcomes.iter().all(no_boot) {
                     return;
                 }
                 let machine = boot_key(&state.job.machine, &state.job.timeouts);
-                How::NoBoot { machine, fingerprint: kernel.fingerprint, outcomes }
+                How::NoBoot { machine, fingerprint: kernel.fingerprint, outcomes, runs }
             }
         };
         self.breakage.push(Broken { key, job: state.id.clone(), how });
@@ -96,7 +100,12 @@ impl Farm {
         };
         let machine = boot_key(&state.job.machine, &state.job.timeouts);
         let mut news: Vec<(RevisionId, &How)> = Vec::new();
-        for broken in self.breakage[state.inherited.seen..].iter().filter(|broken| broken.job != state.id) {
+        let is_believed = |how: &How| match how {
+            How::NoBuild(_) => true,
+            How::NoBoot { runs, .. } => !runs.iter().any(|key| self.noise.is_disowned(key)),
+        };
+        let others = self.breakage[state.inherited.seen..].iter().filter(|broken| broken.job != state.id);
+        for broken in others.filter(|broken| is_believed(&broken.how)) {
             let from = keys.partition_point(|(key, _)| *key < broken.key);
             for (_, at) in keys[from..].iter().take_while(|(key, _)| *key == broken.key) {
                 news.push((history.commit(*at).id, &broken.how));
@@ -128,7 +137,7 @@ fn tell(state: &mut JobState, revision: RevisionId, how: &How, own_machine: &Dig
         How::NoBuild(message) => {
             bisection.inherit(Evidence::BuildFailed { revision, message: message.clone() });
         }
-        How::NoBoot { machine, fingerprint, outcomes } if machine == own_machine => {
+        How::NoBoot { machine, fingerprint, outcomes, .. } if machine == own_machine => {
             bisection.inherit(Evidence::Built { revision, fingerprint: *fingerprint });
             for (number, outcome) in (INHERITED_RUNS..).zip(outcomes) {
                 bisection.inherit(Evidence::Run { revision, index: number, outcome: outcome.clone() });

@@ -35,7 +35,7 @@ impl Farm {
                     state.failing.clear();
                     state.rests = state.rests.saturating_sub(1);
                 }
-                self.keep(key.clone(), product.clone());
+                let compared = self.keep(key.clone(), product.clone(), &agent);
                 let product = Box::new(product);
                 actions.push(Action::Record(Fact::ItemFinished {
                     item: key,
@@ -44,6 +44,9 @@ impl Farm {
                     at: now,
                     product,
                 }));
+                if compared {
+                    self.check_noise(now, actions);
+                }
             }
             AttemptEnd::Infra(infra) => {
                 self.failed(now, &agent, &key, &infra);
@@ -88,13 +91,21 @@ impl Farm {
         }
     }
 
-    /// Keeps a product for every job that wants it, now or later.
-    pub(super) fn keep(&mut self, key: ItemKey, product: Product) {
+    /// Keeps a product for every job that wants it, now or later; says whether it is a run that can
+    /// be compared with one of another agent.
+    pub(super) fn keep(&mut self, key: ItemKey, product: Product, agent: &AgentId) -> bool {
+        let compared = match &product {
+            Product::Run(run) => self.noise.saw(&key, agent, &run.outcome),
+            Product::Toolchain(_) | Product::Reproducer(_) | Product::Maintainers(_) | Product::Build(_) => {
+                false
+            }
+        };
         self.failures.remove(&key);
         if let Some(item) = self.items.remove(&key) {
             self.dirty.extend(item.wanted_by);
         }
         self.products.insert(key, product);
+        compared
     }
 
     fn free(&mut self, key: &ItemKey) {

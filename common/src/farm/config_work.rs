@@ -134,7 +134,8 @@ impl Farm {
             if crashes >= CRASHES_OF_BAD_END {
                 break;
             }
-            let Some(Product::Run(run)) = self.products.get(&ItemKey::Run(runs, index)) else {
+            let Some(Product::Run(run)) = self.products.get(&self.noise.standing(ItemKey::Run(runs, index)))
+            else {
                 self.want_runs(runs, index..index.saturating_add(1), (&work, &title), wants)?;
                 continue;
             };
@@ -196,7 +197,7 @@ impl Farm {
         let last = state.job.runs.first_max.max(CRASHES);
         let (mut crashes, mut oks, mut unbooted) = (0, 0, 0);
         for index in 0..last {
-            let key = ItemKey::Run(runs, index);
+            let key = self.noise.standing(ItemKey::Run(runs, index));
             let Some(Product::Run(run)) = self.products.get(&key) else {
                 return self.want_runs(
                     runs,
@@ -228,7 +229,7 @@ impl Farm {
         (work, title): (&RunWork, &str),
         wants: &mut Wants,
     ) -> Option<bool> {
-        let keys = indices.map(|index| (index, ItemKey::Run(runs, index)));
+        let keys = indices.map(|index| (index, self.noise.standing(ItemKey::Run(runs, index))));
         let mut open = keys.filter(|(_, key)| !self.products.contains_key(key));
         open.find_map(|(index, key)| {
             self.want_of_config(key, Work::Run(work.clone()), format!("{title} run {index}"), wants)

@@ -99,7 +99,8 @@ pub enum Fact {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum QuarantineFact {
     /// An operator, or the farm itself, set an agent aside until it is released.
-    AgentSetAside { agent: AgentId, at: Timestamp, reason: String, by: Principal },
+    /// Where it `disowns` it, nothing that the agent's runs saw is evidence any more.
+    AgentSetAside { agent: AgentId, at: Timestamp, reason: String, by: Principal, disowns: bool },
     /// An operator let an agent work again; its failures count from nothing.
     AgentReleased { agent: AgentId, at: Timestamp, by: Principal },
     /// An operator had items tried again that a job gave up. Where it had ended, it goes on.
@@ -137,7 +138,7 @@ pub struct Judged {
     /// Why the farm gave up on the revision, where it did.
     pub unavailable: Option<String>,
     /// Items that it lacks since they were given up.
-    pub given_up: Vec<ItemKey>,
+    pub given_up: Box<[ItemKey]>,
     pub recipe: Recipe,
 }
 

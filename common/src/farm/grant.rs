@@ -2,6 +2,7 @@
 
 use super::Farm;
 use super::item::{Item, ItemKey, Lease, State, Work};
+use super::noise;
 use crate::id::{AgentId, Attempt, JobId};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -44,7 +45,7 @@ impl Farm {
         }
         for key in self.ready_in_order() {
             let item = &self.items[&key];
-            let Some(agent) = self.best_agent(now, item, &free) else { continue };
+            let Some(agent) = self.best_agent(now, &key, item, &free) else { continue };
             let slots = free.get_mut(&agent).expect("the best agent has a free slot");
             let slot = slots.remove(0);
             if slots.is_empty() {
@@ -94,8 +95,10 @@ impl Farm {
             ItemKey::Toolchain(_) => 0,
             ItemKey::Reproducer(_) => 1,
             ItemKey::Maintainers(_) => 2,
-            ItemKey::Run(..) => 3,
-            ItemKey::Build(_) => 4,
+            // Few, and of use only before their job is over.
+            ItemKey::Run(..) if noise::first_of(key).is_some() => 3,
+            ItemKey::Run(..) => 4,
+            ItemKey::Build(_) => 5,
         };
         let mut ready: Vec<_> = self
             .items
@@ -108,7 +111,14 @@ impl Farm {
     }
 
     /// An agent that can do it: has what it needs, has not failed it, has most room.
-    fn best_agent(&self, now: Timestamp, item: &Item, free: &BTreeMap<AgentId, Vec<u32>>) -> Option<AgentId> {
+    fn best_agent(
+        &self,
+        now: Timestamp,
+        key: &ItemKey,
+        item: &Item,
+        free: &BTreeMap<AgentId, Vec<u32>>,
+    ) -> Option<AgentId> {
+        let first = noise::first_of(key);
         let fits = |id: &&AgentId| {
             let info = &self.agents[*id].info;
             let able = match &item.work {
@@ -124,7 +134,8 @@ impl Farm {
                     info.can_build && other.image_id().is_none_or(has)
                 }
             };
-            able && item.retry_at(id).is_none_or(|at| at <= now)
+            let may = first.as_ref().is_none_or(|first| self.may_look_again(id, first));
+            able && may && item.retry_at(id).is_none_or(|at| at <= now)
         };
         let has_kernel = |id: &AgentId| match &item.work {
             Work::Run(work) if !item.spread => self.agents[id].have.contains(&work.kernel.digest),

@@ -324,6 +324,9 @@ impl Farm {
             wants = Wants::default();
             ended = self.advance_report(now, state, &mut wants);
         }
+        if ended.is_none() && matches!(state.stage, Stage::Searching { .. }) {
+            self.want_second_looks(state, &mut wants);
+        }
         self.set_wants(state, if ended.is_none() { wants } else { Wants::default() });
         ended
     }
@@ -446,6 +449,7 @@ impl Farm {
                 judged.judgement.revision == judgement.revision
                     && judged.judgement.verdict == judgement.verdict
                     && judged.judgement.role == judgement.role
+                    && !judged.runs.iter().any(|key| self.noise.is_disowned(key))
             });
             if known {
                 continue;

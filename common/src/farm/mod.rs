@@ -2,7 +2,7 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `quarantine` what is set aside and let go, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
@@ -16,11 +16,13 @@ mod grant;
 pub mod item;
 mod jobs;
 mod kernels;
+mod noise;
 mod overrule;
 mod pursue;
 pub mod quarantine;
 mod reporting;
 mod restore;
+mod second_looks;
 mod trace;
 pub mod view;
 mod wants;
@@ -64,6 +66,9 @@ pub struct Config {
     pub agent_failures_max: usize,
     /// How long it is set aside the first time; each further time doubles it.
     pub agent_rest: Duration,
+    /// The part of all runs that another agent makes again, to find those whose runs are not to be
+    /// believed.
+    pub second_looks: f64,
 }
 
 impl Default for Config {
@@ -80,6 +85,7 @@ impl Default for Config {
             item_failures_max_single: 5,
             agent_failures_max: 3,
             agent_rest: Duration::from_secs(60),
+            second_looks: 0.05,
         }
     }
 }
@@ -113,6 +119,8 @@ pub struct Farm {
     /// Of items that have not yielded, as long as a job is open that met them: items come and go
     /// with what jobs want, and with restarts.
     failures: BTreeMap<ItemKey, Vec<Failure>>,
+    /// Who made which run, and whose runs are not believed.
+    noise: noise::Noise,
     /// Kernels that jobs found not to build or boot.
     breakage: Vec<breakage::Broken>,
     /// When an event was handled last.

@@ -160,7 +160,7 @@ impl Farm {
         };
         let (runs, work) = Self::run_work(state, &kernel, executable);
         for index in 0..candidate.runs {
-            let key = ItemKey::Run(runs, index);
+            let key = self.noise.standing(ItemKey::Run(runs, index));
             let pursuit = match self.products.get(&key) {
                 Some(Product::Run(run)) => {
                     let outcome = symptom.of_run(&run.outcome);

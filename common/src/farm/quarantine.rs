@@ -52,29 +52,63 @@ impl Farm {
             return actions.push(Action::Answer(Answer::UnknownAgent));
         }
         if self.aside.get(&agent).is_none_or(|rest| rest.reason != reason) {
-            self.record_aside(now, agent, reason, by, actions);
+            self.record(
+                QuarantineFact::AgentSetAside { agent, at: now, reason, by, disowns: false },
+                actions,
+            );
         }
         actions.push(Action::Answer(Answer::AgentQuarantined));
     }
 
-    pub(super) fn record_aside(
-        &mut self,
-        now: Timestamp,
-        agent: AgentId,
-        reason: String,
-        by: Principal,
-        actions: &mut Vec<Action>,
-    ) {
-        let fact = QuarantineFact::AgentSetAside { agent, at: now, reason, by };
-        actions.push(Action::Record(Fact::Quarantine(fact.clone())));
-        self.take_quarantine(fact);
+    /// Sets agents aside whose runs are beyond doubt not to be believed.
+    pub(super) fn check_noise(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
+        while let Some((agent, reason)) = self.noise.guilty() {
+            let by = Principal::Local;
+            self.record(QuarantineFact::AgentSetAside { agent, at: now, reason, by, disowns: true }, actions);
+        }
     }
 
-    pub(super) fn take_quarantine(&mut self, fact: QuarantineFact) {
+    fn record(&mut self, fact: QuarantineFact, actions: &mut Vec<Action>) {
+        actions.push(Action::Record(Fact::Quarantine(fact.clone())));
+        for job in self.take_quarantine(fact) {
+            self.recall_evidence(&job);
+        }
+    }
+
+    /// The jobs that search anew with it.
+    pub(super) fn take_quarantine(&mut self, fact: QuarantineFact) -> Vec<JobId> {
         match fact {
-            QuarantineFact::AgentSetAside { agent, at, reason, .. } => self.take_aside(agent, at, reason),
-            QuarantineFact::AgentReleased { agent, .. } => self.take_agent_release(&agent),
-            QuarantineFact::ItemsReleased { id, items, .. } => _ = self.take_release(&id, &items),
+            QuarantineFact::AgentSetAside { agent, at, reason, disowns, .. } => {
+                self.take_aside(agent.clone(), at, reason);
+                match disowns {
+                    true => self.disown(&agent),
+                    false => Vec::new(),
+                }
+            }
+            QuarantineFact::AgentReleased { agent, .. } => {
+                self.take_agent_release(&agent);
+                Vec::new()
+            }
+            QuarantineFact::ItemsReleased { id, items, .. } => self.take_release(&id, &items),
+        }
+    }
+
+    /// Nothing that the agent saw is evidence. Every open search begins anew with what the others
+    /// saw, so that it comes to what it would have come to without the agent.
+    fn disown(&mut self, agent: &AgentId) -> Vec<JobId> {
+        self.noise.distrust(agent);
+        let open: Vec<JobId> =
+            self.jobs.values().filter(|state| state.is_open()).map(|state| state.id.clone()).collect();
+        self.search_anew(&open);
+        open
+    }
+
+    fn search_anew(&mut self, jobs: &[JobId]) {
+        for id in jobs {
+            let Some(mut state) = self.jobs.remove(id) else { continue };
+            self.begin_anew(&mut state);
+            self.jobs.insert(id.clone(), state);
+            self.dirty.insert(id.clone());
         }
     }
 
@@ -96,9 +130,7 @@ impl Farm {
     ) {
         let rests = self.agents.get(&agent).is_some_and(|state| state.rest.is_some());
         let answer = if rests || self.aside.contains_key(&agent) {
-            let fact = QuarantineFact::AgentReleased { agent, at: now, by };
-            actions.push(Action::Record(Fact::Quarantine(fact.clone())));
-            self.take_quarantine(fact);
+            self.record(QuarantineFact::AgentReleased { agent, at: now, by }, actions);
             Answer::AgentReleased
         } else if self.knows(&agent) {
             Answer::Refused(format!("agent {agent} is not in quarantine"))
@@ -111,6 +143,7 @@ impl Farm {
     /// Its failures count from nothing, and it need not wait before it tries again what it failed.
     fn take_agent_release(&mut self, agent: &AgentId) {
         self.aside.remove(agent);
+        self.noise.forgive(agent);
         if let Some(state) = self.agents.get_mut(agent) {
             state.rest = None;
             state.rests = 0;
@@ -194,12 +227,7 @@ impl Farm {
             Some(Err(why)) => Answer::Refused(why),
             Some(Ok(items)) => {
                 let names = items.iter().map(ItemKey::to_string).collect();
-                let fact =
-                    QuarantineFact::ItemsReleased { id: id.clone(), at: now, items: items.clone(), by };
-                actions.push(Action::Record(Fact::Quarantine(fact)));
-                for job in self.take_release(id, &items) {
-                    self.recall_evidence(&job);
-                }
+                self.record(QuarantineFact::ItemsReleased { id: id.clone(), at: now, items, by }, actions);
                 Answer::Released { items: names }
             }
         };
@@ -238,7 +266,6 @@ impl Farm {
         Ok(items)
     }
 
-    /// The jobs that search anew with it.
     fn take_release(&mut self, id: &JobId, items: &[ItemKey]) -> Vec<JobId> {
         for key in items {
             self.failures.remove(key);
@@ -253,12 +280,7 @@ impl Farm {
             |state: &JobState| state.is_open() && state.recorded.iter().any(|(_, key)| items.contains(key));
         let concerned = self.jobs.values().filter(|state| state.id == *id || gave_up(state));
         let concerned: Vec<JobId> = concerned.map(|state| state.id.clone()).collect();
-        for id in &concerned {
-            let Some(mut state) = self.jobs.remove(id) else { continue };
-            self.begin_anew(&mut state);
-            self.jobs.insert(id.clone(), state);
-            self.dirty.insert(id.clone());
-        }
+        self.search_anew(&concerned);
         concerned
     }
 }

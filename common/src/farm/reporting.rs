@@ -245,7 +245,7 @@ impl Farm {
         let judged = &state.judged[state.settled_since()..];
         let mut of_revision = judged.iter().filter(|judged| judged.judgement.revision == *revision);
         of_revision.find_map(|judged| {
-            let crash = judged.runs.iter().find_map(|key| {
+            let crash = judged.runs.iter().filter(|key| !self.noise.is_disowned(key)).find_map(|key| {
                 let Some(Product::Run(run)) = self.products.get(key) else { return None };
                 let mut seen = run.outcome.crashes().iter().map(|seen| &seen.crash);
                 seen.find(|it| crash::compare(target, it) == Match::Same)

@@ -5,6 +5,7 @@ use super::action::Action;
 use super::fact::Fact;
 use super::item::{Failure, ItemKey};
 use super::jobs::Stage;
+use super::noise;
 use super::view::EndedJob;
 use super::{Config, jobs::JobState};
 use crate::bisect::{Bisection, Evidence};
@@ -39,6 +40,7 @@ impl Farm {
             aside: BTreeMap::new(),
             claims: BTreeMap::new(),
             failures: BTreeMap::new(),
+            noise: noise::Noise::default(),
             breakage: Vec::new(),
             handled: now,
             dirty: BTreeSet::new(),
@@ -72,9 +74,9 @@ impl Farm {
             Fact::CancelRequested { .. } => {}
             Fact::Access(fact) => self.access.take(fact),
             Fact::JobResolved { id, resolution } => self.set_resolution(&id, *resolution),
-            Fact::ItemFinished { item, attempt, product, .. } => {
+            Fact::ItemFinished { item, attempt, agent, product, .. } => {
                 self.remember(attempt);
-                self.keep(item, *product);
+                self.keep(item, *product, &agent);
             }
             Fact::AttemptFailed { item, attempt, agent, at, infra } => {
                 self.remember(attempt);
@@ -90,7 +92,7 @@ impl Farm {
             Fact::AgentWent { agent, .. } => {
                 self.awaited.remove(&agent);
             }
-            Fact::Quarantine(fact) => self.take_quarantine(fact),
+            Fact::Quarantine(fact) => _ = self.take_quarantine(fact),
             Fact::Judged { id, judged } => {
                 if let Some(mut state) = self.jobs.remove(&id) {
                     self.note_breakage(&state, &judged);
@@ -140,9 +142,9 @@ impl Farm {
                     (Some(Product::Build(build)), ItemKey::Build(digest)) => {
                         symptom.of_build(revision, digest, &build.outcome, 1)
                     }
-                    (Some(Product::Run(run)), ItemKey::Run(_, index)) => {
-                        let outcome = symptom.of_run(&run.outcome);
-                        vec![Evidence::Run { revision, index: *index, outcome }]
+                    (Some(Product::Run(run)), ItemKey::Run(_, index)) if !self.noise.is_disowned(key) => {
+                        let (outcome, index) = (symptom.of_run(&run.outcome), noise::number(*index));
+                        vec![Evidence::Run { revision, index, outcome }]
                     }
                     (Some(_) | None, _) => continue,
                 };

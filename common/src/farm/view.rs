@@ -5,6 +5,7 @@ use super::fact::{EndSummary, JobEnd, Judged, Rendered};
 use super::item::{ItemKey, State, Work};
 use super::jobs::{JobState, Stage, role_name};
 use super::kernels::kernel_name;
+use super::noise;
 use super::quarantine::GivenUp;
 use super::reporting::Ended;
 use crate::access::{self, Member};
@@ -172,7 +173,9 @@ impl Farm {
         }
         let waiting =
             |key: &&ItemKey| self.items.get(*key).is_some_and(|item| !matches!(item.state, State::Leased(_)));
-        let (idle, busy): (Vec<_>, Vec<_>) = state.wants.iter().partition(waiting);
+        // No job waits for a second look.
+        let own = state.wants.iter().filter(|key| noise::first_of(key).is_none());
+        let (idle, busy): (Vec<_>, Vec<_>) = own.partition(waiting);
         if !state.is_open() || idle.is_empty() || !busy.is_empty() {
             return String::new();
         }

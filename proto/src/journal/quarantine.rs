@@ -19,12 +19,15 @@ pub(super) fn kind(fact: &QuarantineFact) -> &'static str {
 
 pub(super) fn encode(fact: QuarantineFact) -> Wire {
     match fact {
-        QuarantineFact::AgentSetAside { agent, at, reason, by } => Wire::AgentSetAside(v1::AgentSetAside {
-            agent: agent.to_string(),
-            at_ms: at.0,
-            reason,
-            by: by.to_string(),
-        }),
+        QuarantineFact::AgentSetAside { agent, at, reason, by, disowns } => {
+            Wire::AgentSetAside(v1::AgentSetAside {
+                agent: agent.to_string(),
+                at_ms: at.0,
+                reason,
+                by: by.to_string(),
+                disowns,
+            })
+        }
         QuarantineFact::AgentReleased { agent, at, by } => Wire::AgentReleased(v1::AgentReleased {
             agent: agent.to_string(),
             at_ms: at.0,
@@ -43,7 +46,8 @@ impl TryFrom<v1::AgentSetAside> for QuarantineFact {
     type Error = InvalidMessage;
     fn try_from(it: v1::AgentSetAside) -> Result<Self> {
         let (agent, at) = (agent_id(&it.agent)?, Timestamp(it.at_ms));
-        Ok(QuarantineFact::AgentSetAside { agent, at, reason: it.reason, by: principal(&it.by)? })
+        let (reason, by, disowns) = (it.reason, principal(&it.by)?, it.disowns);
+        Ok(QuarantineFact::AgentSetAside { agent, at, reason, by, disowns })
     }
 }
 

@@ -81,6 +81,9 @@ impl LocalFarm {
             "--ready-file".into(),
             ready_file.clone().into(),
             "--tied-to-parent".into(),
+            // All agents are on this machine, and see with the same eyes.
+            "--second-look-percent".into(),
+            "0".into(),
         ];
         let repairs = args.repairs.iter().flat_map(|file| ["--repairs".into(), file.clone().into()]);
         coordinator.arguments.extend(repairs);

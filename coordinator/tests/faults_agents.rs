@@ -67,6 +67,8 @@ fn nothing_is_left(dir: &Path, mut agents: Vec<(&str, Process)>, mut coordinator
 fn killed_while(activity: &str, shape: Shape, boot_s: u32, item: &str) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let Some(small) = Small::new(dir.path(), shape, boot_s) else { return };
+    // Room for all there is to do, so that what is freed is begun at once.
+    let small = Small { slots: 6, ..small };
     let (farm, store) = (Farm::new(&dir.path().join("farm")), FakeStore::start());
     let names = ["first", "second"].map(|name| format!("faults-{}-{name}", activity));
     let [first, second] = names.each_ref().map(String::as_str);
@@ -209,7 +211,7 @@ fn a_late_complete_is_stale() {
 #[test]
 fn a_restarted_coordinator_takes_busy_agents_back() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let Some(small) = Small::new(dir.path(), Shape { build_s: 12, ..SHORT }, 0) else { return };
+    let Some(small) = Small::new(dir.path(), Shape { build_s: 20, ..SHORT }, 0) else { return };
     let farm = Farm::new(&dir.path().join("farm"));
     let mut coordinator = farm.coordinator();
     let (first, second) = ("faults-busy-a", "faults-busy-b");
@@ -217,7 +219,6 @@ fn a_restarted_coordinator_takes_busy_agents_back() {
     small.submit(&farm, "job");
     farm.wait_for_activity(first, "building", LONG);
     farm.wait_for_activity(second, "building", LONG);
-    let begun: usize = [first, second].map(|name| started(&farm.said(name)).len()).iter().sum();
     coordinator.kill9();
     std::thread::sleep(Duration::from_secs(2));
     let restarted = Instant::now();
@@ -226,9 +227,11 @@ fn a_restarted_coordinator_takes_busy_agents_back() {
     farm.wait_for_activity(second, "building", Duration::from_secs(20));
     let adopted = seconds(restarted);
     assert!(adopted <= 5.5, "taken back after {adopted:.1} s");
-    let since: usize = [first, second].map(|name| started(&farm.said(name)).len()).iter().sum();
-    assert_eq!(since, begun, "nothing was begun again");
     small.wait_for_culprit(&farm, "1");
+    let mut begun: Vec<String> = [first, second].iter().flat_map(|name| started(&farm.said(name))).collect();
+    begun.retain(|item| item.starts_with("build:"));
+    begun.sort();
+    assert!(begun.windows(2).all(|pair| pair[0] != pair[1]), "a build was begun again: {begun:?}");
     for name in [first, second] {
         let said = farm.said(name);
         assert!(

@@ -34,8 +34,6 @@ struct Inner {
     mode: Mode,
     /// To whom it behaves so; absent, to all.
     only: Option<&'static str>,
-    /// How many requests were answered badly.
-    spoilt: usize,
 }
 
 type Shared = Arc<Mutex<Inner>>;
@@ -48,13 +46,7 @@ pub struct FakeStore {
 
 impl FakeStore {
     pub fn start() -> FakeStore {
-        let inner = Inner {
-            objects: BTreeMap::new(),
-            parts: BTreeMap::new(),
-            mode: Mode::Well,
-            only: None,
-            spoilt: 0,
-        };
+        let inner = Inner { objects: BTreeMap::new(), parts: BTreeMap::new(), mode: Mode::Well, only: None };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
         let mut store = FakeStore { shared: Arc::new(Mutex::new(inner)), address, serving: None };
@@ -82,10 +74,6 @@ impl FakeStore {
     pub fn set_for(&self, mode: Mode, who: &'static str) {
         let mut inner = self.shared.lock().expect("whole");
         (inner.mode, inner.only) = (mode, Some(who));
-    }
-
-    pub fn spoilt(&self) -> usize {
-        self.shared.lock().expect("whole").spoilt
     }
 
     /// Nobody listens any more, and all connections end.
@@ -146,14 +134,12 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response<Body
         parts.headers.get("x-amz-checksum-sha256").and_then(|it| it.to_str().ok()).map(str::to_owned);
     let mut inner = shared.lock().expect("whole");
     if mode == Mode::Refusing {
-        inner.spoilt += 1;
         return status(StatusCode::SERVICE_UNAVAILABLE);
     }
     match (parts.method, query.get("partNumber").and_then(|it| it.parse().ok())) {
         (Method::PUT, part) => {
             let body = if mode == Mode::DamagedOnTheWay { flipped(&body) } else { body };
             if checksum.is_some_and(|it| it != base64(Digest::of(&body).as_bytes())) {
-                inner.spoilt += 1;
                 return status(StatusCode::BAD_REQUEST);
             }
             match part {
@@ -184,7 +170,6 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response<Body
                     Mode::Truncating => object.slice(..whole / 2),
                     Mode::Well | Mode::Slow(_) | Mode::Refusing | Mode::DamagedOnTheWay => object.clone(),
                 };
-                inner.spoilt += usize::from(spoilt != object);
                 let length = spoilt.len();
                 read(spoilt, length, false)
             }

@@ -3,7 +3,6 @@
 
 use super::planted::Planted;
 use super::secure;
-use futures::FutureExt as _;
 use kulprit_common::artifact::{self, Artifact};
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::Assignment;
@@ -127,7 +126,6 @@ struct Held {
 /// One agent with one slot, at work for as long as its future is polled.
 pub struct Hand {
     name: String,
-    version: String,
     world: Arc<World>,
     client: AgentsClient<Link>,
     held: Arc<Mutex<BTreeMap<Attempt, Held>>>,
@@ -139,7 +137,6 @@ impl Hand {
     pub fn new(name: &str, link: Link, world: &Arc<World>, pace: Duration) -> Hand {
         Hand {
             name: name.into(),
-            version: "0.1.0".into(),
             world: world.clone(),
             client: AgentsClient::new(link),
             held: Arc::default(),
@@ -158,7 +155,7 @@ impl Hand {
         v1::SyncRequest {
             sequence,
             info: Some(v1::AgentInfo {
-                version: self.version.clone(),
+                version: env!("CARGO_PKG_VERSION").into(),
                 slots: vec![v1::Slot { cores: 1, memory_mib: 4096 }],
                 images: vec![IMAGE.into()],
                 accelerator: "tcg".into(),
@@ -279,23 +276,18 @@ async fn upload(url: &str, text: String) -> Artifact {
 /// Runs hands on threads of their own for as long as the guard lives.
 pub struct AtWork {
     runtime: Option<tokio::runtime::Runtime>,
-    ends: Vec<tokio::task::JoinHandle<Status>>,
 }
 
 impl AtWork {
     pub fn start(hands: impl FnOnce() -> Vec<Hand>) -> AtWork {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.expect("a runtime starts");
-        let ends = {
+        let hands = {
             let _guard = runtime.enter();
-            hands().into_iter().map(|hand| tokio::spawn(hand.work())).collect()
+            hands()
         };
-        AtWork { runtime: Some(runtime), ends }
-    }
-
-    /// What the first hand was refused with, if it was.
-    pub fn refused(&mut self) -> Option<Status> {
-        self.ends.first_mut().and_then(|end| end.now_or_never()).map(|end| end.expect("no panic"))
+        hands.into_iter().for_each(|hand| drop(runtime.spawn(hand.work())));
+        AtWork { runtime: Some(runtime) }
     }
 }
 

@@ -77,8 +77,12 @@ impl Scene {
     }
 
     fn submit(&mut self) -> JobId {
+        self.submit_as("r")
+    }
+
+    fn submit_as(&mut self, request: &str) -> JobId {
         let event = Event::Submitted {
-            request: "r".into(),
+            request: request.into(),
             job: Box::new(job()),
             reproducer: artifact("repro"),
             by: Principal::Local,
@@ -91,6 +95,16 @@ impl Scene {
 
     /// What the agent says of itself in this session, holding these.
     fn says(&mut self, session: u64, holding: &[&Assignment], draining: bool) -> Option<Answer> {
+        self.hear(agent(), session, holding, draining)
+    }
+
+    fn hear(
+        &mut self,
+        agent: AgentId,
+        session: u64,
+        holding: &[&Assignment],
+        draining: bool,
+    ) -> Option<Answer> {
         self.sequence += 1;
         let held = |it: &&Assignment| Holding {
             attempt: it.attempt,
@@ -99,7 +113,7 @@ impl Scene {
             activity: String::new(),
         };
         self.tell(Event::Synced(Sync {
-            agent: agent(),
+            agent,
             session: Session(session),
             sequence: self.sequence,
             info: AgentInfo {
@@ -151,6 +165,23 @@ fn an_agent_whose_wall_clock_was_set_back_is_taken_once_its_earlier_life_is_gone
     assert_eq!(scene.says(1, &[], false), None);
     scene.submit();
     assert!(scene.assigned().is_some(), "it is given work");
+}
+
+#[test]
+fn a_new_life_of_one_agent_leaves_alone_what_another_has_in_hand() {
+    let mut scene = Scene::new();
+    let other: AgentId = "agent-1".parse().expect("a name");
+    let job = scene.submit();
+    scene.says(1, &[], false);
+    let held = scene.assigned().expect("there is work");
+    scene.hear(other.clone(), 1, &[], false);
+    scene.tell(Event::CancelRequested { job, by: Principal::Local });
+    // Nobody wants the item now, but agent-0 has not let go of it.
+    scene.hear(other.clone(), 2, &[], false);
+    assert!(scene.farm.is_held_by(&agent(), held.attempt), "{} is forgotten", held.item);
+    scene.submit_as("again");
+    let given = scene.farm.desired(&other).assignments;
+    assert!(given.iter().all(|it| it.item != held.item), "{} would have two holders", held.item);
 }
 
 #[test]

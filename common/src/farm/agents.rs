@@ -236,7 +236,8 @@ impl Farm {
                 item.state = State::Ready;
             }
         }
-        self.items.retain(|_, item| !item.wanted_by.is_empty());
+        // What another has in hand stays known, wanted or not, until that one lets go of it.
+        self.items.retain(|_, item| !item.wanted_by.is_empty() || matches!(item.state, State::Leased(_)));
     }
 
     /// Whatever is due: leases that ran out, agents not heard of, rests that are over.

@@ -93,7 +93,7 @@ fn overrule(world: &mut World, job: &JobId, revision: &str, word: Option<Verdict
 
 #[test]
 fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
-    let mut overruled = 0;
+    let (mut overruled, mut doubted) = (0, 0);
     for seed in 0..40 {
         let mut world = check(seed, 2, Faults::default());
         let job: JobId = "1".parse().expect("an id");
@@ -103,14 +103,22 @@ fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
         overruled += 1;
         let (culprit, next) = (commit_id(world.culprit), commit_id(world.culprit + 1));
         let name = culprit.to_string();
-        assert_eq!(overrule(&mut world, &job, &name[..12], Some(Verdict::Good)), Some(next), "seed {seed}");
+        let found = overrule(&mut world, &job, &name[..12], Some(Verdict::Good));
+        // The kernel that crashes without the next commit too may have been run: then the word is doubted.
+        if found.is_none() {
+            doubted += 1;
+            let (_, end) = world.job(&job).ended.expect("every job ends");
+            assert!(end.message.contains(&format!("{next} shows the crash as well")), "seed {seed}: {end:?}");
+        } else {
+            assert_eq!(found, Some(next), "seed {seed}");
+        }
         let rendered = world.farm.rendered(&job).expect("ended");
         assert!(rendered.summary.contains("by an operator's word, not by runs"), "{}", rendered.summary);
         assert!(rendered.summary.contains("AGAINST its runs"), "{}", rendered.summary);
         let said = format!("# an operator says that {culprit} does not show the crash\n");
         assert!(rendered.log.contains(&said), "{}", rendered.log);
         world.restart();
-        assert_eq!(world.job(&job).ended.and_then(|(_, end)| end.culprit), Some(next), "seed {seed}");
+        assert_eq!(world.job(&job).ended.and_then(|(_, end)| end.culprit), found, "seed {seed}");
         world.faults = Faults { restart_permille: 15, lost: 5, delay_ms: 500, ..Faults::default() };
         assert_eq!(overrule(&mut world, &job, &name, None), Some(culprit), "seed {seed}");
         let rendered = world.farm.rendered(&job).expect("ended");
@@ -125,7 +133,7 @@ fn an_operators_word_outlives_restarts_and_can_be_taken_back() {
             assert_eq!(*times, 1, "seed {seed}: {item} was counted {times} times");
         }
     }
-    assert!(overruled > 30, "{overruled}");
+    assert!(overruled > 30 && doubted < 4, "{overruled}, {doubted} doubted");
 }
 
 #[test]

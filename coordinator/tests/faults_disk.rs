@@ -26,7 +26,7 @@ fn an_agent_without_room_for_a_build_is_set_aside() {
     small.submit(&farm, "job");
     let begun = Instant::now();
     let show = || farm.json(&["agent", "list"]);
-    wait_for("the agent to be set aside", LONG, || show().to_string().contains("quarantined"));
+    wait_for("the agent to be set aside", LONG, || show()[0]["state"] == "quarantined");
     let (aside, why) = (begun.elapsed().as_secs_f64(), show());
     assert!(why.to_string().contains("disk: "), "{why}");
     let mut second = small.start(&farm, roomy, |_| {});

@@ -4,7 +4,7 @@ use super::Faults;
 use super::kernels::{artifact, describe, line, patched, revision};
 use kulprit_common::access::Principal;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
-use kulprit_common::farm::event::{AgentInfo, Event, Slot, Sync, Traced};
+use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync, Traced};
 use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::view::{AgentView, JobView};
 use kulprit_common::farm::{Config, Farm};
@@ -103,10 +103,27 @@ impl Scene {
 
     /// An agent with one slot that holds nothing speaks.
     pub fn says(&mut self, index: usize) -> Option<Answer> {
+        self.says_more(index, 1, &[], false)
+    }
+
+    /// What an agent says of itself in this session, holding these.
+    pub fn says_more(
+        &mut self,
+        index: usize,
+        session: u64,
+        holding: &[&Assignment],
+        draining: bool,
+    ) -> Option<Answer> {
         self.sequence += 1;
+        let held = |it: &&Assignment| Holding {
+            attempt: it.attempt,
+            item: it.item.clone(),
+            slot: it.slot,
+            activity: String::new(),
+        };
         self.tell(Event::Synced(Sync {
             agent: agent(index),
-            session: Session(1),
+            session: Session(session),
             sequence: self.sequence,
             info: AgentInfo {
                 slots: vec![Slot { cores: 2, memory_mib: 4096 }],
@@ -115,9 +132,9 @@ impl Scene {
                 can_boot: true,
                 ..AgentInfo::default()
             },
-            holding: vec![],
+            holding: holding.iter().map(held).collect(),
             have: vec![],
-            draining: false,
+            draining,
         }))
     }
 

@@ -7,12 +7,13 @@ use crate::hands::Hands;
 use crate::journal::{self, Journal};
 use anyhow::Context as _;
 use kulprit_common::access::Roll;
-use kulprit_common::farm::Farm;
 use kulprit_common::farm::action::{Action, Answer, Desired};
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
+use kulprit_common::farm::{Farm, Handled};
 use kulprit_common::id::{AgentId, Attempt};
 use kulprit_common::time::Timestamp;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -148,7 +149,8 @@ pub struct Driver {
     roll: watch::Sender<Arc<Roll>>,
     /// The version of the roll that has been published.
     roll_version: Option<u64>,
-    polls: Vec<Poll>,
+    /// Those that wait for news.
+    polls: HashMap<AgentId, Vec<Poll>>,
 }
 
 /// Makes a driver's two ends: events sent to the handle wait until the driver runs.
@@ -178,7 +180,7 @@ impl Driver {
             changes,
             roll,
             roll_version: None,
-            polls: Vec::new(),
+            polls: HashMap::new(),
         };
         // Before the first call is taken: those shut out in an earlier life stay out.
         driver.publish_roll();
@@ -188,7 +190,7 @@ impl Driver {
     /// Runs until `stop` is set. An error means that facts could not be made durable: nothing
     /// may be acknowledged any more, so the coordinator ends.
     pub async fn run(mut self, first: Vec<Action>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
-        self.act(vec![(first, None)]).await?;
+        self.act([(first, None)]).await?;
         loop {
             let due = self.farm.next_deadline().map(|at| at.since(self.clock.now()));
             let mut batch = Vec::new();
@@ -200,19 +202,26 @@ impl Driver {
                 () = told(&mut stop) => return self.journal.close().await.context("close the journal"),
             }
             let now = self.clock.now();
-            let mut decided = Vec::new();
-            let mut asked = Vec::new();
+            let (mut events, mut replies) = (Vec::new(), Vec::new());
+            let (mut polls, mut asked) = (Vec::new(), Vec::new());
             for message in batch {
                 match message {
-                    Message::Tell { event, reply } => decided.push((self.farm.handle(now, *event), reply)),
-                    Message::Poll(poll) => self.polls.push(poll),
+                    Message::Tell { event, reply } => {
+                        events.push(*event);
+                        replies.push(reply);
+                    }
+                    Message::Poll(poll) => polls.push(poll),
                     Message::Ask(question) => asked.push(question),
                 }
             }
-            let changed = !decided.is_empty();
-            self.act(decided).await?;
+            let changed = !events.is_empty();
+            if changed {
+                let Handled { each, then } = self.farm.handle_all(now, events);
+                let decided = each.into_iter().zip(replies).chain([(then, None)]);
+                self.act(decided).await?;
+            }
             asked.into_iter().for_each(|question| question(&self.farm, now));
-            self.answer_polls();
+            self.answer_polls(polls);
             if changed {
                 self.changes.send_modify(|version| *version += 1);
             }
@@ -220,7 +229,10 @@ impl Driver {
     }
 
     /// Facts first; when they are on disk, everything else.
-    async fn act(&mut self, decided: Vec<(Vec<Action>, Option<Reply>)>) -> anyhow::Result<()> {
+    async fn act(
+        &mut self,
+        decided: impl IntoIterator<Item = (Vec<Action>, Option<Reply>)>,
+    ) -> anyhow::Result<()> {
         let mut facts = Vec::new();
         let mut rest = Vec::new();
         for (actions, reply) in decided {
@@ -255,17 +267,20 @@ impl Driver {
         }
     }
 
-    fn answer_polls(&mut self) {
-        for poll in std::mem::take(&mut self.polls) {
-            if poll.reply.is_closed() {
-                continue;
-            }
+    /// Answers new polls, and those that wait of agents for whom something changed.
+    fn answer_polls(&mut self, mut polls: Vec<Poll>) {
+        for agent in self.farm.take_news() {
+            polls.extend(self.polls.remove(&agent).unwrap_or_default());
+        }
+        for poll in polls.into_iter().filter(|poll| !poll.reply.is_closed()) {
             let news = news_for(&self.farm, &poll.agent, &poll.held);
             let granted = news.desired.assignments.iter().any(|it| !poll.held.contains(&it.attempt));
             if granted || !news.revoked.is_empty() {
                 let _ = poll.reply.send(news);
             } else {
-                self.polls.push(poll);
+                let waiting = self.polls.entry(poll.agent.clone()).or_default();
+                waiting.retain(|other| !other.reply.is_closed());
+                waiting.push(poll);
             }
         }
     }

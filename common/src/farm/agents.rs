@@ -3,7 +3,7 @@
 use super::action::{Action, Answer};
 use super::event::{AgentInfo, Holding, Sync};
 use super::fact::Fact;
-use super::item::{ItemKey, Lease, State};
+use super::item::{Item, ItemKey, Lease, State};
 use super::quarantine::Rest;
 use super::{Config, Farm};
 use crate::access::{Member, Role};
@@ -128,25 +128,14 @@ impl Farm {
     fn drop_unheld(&mut self, sync: &Sync) {
         let held: BTreeSet<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
         self.claims.retain(|_, claim| claim.agent != sync.agent || held.contains(&claim.attempt));
-        self.items.retain(|_, item| match &item.state {
-            State::Leased(lease) if lease.agent == sync.agent && item.wanted_by.is_empty() => {
-                held.contains(&lease.attempt)
-            }
-            _ => true,
-        });
+        let is_over = |item: &Item, lease: &Lease| !item.is_wanted() && !held.contains(&lease.attempt);
+        self.items.free_of(&sync.agent, is_over);
     }
 
     /// Renews all that the answer will tell the agent to hold. That includes a grant it does not
     /// know of yet: it counts its lease from this sync, however old the grant is.
     fn renew(&mut self, now: Timestamp, agent: &AgentId) {
-        let until = now + self.config.lease_ttl + self.config.lease_slack;
-        for item in self.items.values_mut().filter(|item| !item.wanted_by.is_empty()) {
-            if let State::Leased(lease) = &mut item.state
-                && lease.agent == *agent
-            {
-                lease.until = until;
-            }
-        }
+        self.items.renew(agent, now + self.config.lease_ttl + self.config.lease_slack);
     }
 
     /// Takes in what an agent does, or adopts an attempt granted by an earlier life of the coordinator.
@@ -167,12 +156,13 @@ impl Farm {
             && self.grace_until.is_some()
             && !ended
             && !self.has_in_slot(agent, holding);
-        match self.items.get_mut(&holding.item).map(|item| &mut item.state) {
+        match self.items.get(&holding.item).map(|item| &item.state) {
             Some(State::Leased(current)) if current.attempt == holding.attempt && current.agent == *agent => {
-                current.until = until;
-                current.activity.clone_from(&holding.activity);
+                self.items.hear(&holding.item, until, &holding.activity);
             }
-            Some(state @ State::Ready) if adoptable => *state = State::Leased(lease(&holding.activity)),
+            Some(State::Ready) if adoptable => {
+                self.items.set_state(&holding.item, State::Leased(lease(&holding.activity)));
+            }
             Some(_) => {}
             None => {
                 let done = self.products.contains_key(&holding.item);
@@ -192,13 +182,13 @@ impl Farm {
 
     /// Whether the agent's slot is taken by another attempt.
     fn has_in_slot(&self, agent: &AgentId, holding: &Holding) -> bool {
-        let leased = self.items.values().filter_map(|item| match &item.state {
-            State::Leased(lease) => Some(lease),
-            State::Ready | State::Quarantined(_) => None,
-        });
-        leased.chain(self.claims.values()).any(|lease| {
-            lease.agent == *agent && lease.slot == holding.slot && lease.attempt != holding.attempt
-        })
+        self.leases_of(agent).any(|lease| lease.slot == holding.slot && lease.attempt != holding.attempt)
+    }
+
+    /// All that an agent has in hand, whether its job was heard of since a restart or not.
+    pub(super) fn leases_of(&self, agent: &AgentId) -> impl Iterator<Item = &Lease> {
+        let claims = self.claims.values().filter(move |claim| claim.agent == *agent);
+        self.items.held_by(agent).map(|(_, _, lease)| lease).chain(claims)
     }
 
     pub(super) fn is_from_earlier_life(&self, attempt: Attempt) -> bool {
@@ -208,36 +198,22 @@ impl Farm {
     /// The attempts among `held` that the agent should drop.
     pub fn revoked(&self, agent: &AgentId, held: &[Attempt]) -> Vec<Attempt> {
         let wanted = |attempt: &Attempt| {
-            let leased = self.items.values().any(|item| match &item.state {
-                State::Leased(lease) => {
-                    lease.attempt == *attempt && lease.agent == *agent && !item.wanted_by.is_empty()
-                }
-                State::Ready | State::Quarantined(_) => false,
-            });
-            leased || self.claims.values().any(|claim| claim.attempt == *attempt && claim.agent == *agent)
+            let mut wanted = self.items.held_by(agent).filter(|(_, item, _)| item.is_wanted());
+            wanted.any(|(_, _, lease)| lease.attempt == *attempt)
+                || self.claims.values().any(|claim| claim.attempt == *attempt && claim.agent == *agent)
         };
         held.iter().filter(|attempt| !wanted(attempt)).copied().collect()
     }
 
     /// Whether an agent holds this attempt, wanted or not.
     pub fn is_held_by(&self, agent: &AgentId, attempt: Attempt) -> bool {
-        let leased = self.items.values().filter_map(|item| match &item.state {
-            State::Leased(lease) => Some(lease),
-            State::Ready | State::Quarantined(_) => None,
-        });
-        leased.chain(self.claims.values()).any(|lease| lease.attempt == attempt && lease.agent == *agent)
+        self.leases_of(agent).any(|lease| lease.attempt == attempt)
     }
 
     /// A new life of an agent holds nothing of the old one.
     fn forget_leases(&mut self, agent: &AgentId) {
         self.claims.retain(|_, claim| claim.agent != *agent);
-        for item in self.items.values_mut() {
-            if matches!(&item.state, State::Leased(lease) if lease.agent == *agent) {
-                item.state = State::Ready;
-            }
-        }
-        // What another has in hand stays known, wanted or not, until that one lets go of it.
-        self.items.retain(|_, item| !item.wanted_by.is_empty() || matches!(item.state, State::Leased(_)));
+        self.items.free_of(agent, |_, _| true);
     }
 
     /// Whatever is due: leases that ran out, agents not heard of, rests that are over.
@@ -248,13 +224,9 @@ impl Farm {
                 actions.push(Action::Record(Fact::AgentWent { agent, at: now }));
             }
         }
-        for item in self.items.values_mut() {
-            if matches!(&item.state, State::Leased(lease) if lease.until <= now) {
-                item.state = State::Ready;
-            }
-        }
-        self.items.retain(|_, item| !item.wanted_by.is_empty() || matches!(item.state, State::Leased(_)));
-        self.claims.retain(|_, claim| claim.until > now);
+        self.items.free_due(now);
+        let due = self.claims.extract_if(.., |_, claim| claim.until <= now);
+        due.for_each(|(_, claim)| self.items.note(&claim.agent));
         let mut changed = false;
         for (id, agent) in &mut self.agents {
             let before = agent.takes_work();

@@ -29,6 +29,7 @@ impl Farm {
         }
         self.remember(attempt);
         self.claims.remove(&key);
+        self.items.note(&agent);
         match fitting(end, &key) {
             AttemptEnd::Done(product) => {
                 if let Some(state) = self.agents.get_mut(&agent) {
@@ -109,9 +110,7 @@ impl Farm {
     }
 
     fn free(&mut self, key: &ItemKey) {
-        if let Some(item) = self.items.get_mut(key) {
-            item.state = State::Ready;
-        }
+        self.items.set_state(key, State::Ready);
     }
 
     /// Counts an infra failure against the item and against the agent. A full disk says nothing
@@ -123,13 +122,14 @@ impl Farm {
         }
         let config = &self.config;
         let failure = Failure { agent: agent.clone(), at: now, retry_from: now, infra: infra.clone() };
-        if let Some(item) = self.items.get_mut(key) {
+        let dirty = &mut self.dirty;
+        self.items.change(key, |item| {
             item.failures.push(failure.clone());
             item.state = state_after(&item.failures, config);
             if matches!(item.state, State::Quarantined(_)) {
-                self.dirty.extend(item.wanted_by.iter().cloned());
+                dirty.extend(item.wanted_by.iter().cloned());
             }
-        }
+        });
         self.failures.entry(key.clone()).or_default().push(failure);
         let Some(state) = self.agents.get_mut(agent) else { return };
         state.failing.insert(key.clone());

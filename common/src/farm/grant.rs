@@ -1,11 +1,15 @@
 //! Grants: which ready item goes to which free slot.
 
 use super::Farm;
+use super::event::Slot;
 use super::item::{Item, ItemKey, Lease, State, Work};
+use super::items::{Need, Place};
 use super::noise;
 use crate::id::{AgentId, Attempt, JobId};
 use crate::time::Timestamp;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::ops::Bound;
 use std::time::Duration;
 
 /// Wait before the same agent is given an item it failed, doubled with every failure.
@@ -33,121 +37,154 @@ impl Item {
     }
 }
 
-impl Farm {
-    /// Gives ready items to free slots, most pressing first.
-    pub(super) fn grant(&mut self, now: Timestamp) {
-        if self.grace_until.is_some() {
-            return;
+/// Free slots of agents that take work, and who is able to take what.
+struct Free {
+    slots: BTreeMap<AgentId, Vec<u32>>,
+    /// Those with most room first.
+    able: BTreeMap<Place, BTreeSet<(Reverse<usize>, AgentId)>>,
+}
+
+impl Free {
+    /// Takes the first free slot of an agent.
+    fn take(&mut self, agent: &AgentId) -> Option<u32> {
+        let slots = self.slots.get_mut(agent)?;
+        let (before, slot) = (slots.len(), slots.remove(0));
+        let left = slots.len();
+        if left == 0 {
+            self.slots.remove(agent);
         }
-        let mut free = self.free_slots();
-        if free.is_empty() {
-            return;
-        }
-        for key in self.ready_in_order() {
-            let item = &self.items[&key];
-            let Some(agent) = self.best_agent(now, &key, item, &free) else { continue };
-            let slots = free.get_mut(&agent).expect("the best agent has a free slot");
-            let slot = slots.remove(0);
-            if slots.is_empty() {
-                free.remove(&agent);
+        for able in self.able.values_mut() {
+            let was_able = able.remove(&(Reverse(before), agent.clone()));
+            if was_able && left > 0 {
+                able.insert((Reverse(left), agent.clone()));
             }
-            self.lease(now, &key, agent, slot);
-            if free.is_empty() {
+        }
+        Some(slot)
+    }
+}
+
+/// A job's turn: its items in hand, then the age of its next item.
+type Turn = Reverse<(usize, u64, ItemKey, JobId)>;
+
+impl Farm {
+    /// Gives ready items to free slots: by kind, then to the job with the least in hand, then by age.
+    pub(super) fn grant(&mut self, now: Timestamp) {
+        if self.grace_until.is_some() || self.items.ready().is_empty() {
+            return;
+        }
+        let mut free = Free { slots: self.free_slots(), able: BTreeMap::new() };
+        let needs: Vec<Need> = self.items.ready().keys().cloned().collect();
+        for needs in needs.chunk_by(|one, next| one.kind() == next.kind()) {
+            if free.slots.is_empty() {
                 return;
             }
+            self.grant_kind(now, needs, &mut free);
         }
+    }
+
+    /// The same, for needs of one kind.
+    fn grant_kind(&mut self, now: Timestamp, needs: &[Need], free: &mut Free) {
+        for need in needs {
+            let able = self.able(need.place(), &free.slots);
+            free.able.entry(need.place().clone()).or_insert(able);
+        }
+        let mut turns: BinaryHeap<Turn> = needs
+            .iter()
+            .filter(|need| !free.able[need.place()].is_empty())
+            .flat_map(|need| self.turns(need))
+            .collect();
+        while let Some(Reverse((in_hand, number, key, job))) = turns.pop() {
+            let Some(item) = self.items.get(&key) else { continue };
+            let need = Need::of(&key, &item.work);
+            if free.able[need.place()].is_empty() {
+                continue;
+            }
+            let is_ready = matches!(item.state, State::Ready);
+            let has_more = self.items.in_hand(&job);
+            if is_ready && has_more > in_hand {
+                turns.push(Reverse((has_more, number, key, job)));
+                continue;
+            }
+            let agent = is_ready.then(|| self.best_agent(now, &key, item, free)).flatten();
+            if let Some(agent) = agent
+                && let Some(slot) = free.take(&agent)
+            {
+                self.lease(now, &key, agent, slot);
+            }
+            turns.extend(self.turn_after(&need, job, (number, key)));
+        }
+    }
+
+    /// Each job's turn for a need, if it has any.
+    fn turns(&self, need: &Need) -> impl Iterator<Item = Turn> {
+        self.items.ready()[need].iter().filter_map(|(job, queue)| {
+            let (number, key) = queue.first()?.clone();
+            Some(Reverse((self.items.in_hand(job), number, key, job.clone())))
+        })
+    }
+
+    fn turn_after(&self, need: &Need, job: JobId, last: (u64, ItemKey)) -> Option<Turn> {
+        let queue = self.items.ready().get(need)?.get(&job)?;
+        let (number, key) = queue.range((Bound::Excluded(last), Bound::Unbounded)).next()?.clone();
+        Some(Reverse((self.items.in_hand(&job), number, key, job)))
     }
 
     fn free_slots(&self) -> BTreeMap<AgentId, Vec<u32>> {
-        let mut free: BTreeMap<AgentId, Vec<u32>> = self
-            .agents
-            .iter()
-            .filter(|(_, agent)| agent.takes_work())
-            .map(|(id, agent)| (id.clone(), (0u32..).take(agent.info.slots.len()).collect()))
-            .collect();
-        let leased = self.items.values().filter_map(|item| match &item.state {
-            State::Leased(lease) => Some(lease),
-            State::Ready | State::Quarantined(_) => None,
+        let mut claimed: BTreeMap<&AgentId, Vec<u32>> = BTreeMap::new();
+        for claim in self.claims.values() {
+            claimed.entry(&claim.agent).or_default().push(claim.slot);
+        }
+        let takers = self.agents.iter().filter(|(_, agent)| agent.takes_work());
+        let free = takers.filter_map(|(id, agent)| {
+            let mut used = claimed.get(id).cloned().unwrap_or_default();
+            used.extend(self.items.held_by(id).map(|(_, _, lease)| lease.slot));
+            let all = (0u32..).take(agent.info.slots.len());
+            let free: Vec<u32> = all.filter(|slot| !used.contains(slot)).collect();
+            (!free.is_empty()).then(|| (id.clone(), free))
         });
-        for lease in leased.chain(self.claims.values()) {
-            if let Some(slots) = free.get_mut(&lease.agent) {
-                slots.retain(|slot| *slot != lease.slot);
-            }
-        }
-        free.retain(|_, slots| !slots.is_empty());
-        free
+        free.collect()
     }
 
-    /// By kind, then the job with the least in hand, then age.
-    fn ready_in_order(&self) -> Vec<ItemKey> {
-        let mut in_hand: BTreeMap<&JobId, usize> = BTreeMap::new();
-        for item in self.items.values() {
-            if matches!(item.state, State::Leased(_)) {
-                for job in &item.wanted_by {
-                    *in_hand.entry(job).or_default() += 1;
-                }
-            }
-        }
-        let least = |item: &Item| {
-            item.wanted_by.iter().map(|job| in_hand.get(job).copied().unwrap_or(0)).min().unwrap_or(0)
-        };
-        let kind = |key: &ItemKey| match key {
-            ItemKey::Toolchain(_) => 0,
-            ItemKey::Reproducer(_) => 1,
-            ItemKey::Maintainers(_) => 2,
-            // Few, and of use only before their job is over.
-            ItemKey::Run(..) if noise::first_of(key).is_some() => 3,
-            ItemKey::Run(..) => 4,
-            ItemKey::Build(_) => 5,
-        };
-        let mut ready: Vec<_> = self
-            .items
-            .iter()
-            .filter(|(_, item)| matches!(item.state, State::Ready) && !item.wanted_by.is_empty())
-            .map(|(key, item)| ((kind(key), least(item), item.number), key.clone()))
-            .collect();
-        ready.sort();
-        ready.into_iter().map(|(_, key)| key).collect()
-    }
-
-    /// An agent that can do it: has what it needs, has not failed it, has most room.
-    fn best_agent(
-        &self,
-        now: Timestamp,
-        key: &ItemKey,
-        item: &Item,
-        free: &BTreeMap<AgentId, Vec<u32>>,
-    ) -> Option<AgentId> {
-        let first = noise::first_of(key);
-        let fits = |id: &&AgentId| {
+    fn able(&self, place: &Place, free: &BTreeMap<AgentId, Vec<u32>>) -> BTreeSet<(Reverse<usize>, AgentId)> {
+        let able = free.iter().filter(|(id, _)| {
             let info = &self.agents[*id].info;
-            let able = match &item.work {
-                Work::Run(work) => {
-                    info.can_boot
-                        && info.slots.iter().any(|slot| slot.memory_mib >= u64::from(work.machine.memory_mib))
+            match place {
+                Place::Builder => info.can_build,
+                Place::Image(image) => info.can_build && info.images.contains(image),
+                Place::Guest(memory_mib) => {
+                    let has_room = |slot: &Slot| slot.memory_mib >= u64::from(*memory_mib);
+                    info.can_boot && info.slots.iter().any(has_room)
                 }
-                other @ (Work::Toolchain { .. }
-                | Work::Reproducer { .. }
-                | Work::Maintainers(_)
-                | Work::Build(_)) => {
-                    let has = |image: &str| info.images.iter().any(|id| id == image);
-                    info.can_build && other.image_id().is_none_or(has)
-                }
-            };
-            let may = first.as_ref().is_none_or(|first| self.may_look_again(id, first));
-            able && may && item.retry_at(id).is_none_or(|at| at <= now)
+            }
+        });
+        able.map(|(id, slots)| (Reverse(slots.len()), id.clone())).collect()
+    }
+
+    /// Of the able: one that has not failed it, has its kernel, has most room.
+    fn best_agent(&self, now: Timestamp, key: &ItemKey, item: &Item, free: &Free) -> Option<AgentId> {
+        let first = noise::first_of(key);
+        let may = |id: &AgentId| {
+            first.as_ref().is_none_or(|first| self.may_look_again(id, first))
+                && item.retry_at(id).is_none_or(|at| at <= now)
         };
-        let has_kernel = |id: &AgentId| match &item.work {
-            Work::Run(work) if !item.spread => self.agents[id].have.contains(&work.kernel.digest),
+        let lacks_kernel = |id: &AgentId| match &item.work {
+            Work::Run(work) if !item.spread => !self.agents[id].have.contains(&work.kernel.digest),
             _ => false,
         };
-        free.keys()
-            .filter(fits)
-            .min_by_key(|id| {
-                let failed = item.failures.iter().filter(|failure| failure.agent == **id).count();
-                (failed, !has_kernel(id), usize::MAX - free[*id].len(), (*id).clone())
-            })
-            .cloned()
+        let failed = |id: &AgentId| item.failures.iter().filter(|failure| failure.agent == *id).count();
+        let able = free.able[Need::of(key, &item.work).place()].iter().map(|(_, id)| id);
+        let mut best: Option<((usize, bool), &AgentId)> = None;
+        // Of equals the first, which has most room.
+        for id in able.filter(|id| may(id)) {
+            let rank = (failed(id), lacks_kernel(id));
+            if best.is_none_or(|(least, _)| rank < least) {
+                best = Some((rank, id));
+            }
+            if rank == (0, false) {
+                break;
+            }
+        }
+        best.map(|(_, id)| id.clone())
     }
 
     fn lease(&mut self, now: Timestamp, key: &ItemKey, agent: AgentId, slot: u32) {
@@ -162,7 +199,6 @@ impl Farm {
             until: now + self.config.lease_ttl + self.config.lease_slack,
             activity: "granted".into(),
         };
-        let item = self.items.get_mut(key).expect("a ready item is known");
-        item.state = State::Leased(lease);
+        self.items.set_state(key, State::Leased(lease));
     }
 }

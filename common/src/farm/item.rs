@@ -120,6 +120,24 @@ pub(super) struct Item {
     pub spread: bool,
 }
 
+impl Item {
+    pub fn lease(&self) -> Option<&Lease> {
+        match &self.state {
+            State::Leased(lease) => Some(lease),
+            State::Ready | State::Quarantined(_) => None,
+        }
+    }
+
+    pub fn is_wanted(&self) -> bool {
+        !self.wanted_by.is_empty()
+    }
+
+    /// What an agent has in hand stays known, wanted or not, until that one lets go of it.
+    pub fn is_of_use(&self) -> bool {
+        self.is_wanted() || self.lease().is_some()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum State {
     Ready,

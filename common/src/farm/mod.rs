@@ -1,7 +1,7 @@
 //! The farm: which item is in whose hands, and what each job wants next.
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
-//! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `jobs` the
+//! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `items` the queue, `jobs` the
 //! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
@@ -14,6 +14,7 @@ pub mod event;
 pub mod fact;
 mod grant;
 pub mod item;
+mod items;
 mod jobs;
 mod kernels;
 mod noise;
@@ -37,7 +38,8 @@ use crate::toolchain::Rules;
 use crate::version::Version;
 use action::{Action, Answer, Desired};
 use event::Event;
-use item::{Failure, Item, ItemKey, Lease, State};
+use item::{Failure, ItemKey, Lease};
+use items::Items;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -105,7 +107,7 @@ pub struct Farm {
     jobs: BTreeMap<JobId, jobs::JobState>,
     submissions: u64,
     requests: HashMap<String, JobId>,
-    items: BTreeMap<ItemKey, Item>,
+    items: Items,
     items_made: u64,
     products: HashMap<ItemKey, Product>,
     /// Which attempt yielded a product.
@@ -129,9 +131,35 @@ pub struct Farm {
     dirty: BTreeSet<JobId>,
 }
 
+/// What several events came to.
+pub struct Handled {
+    /// Of each event by itself, with its answer.
+    pub each: Vec<Vec<Action>>,
+    /// Of all of them; it comes after.
+    pub then: Vec<Action>,
+}
+
 impl Farm {
     /// The one door: takes what happened, says what to do.
     pub fn handle(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
+        let Handled { mut each, then } = self.handle_all(now, [event]);
+        each.extend([then]);
+        each.into_iter().flatten().collect()
+    }
+
+    /// Takes all that happened at once: what follows from it is looked at when all is known.
+    pub fn handle_all(&mut self, now: Timestamp, events: impl IntoIterator<Item = Event>) -> Handled {
+        let each = events.into_iter().map(|event| self.take_event(now, event)).collect();
+        self.handled = now;
+        let mut then = Vec::new();
+        self.expire(now, &mut then);
+        self.expire_waits(now);
+        self.advance(now, &mut then);
+        self.grant(now);
+        Handled { each, then }
+    }
+
+    fn take_event(&mut self, now: Timestamp, event: Event) -> Vec<Action> {
         let mut actions = Vec::new();
         match event {
             Event::Submitted { request, job, reproducer, by } => {
@@ -163,12 +191,12 @@ impl Farm {
             Event::Access(event) => self.access(now, *event, &mut actions),
             Event::Tick => {}
         }
-        self.handled = now;
-        self.expire(now, &mut actions);
-        self.expire_waits(now);
-        self.advance(now, &mut actions);
-        self.grant(now);
         actions
+    }
+
+    /// Agents that may have to be told something since this was asked last.
+    pub fn take_news(&mut self) -> BTreeSet<AgentId> {
+        self.items.take_news()
     }
 
     /// Lets in, or shuts out. What a revoked agent holds is freed when its lease has run out, for
@@ -195,19 +223,15 @@ impl Farm {
 
     /// What `agent` should be doing now.
     pub fn desired(&self, agent: &AgentId) -> Desired {
-        let held = self.items.iter().filter_map(|(key, item)| match &item.state {
-            State::Leased(lease) if lease.agent == *agent && !item.wanted_by.is_empty() => {
-                Some(action::Assignment {
-                    attempt: lease.attempt,
-                    slot: lease.slot,
-                    item: key.clone(),
-                    work: item.work.clone(),
-                    title: item.title.clone(),
-                })
-            }
-            _ => None,
+        let wanted = self.items.held_by(agent).filter(|(_, item, _)| item.is_wanted());
+        let assignments = wanted.map(|(key, item, lease)| action::Assignment {
+            attempt: lease.attempt,
+            slot: lease.slot,
+            item: key.clone(),
+            work: item.work.clone(),
+            title: item.title.clone(),
         });
-        Desired { assignments: held.collect() }
+        Desired { assignments: assignments.collect() }
     }
 
     /// What a job's item yielded, if it has.
@@ -217,16 +241,12 @@ impl Farm {
 
     /// When to call `handle` with a tick at the latest.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let leases = self.items.values().filter_map(|item| match &item.state {
-            State::Leased(lease) => Some(lease.until),
-            State::Ready | State::Quarantined(_) => None,
-        });
         let claims = self.claims.values().map(|lease| lease.until);
         let agents = self.agents.values().filter_map(|agent| agent.deadline(&self.config));
-        let retries = self.items.values().filter_map(|item| item.next_retry(self.handled));
+        let items = [self.items.first_due(), self.items.next_retry(self.handled)].into_iter().flatten();
         // One that has passed waits for an agent that is at it.
         let waits = self.jobs.values().filter_map(jobs::JobState::waits_until);
         let waits = waits.filter(|until| *until > self.handled);
-        leases.chain(claims).chain(agents).chain(retries).chain(waits).chain(self.grace_until).min()
+        items.chain(claims).chain(agents).chain(waits).chain(self.grace_until).min()
     }
 }

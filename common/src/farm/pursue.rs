@@ -247,11 +247,7 @@ impl Farm {
             if wants.items.contains_key(&key) {
                 continue;
             }
-            let Some(item) = self.items.get_mut(&key) else { continue };
-            item.wanted_by.remove(&state.id);
-            if item.wanted_by.is_empty() && !matches!(item.state, State::Leased(_)) {
-                self.items.remove(&key);
-            }
+            self.items.change(&key, |item| _ = item.wanted_by.remove(&state.id));
         }
         for (key, Want { work, title, spread, .. }) in wants.in_order() {
             if self.products.contains_key(&key) {
@@ -260,27 +256,33 @@ impl Farm {
             state.wants.insert(key.clone());
             let claim = self.claims.remove(&key);
             let failures = self.failures.get(&key).cloned().unwrap_or_default();
-            let is_new = !self.items.contains_key(&key);
             let number = self.items_made;
-            let config = &self.config;
-            let item = self.items.entry(key).or_insert_with(|| Item {
+            self.items_made += 1;
+            match self.items.get(&key) {
+                Some(known) if known.wanted_by.contains(&state.id) => continue,
+                Some(_) => {
+                    self.items.change(&key, |item| _ = item.wanted_by.insert(state.id.clone()));
+                    continue;
+                }
+                None => {}
+            }
+            let item = Item {
                 work,
                 title,
-                wanted_by: BTreeSet::new(),
-                state: match (state_after(&failures, config), claim) {
+                wanted_by: BTreeSet::from([state.id.clone()]),
+                state: match (state_after(&failures, &self.config), claim) {
                     (State::Ready, Some(claim)) => State::Leased(claim),
                     (state, _) => state,
                 },
                 failures,
                 number,
                 spread,
-            });
-            self.items_made += 1;
-            item.wanted_by.insert(state.id.clone());
+            };
             // It was given up before it was asked for: the job has to hear of that.
-            if is_new && matches!(item.state, State::Quarantined(_)) {
+            if matches!(item.state, State::Quarantined(_)) {
                 self.dirty.insert(state.id.clone());
             }
+            self.items.put(key, item);
         }
     }
 }

@@ -149,7 +149,7 @@ impl Farm {
             state.rests = 0;
             state.failing.clear();
         }
-        let queued = self.items.values_mut().flat_map(|item| &mut item.failures);
+        let queued = self.items.failures_mut();
         let known = self.failures.values_mut().flatten();
         for failure in queued.chain(known).filter(|failure| failure.agent == *agent) {
             failure.retry_from = Timestamp(0);
@@ -269,12 +269,12 @@ impl Farm {
     fn take_release(&mut self, id: &JobId, items: &[ItemKey]) -> Vec<JobId> {
         for key in items {
             self.failures.remove(key);
-            if let Some(item) = self.items.get_mut(key) {
+            self.items.change(key, |item| {
                 item.failures.clear();
                 if matches!(item.state, State::Quarantined(_)) {
                     item.state = State::Ready;
                 }
-            }
+            });
         }
         let gave_up =
             |state: &JobState| state.is_open() && state.recorded.iter().any(|(_, key)| items.contains(key));

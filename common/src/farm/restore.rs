@@ -4,6 +4,7 @@ use super::Farm;
 use super::action::Action;
 use super::fact::Fact;
 use super::item::{Failure, ItemKey};
+use super::items::Items;
 use super::jobs::Stage;
 use super::noise;
 use super::view::EndedJob;
@@ -31,7 +32,7 @@ impl Farm {
             jobs: BTreeMap::new(),
             submissions: 0,
             requests: HashMap::new(),
-            items: BTreeMap::new(),
+            items: Items::default(),
             items_made: 0,
             products: HashMap::new(),
             finished: BTreeSet::new(),

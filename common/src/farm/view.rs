@@ -2,7 +2,7 @@
 
 use super::Farm;
 use super::fact::{EndSummary, JobEnd, Judged, Rendered};
-use super::item::{ItemKey, State, Work};
+use super::item::{ItemKey, Work};
 use super::jobs::{JobState, Stage, role_name};
 use super::kernels::kernel_name;
 use super::noise;
@@ -171,8 +171,7 @@ impl Farm {
         if let Some(why) = self.boots_nowhere(state) {
             return why;
         }
-        let waiting =
-            |key: &&ItemKey| self.items.get(*key).is_some_and(|item| !matches!(item.state, State::Leased(_)));
+        let waiting = |key: &&ItemKey| self.items.get(key).is_some_and(|item| item.lease().is_none());
         // No job waits for a second look.
         let own = state.wants.iter().filter(|key| noise::first_of(key).is_none());
         let (idle, busy): (Vec<_>, Vec<_>) = own.partition(waiting);
@@ -197,10 +196,10 @@ impl Farm {
                 all.map(move |problem| format!("{id}: {problem}"))
             })
             .collect();
-        if let Some(failure) = idle.iter().find_map(|key| self.items.get(*key)?.failures.last()) {
+        if let Some(failure) = idle.iter().find_map(|key| self.items.get(key)?.failures.last()) {
             return format!("retrying after {}: {}", failure.infra.class.as_str(), failure.infra.reason);
         }
-        let unfit = idle.iter().find_map(|key| self.unfit(&self.items.get(*key)?.work));
+        let unfit = idle.iter().find_map(|key| self.unfit(&self.items.get(key)?.work));
         match (problems.is_empty(), unfit) {
             (false, _) => format!("waiting: {}", problems.join("; ")),
             (true, Some(lack)) => format!("waiting for an agent {lack}"),
@@ -280,7 +279,7 @@ impl Farm {
             let name = kernel_name(&candidate.role, &candidate.revision);
             let leased = state.wants.iter().any(|key| {
                 let item = self.items.get(key);
-                item.is_some_and(|item| matches!(item.state, State::Leased(_)) && item.title.contains(&name))
+                item.is_some_and(|item| item.lease().is_some() && item.title.contains(&name))
             });
             views.retain(|view| view.revision != candidate.revision || view.state != "queued");
             views.push(RevisionView {
@@ -446,12 +445,10 @@ impl Farm {
 
     fn slot_views(&self, id: &AgentId) -> Vec<SlotView> {
         let Some(agent) = self.agents.get(id) else { return Vec::new() };
-        let leases = self.items.iter().filter_map(|(key, item)| match &item.state {
-            State::Leased(lease) => Some((key, lease, item.title.as_str())),
-            State::Ready | State::Quarantined(_) => None,
-        });
-        let claims = self.claims.iter().map(|(key, claim)| (key, claim, "from before the restart"));
-        let held: Vec<_> = leases.chain(claims).filter(|(_, lease, _)| lease.agent == *id).collect();
+        let leases = self.items.held_by(id).map(|(key, item, lease)| (key, lease, item.title.as_str()));
+        let claims = self.claims.iter().filter(|(_, claim)| claim.agent == *id);
+        let claims = claims.map(|(key, claim)| (key, claim, "from before the restart"));
+        let held: Vec<_> = leases.chain(claims).collect();
         let work_in = |slot: u32| {
             let (key, lease, title) = held.iter().find(|(_, lease, _)| lease.slot == slot)?;
             Some(SlotWork {

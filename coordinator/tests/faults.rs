@@ -77,7 +77,7 @@ fn a_notice_of_preemption_hands_work_on_at_once() {
     assert_eq!(leftovers(&["faults-spot"]), Vec::<String>::new());
     assert!(farm.said("faults-spot").contains("terminate at 2026-11-21T18:02:00Z"), "it says why it leaves");
 
-    // A lost agent's work would stay where it is for 45 s.
+    // A lost agent's work would stay where it is for 42 s.
     let mut other = farm.agent("faults-other");
     let patience = Duration::from_secs(40).saturating_sub(notified.elapsed());
     // Its log says it at once; the farm hears of it with the next sync only.

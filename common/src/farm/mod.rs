@@ -81,7 +81,7 @@ impl Default for Config {
             rules: Rules::default(),
             repairs: Repairs::default(),
             lease_ttl: Duration::from_secs(30),
-            lease_slack: Duration::from_secs(15),
+            lease_slack: Duration::from_secs(12),
             grace: Duration::from_secs(30),
             item_failures_max: 3,
             item_failures_max_single: 5,

@@ -118,7 +118,7 @@ pub struct TokenRevokeArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "It stays shut out until it joins with a token made with --name NAME. What an agent holds \
-    is given to others once its lease has run out, 45 s at most."
+    is given to others once its lease has run out, 42 s at most."
 )]
 pub struct RevokeArgs {
     /// The member's name

@@ -6,11 +6,11 @@ use farm_support::scene::{Scene, agent};
 use farm_support::{Faults, carry_out, job};
 use kulprit_common::access::Principal;
 use kulprit_common::farm::Config;
-use kulprit_common::farm::action::{Answer, Assignment, CompleteAnswer};
+use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::{ItemKey, Work};
-use kulprit_common::id::Attempt;
+use kulprit_common::id::{Attempt, Session};
 use kulprit_common::outcome::{AttemptEnd, Infra, InfraClass};
 
 fn scene() -> Scene {
@@ -155,4 +155,79 @@ fn a_job_whose_agents_all_drain_says_so() {
     scene.says_more(0, 1, &[], true);
     let detail = scene.farm.job(&id).expect("known").detail;
     assert_eq!(detail, "waiting: agent-0: draining");
+}
+
+/// The coordinator hands in what arrived while it wrote to the disk.
+#[test]
+fn what_arrives_together_is_taken_one_by_one_and_then_looked_at_once() {
+    let mut scene = scene();
+    scene.submit(job());
+    let build = until_a_build(&mut scene);
+    let end = AttemptEnd::Done(carry_out(&build, 4, &Faults::default()));
+    let completed = |index: usize, attempt: Attempt| Event::Completed {
+        agent: agent(index),
+        session: Session(1),
+        attempt,
+        item: build.item.clone(),
+        end: Box::new(end.clone()),
+    };
+    scene.farm.take_news();
+    let events = [
+        completed(1, Attempt(build.attempt.0 + 1)),
+        completed(0, build.attempt),
+        completed(0, build.attempt),
+        Event::Tick,
+    ];
+    let handled = scene.farm.handle_all(scene.now, events);
+    let answers: Vec<Option<&Answer>> = handled
+        .each
+        .iter()
+        .map(|actions| {
+            actions.iter().find_map(|action| match action {
+                Action::Answer(answer) => Some(answer),
+                _ => None,
+            })
+        })
+        .collect();
+    let complete = |answer| Some(Answer::Complete(answer));
+    let expected = [CompleteAnswer::Stale, CompleteAnswer::Recorded, CompleteAnswer::Duplicate].map(complete);
+    assert_eq!(answers, [expected[0].as_ref(), expected[1].as_ref(), expected[2].as_ref(), None]);
+    let finished = |action: &&Action| matches!(action, Action::Record(Fact::ItemFinished { .. }));
+    assert_eq!(handled.each[1].iter().filter(finished).count(), 1);
+    let all = handled.each.iter().flatten().chain(&handled.then);
+    assert_eq!(all.filter(finished).count(), 1, "counted once");
+    assert!(!handled.then.iter().any(|action| matches!(action, Action::Answer(_))));
+    assert!(scene.farm.take_news().contains(&agent(0)), "it is free, and has something new to do");
+    assert!(scene.assigned(0).is_some_and(|next| next.item != build.item));
+}
+
+/// No job is passed over where more want a turn than have one in a step.
+#[test]
+fn every_job_has_its_turn() {
+    let mut scene = scene();
+    (0..30).for_each(|_| _ = scene.submit(job()));
+    scene.says(0);
+    let last = loop {
+        let next = scene.assigned(0).expect("there is work");
+        if !matches!(next.work, Work::Toolchain { .. }) {
+            break next;
+        }
+        let product = carry_out(&next, 4, &Faults::default());
+        scene.completes(0, &next, AttemptEnd::Done(product));
+    };
+    let (agent, session, attempt) = (agent(0), Session(1), last.attempt);
+    let end = Box::new(AttemptEnd::Done(carry_out(&last, 4, &Faults::default())));
+    scene.farm.handle(scene.now, Event::Completed { agent, session, attempt, item: last.item, end });
+    let preparing = |scene: &Scene| {
+        let views = scene.farm.jobs();
+        views.iter().filter(|view| view.stage == "preparing").count()
+    };
+    assert!(preparing(&scene) > 0, "all of them had their turn at once");
+    let mut steps = 0;
+    while scene.farm.next_deadline().is_some_and(|at| at <= scene.now) {
+        scene.farm.handle(scene.now, Event::Tick);
+        steps += 1;
+        assert!(steps < 30, "it spins");
+    }
+    assert_eq!(preparing(&scene), 0, "after {steps} steps");
 }

@@ -78,13 +78,13 @@ impl Bisection {
         Flight { holds, oks: runs, before: counts, total, ahead, gain: 0.0 }
     }
 
-    /// Whether a look has seen what it can.
-    pub(super) fn satisfied(&self, flight: &Flight) -> bool {
+    /// Whether a look has seen what it can; `enough` are the quiet runs that a look takes by now.
+    pub(super) fn satisfied(&self, flight: &Flight, enough: u32) -> bool {
         let Some(id) = self.id_of(flight.holds) else { return true };
         let counts = self.ledger.counts(&id);
         let wanted = match flight.ahead {
             Some(_) => flight.oks,
-            None => flight.oks.min(self.look_runs(&self.plain_rates())),
+            None => flight.oks.min(enough),
         };
         let shown =
             counts.target > flight.before.target && counts.total() >= flight.before.total() + SHOWN_RUNS;
@@ -102,7 +102,7 @@ impl Bisection {
             return false;
         }
         if let Some(flight) = self.flights.iter().find(|flight| self.id_of(flight.holds) == Some(*revision)) {
-            return self.satisfied(flight);
+            return self.satisfied(flight, self.look_runs(&self.plain_rates()));
         }
         let counts = self.ledger.counts(revision);
         let certifying = self.hand.iter().any(|(id, role)| id == revision && *role == Role::Certify);

@@ -86,12 +86,13 @@ impl Bisection {
         let readings = beliefs.posterior.by_reading(&weights);
         let mut field = Field::new(&terms, &weights, &readings);
         let mut flights: Vec<Flight> = Vec::new();
+        let enough = self.look_runs(&self.plain_rates());
         for flight in &self.flights {
             let tells = match flight.ahead {
                 Some(commit) => weights[commit as usize] > 0.0,
                 None => field.tells(flight.holds),
             };
-            if tells && !self.satisfied(flight) {
+            if tells && !self.satisfied(flight, enough) {
                 flights.push(flight.clone());
             }
         }

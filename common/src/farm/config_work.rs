@@ -164,7 +164,7 @@ impl Farm {
         let image_id = self.toolchain(state, wants).ok()?.image_id.clone();
         let build = ItemKey::Build(signature::build_key(&source.tree, kernel, &image_id));
         let Some(product) = self.products.get(&build) else {
-            let work = Self::build_work(state, source, kernel.clone(), image_id);
+            let work = Self::build_work(&state.job, source, kernel.clone(), image_id);
             let given_up = self.want_of_config(build, Work::Build(work), title.to_owned(), wants);
             return given_up.map(|_| Err(NotBuilt));
         };

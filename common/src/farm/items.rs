@@ -5,7 +5,7 @@ use super::item::{Failure, Item, ItemKey, Lease, State, Work};
 use super::noise;
 use crate::id::{AgentId, JobId};
 use crate::time::Timestamp;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What an agent must be able to do for an item. The order is the order of service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,7 +68,7 @@ pub(super) type Queue = BTreeSet<(u64, ItemKey)>;
 
 #[derive(Default)]
 pub(super) struct Items {
-    all: BTreeMap<ItemKey, Item>,
+    all: HashMap<ItemKey, Item>,
     /// By who holds them.
     held: BTreeMap<AgentId, BTreeSet<ItemKey>>,
     /// Leases, the first to run out first.

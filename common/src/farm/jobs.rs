@@ -25,7 +25,12 @@ use crate::report::{Ending, Record, Said};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
+use std::ops::Bound;
 use std::time::Duration;
+
+/// Jobs that are taken further between two looks at what has arrived. A search may think for some
+/// milliseconds.
+const JOBS_AT_ONCE: usize = 8;
 
 pub(super) struct JobState {
     pub id: JobId,
@@ -291,9 +296,15 @@ impl Farm {
         actions.push(Action::Answer(answer));
     }
 
-    /// Takes every job that something has changed for as far as it goes.
+    /// Takes jobs that something has changed for as far as they go: some of them, in turns, so that
+    /// calls need not wait until all searches of a busy farm have thought.
     pub(super) fn advance(&mut self, now: Timestamp, actions: &mut Vec<Action>) {
-        while let Some(id) = self.dirty.pop_first() {
+        for _ in 0..JOBS_AT_ONCE {
+            let after = self.advanced.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let next = self.dirty.range((after, Bound::Unbounded)).next().or(self.dirty.first());
+            let Some(id) = next.cloned() else { return };
+            self.dirty.remove(&id);
+            self.advanced = Some(id.clone());
             let Some(mut state) = self.jobs.remove(&id) else { continue };
             let ending = match state.stage {
                 Stage::Preparing | Stage::Searching { .. } | Stage::Reporting(_) => {

@@ -129,6 +129,8 @@ pub struct Farm {
     handled: Timestamp,
     /// Jobs to look at again.
     dirty: BTreeSet<JobId>,
+    /// The job that had its turn last; before the first it is none.
+    advanced: Option<JobId>,
 }
 
 /// What several events came to.
@@ -239,6 +241,12 @@ impl Farm {
         self.products.get(key)
     }
 
+    /// Whether jobs wait for their turn to be looked at: without anything else happening, a tick
+    /// takes them further.
+    pub fn has_more(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// When to call `handle` with a tick at the latest.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let claims = self.claims.values().map(|lease| lease.until);
@@ -247,6 +255,7 @@ impl Farm {
         // One that has passed waits for an agent that is at it.
         let waits = self.jobs.values().filter_map(jobs::JobState::waits_until);
         let waits = waits.filter(|until| *until > self.handled);
-        items.chain(claims).chain(agents).chain(waits).chain(self.grace_until).min()
+        let turns = self.has_more().then_some(self.handled);
+        items.chain(turns).chain(claims).chain(agents).chain(waits).chain(self.grace_until).min()
     }
 }

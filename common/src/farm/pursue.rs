@@ -138,8 +138,9 @@ impl Farm {
         let digest = signature::build_key(&source.tree, &state.kernel, &facts.image_id);
         let build = ItemKey::Build(digest);
         let Some(product) = self.products.get(&build) else {
-            let work = Self::build_work(state, source, state.kernel.clone(), facts.image_id);
-            return Ok(self.want_or_give_up(state, id, build, Work::Build(work), title, wants));
+            let (kernel, image) = (state.kernel.clone(), facts.image_id);
+            let work = |job: &Job| (Work::Build(Self::build_work(job, source, kernel, image)), title);
+            return Ok(self.want_or_give_up(state, id, build, work, wants));
         };
         let Product::Build(product) = product else {
             return Ok(Pursuit::Waiting);
@@ -169,8 +170,8 @@ impl Farm {
                     continue;
                 }
                 Some(_) | None => {
-                    let title = format!("{title} run {index}");
-                    self.want_or_give_up(state, id, key, Work::Run(work.clone()), title, wants)
+                    let work = |_: &Job| (Work::Run(work.clone()), format!("{title} run {index}"));
+                    self.want_or_give_up(state, id, key, work, wants)
                 }
             };
             learned |= matches!(pursuit, Pursuit::Learned);
@@ -178,20 +179,15 @@ impl Farm {
         Ok(if learned { Pursuit::Learned } else { Pursuit::Waiting })
     }
 
-    pub(super) fn build_work(
-        state: &JobState,
-        source: Source,
-        kernel: KernelBuild,
-        image_id: String,
-    ) -> BuildWork {
+    pub(super) fn build_work(job: &Job, source: Source, kernel: KernelBuild, image_id: String) -> BuildWork {
         BuildWork {
-            repository: state.job.repository.clone(),
+            repository: job.repository.clone(),
             revision: source.revision,
             patches: source.patches,
             tree: source.tree,
             kernel,
             image_id,
-            timeout_s: state.job.timeouts.build_s,
+            timeout_s: job.timeouts.build_s,
         }
     }
 
@@ -221,15 +217,19 @@ impl Farm {
         state: &mut JobState,
         revision: RevisionId,
         key: ItemKey,
-        work: Work,
-        title: String,
+        work: impl FnOnce(&Job) -> (Work, String),
         wants: &mut Wants,
     ) -> Pursuit {
         let given_up = match self.items.get(&key).map(|item| &item.state) {
             Some(State::Quarantined(reason)) => Some(reason.clone()),
-            Some(State::Ready | State::Leased(_)) | None => None,
+            Some(State::Ready | State::Leased(_)) => {
+                wants.keep(key);
+                return Pursuit::Waiting;
+            }
+            None => None,
         };
         // A quarantined item stays wanted, so that the farm remembers it until the job ends.
+        let (work, title) = work(&state.job);
         wants.add(key.clone(), work, title);
         let Some(reason) = given_up else { return Pursuit::Waiting };
         state.unavailable.entry(revision).or_insert_with(|| reason.clone());
@@ -243,47 +243,52 @@ impl Farm {
     /// Makes the queue hold what the job wants and nothing it no longer wants. What an agent
     /// has in hand stays known until the agent has let go of it.
     pub(super) fn set_wants(&mut self, state: &mut JobState, wants: Wants) {
-        for key in std::mem::take(&mut state.wants) {
-            if wants.items.contains_key(&key) {
-                continue;
-            }
-            self.items.change(&key, |item| _ = item.wanted_by.remove(&state.id));
+        let before = std::mem::take(&mut state.wants);
+        for key in before.iter().filter(|key| !wants.items.contains_key(key)) {
+            self.items.change(key, |item| _ = item.wanted_by.remove(&state.id));
         }
-        for (key, Want { work, title, spread, .. }) in wants.in_order() {
-            if self.products.contains_key(&key) {
-                continue;
-            }
-            state.wants.insert(key.clone());
-            let claim = self.claims.remove(&key);
-            let failures = self.failures.get(&key).cloned().unwrap_or_default();
-            let number = self.items_made;
-            self.items_made += 1;
-            match self.items.get(&key) {
-                Some(known) if known.wanted_by.contains(&state.id) => continue,
-                Some(_) => {
-                    self.items.change(&key, |item| _ = item.wanted_by.insert(state.id.clone()));
+        for (key, Want { work, spread, .. }) in wants.in_order() {
+            match (self.items.get(&key), work) {
+                (Some(known), _) => {
+                    if !known.wanted_by.contains(&state.id) {
+                        self.items.change(&key, |item| _ = item.wanted_by.insert(state.id.clone()));
+                    }
+                }
+                (None, Some(_)) if self.products.contains_key(&key) => continue,
+                (None, Some((work, title))) => self.queue(state, key.clone(), work, title, spread),
+                // It left the queue meanwhile: the next look asks for it with all it takes.
+                (None, None) => {
+                    self.dirty.insert(state.id.clone());
                     continue;
                 }
-                None => {}
             }
-            let item = Item {
-                work,
-                title,
-                wanted_by: BTreeSet::from([state.id.clone()]),
-                state: match (state_after(&failures, &self.config), claim) {
-                    (State::Ready, Some(claim)) => State::Leased(claim),
-                    (state, _) => state,
-                },
-                failures,
-                number,
-                spread,
-            };
-            // It was given up before it was asked for: the job has to hear of that.
-            if matches!(item.state, State::Quarantined(_)) {
-                self.dirty.insert(state.id.clone());
-            }
-            self.items.put(key, item);
+            state.wants.insert(key);
         }
+    }
+
+    /// Puts an item in the queue that was not there.
+    fn queue(&mut self, state: &JobState, key: ItemKey, work: Work, title: String, spread: bool) {
+        let claim = self.claims.remove(&key);
+        let failures = self.failures.get(&key).cloned().unwrap_or_default();
+        let number = self.items_made;
+        self.items_made += 1;
+        let item = Item {
+            work,
+            title,
+            wanted_by: BTreeSet::from([state.id.clone()]),
+            state: match (state_after(&failures, &self.config), claim) {
+                (State::Ready, Some(claim)) => State::Leased(claim),
+                (state, _) => state,
+            },
+            failures,
+            number,
+            spread,
+        };
+        // It was given up before it was asked for: the job has to hear of that.
+        if matches!(item.state, State::Quarantined(_)) {
+            self.dirty.insert(state.id.clone());
+        }
+        self.items.put(key, item);
     }
 }
 

@@ -45,6 +45,7 @@ impl Farm {
             breakage: Vec::new(),
             handled: now,
             dirty: BTreeSet::new(),
+            advanced: None,
         };
         for fact in facts {
             farm.take(fact);
@@ -61,7 +62,9 @@ impl Farm {
                 farm.dirty.insert(id);
             }
         }
-        farm.advance(now, &mut actions);
+        while !farm.dirty.is_empty() {
+            farm.advance(now, &mut actions);
+        }
         (farm, actions)
     }
 

@@ -266,6 +266,9 @@ impl Farm {
         if !matches!(state.stage, Stage::Searching { .. }) {
             return views;
         }
+        let wanted = state.wants.iter().filter_map(|key| self.items.get(key));
+        let in_hand: Vec<&str> =
+            wanted.filter(|item| item.lease().is_some()).map(|item| item.title.as_str()).collect();
         for candidate in &state.candidates {
             let built = state
                 .recorded
@@ -277,10 +280,7 @@ impl Farm {
                 .filter(|(revision, key)| *revision == candidate.revision && matches!(key, ItemKey::Run(..)));
             let done = u32::try_from(done.count()).unwrap_or(u32::MAX);
             let name = kernel_name(&candidate.role, &candidate.revision);
-            let leased = state.wants.iter().any(|key| {
-                let item = self.items.get(key);
-                item.is_some_and(|item| item.lease().is_some() && item.title.contains(&name))
-            });
+            let leased = in_hand.iter().any(|title| title.contains(&name));
             views.retain(|view| view.revision != candidate.revision || view.state != "queued");
             views.push(RevisionView {
                 revision: candidate.revision,

@@ -11,8 +11,8 @@ pub(super) struct Wants {
 }
 
 pub(super) struct Want {
-    pub work: Work,
-    pub title: String,
+    /// What it takes and what it is called; absent where the queue has it.
+    pub work: Option<(Work, String)>,
     /// Lower comes first.
     pub rank: (u32, u32),
     /// Whether its kernel's runs are to be spread over the agents rather than kept together.
@@ -21,9 +21,18 @@ pub(super) struct Want {
 
 impl Wants {
     pub fn add(&mut self, key: ItemKey, work: Work, title: String) {
+        self.put(key, Some((work, title)));
+    }
+
+    /// Of an item that is in the queue.
+    pub fn keep(&mut self, key: ItemKey) {
+        self.put(key, None);
+    }
+
+    fn put(&mut self, key: ItemKey, work: Option<(Work, String)>) {
         let rank = (0, self.added);
         self.added += 1;
-        self.items.entry(key).or_insert(Want { work, title, rank, spread: false });
+        self.items.entry(key).or_insert(Want { work, rank, spread: false });
     }
 
     /// Orders the runs for a certificate: run by run through all members, to and fro. So what changes

@@ -9,9 +9,9 @@ use kulprit_common::id::AgentId;
 use kulprit_common::time::Timestamp;
 
 /// An agent not heard of for less counts as there, by whatever clock.
-const THERE: u64 = 44 * SECOND;
+const THERE: u64 = 41 * SECOND;
 /// And one not heard of for longer as gone.
-const GONE: u64 = 46 * SECOND;
+const GONE: u64 = 43 * SECOND;
 
 impl World {
     /// Every open job does something, or says truly what it waits for.

@@ -38,7 +38,12 @@ pub struct Promises {
     failures: BTreeMap<ItemKey, Vec<AgentId>>,
     /// What agents told this coordinator when they failed.
     pub reasons: BTreeSet<String>,
+    /// How often in a row, and when, a coordinator had more to look at.
+    turns: Option<(Timestamp, u32)>,
 }
+
+/// Jobs that wait for their turn have it after a few steps.
+const TURNS_MAX: u32 = 200;
 
 /// What an event may bring about.
 pub struct Expected {
@@ -114,7 +119,11 @@ impl Promises {
             assert_eq!(answer, Some(CompleteAnswer::Recorded), "what was refused became a fact");
         }
         let deadline = life.farm.next_deadline();
-        assert!(deadline.is_none_or(|at| at > clock), "a deadline that has passed: it would spin");
+        let more = life.farm.has_more();
+        assert!(more || deadline.is_none_or(|at| at > clock), "a deadline that has passed: it would spin");
+        let before = self.turns.filter(|(at, _)| *at == clock).map_or(0, |(_, turns)| turns);
+        self.turns = more.then_some((clock, before + 1));
+        assert!(before < TURNS_MAX, "{before} turns at one moment: it spins");
         if life.farm.last_attempt() != expected.last_attempt {
             self.check_grants(life, expected.last_attempt);
         }

@@ -1,5 +1,6 @@
 //! What goes wrong, and how it passes.
 
+use crate::agent::Phase;
 use crate::coordinator::DOOMS;
 use crate::operator::Question;
 use crate::plan::Trouble;
@@ -143,7 +144,9 @@ impl World {
         }
         self.stats.saw("agent forgets what it holds");
         self.promises.holds_nothing(agent);
-        self.agents[agent].held.clear();
+        // An ending that is under way says that it is over, whenever it arrives: an agent that began
+        // again what it has reported would be a second holder by its own doing.
+        self.agents[agent].held.retain(|_, held| matches!(held.phase, Phase::Reporting(_)));
         self.speak(agent);
     }
 

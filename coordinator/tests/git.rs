@@ -52,6 +52,8 @@ fn a_stack_is_found_in_the_files_that_the_range_touches() {
     let (_dir, mirror) = open(&f);
 
     let touched = mirror.touched(&[a, b, side, merge].map(id)).expect("read");
+    let again = mirror.touched(&[merge, side, b, a].map(id)).expect("remembered");
+    assert!(again.iter().rev().eq(&touched), "{again:?}");
     let mut second = touched[1].clone();
     second.sort();
     assert_eq!(

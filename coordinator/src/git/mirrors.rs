@@ -15,7 +15,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 /// How long a git server may take to be reached.
@@ -31,6 +31,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Mirrors {
     dir: PathBuf,
+    touched: Arc<trace::Touched>,
 }
 
 /// One repository, open for reading. It is `Send`, but not `Sync`: one thread at a time.
@@ -38,13 +39,14 @@ pub struct Mirror {
     /// Where objects and refs are looked up: the user's repository itself, or the mirror of a URL.
     source: Repository,
     path: PathBuf,
+    touched: Arc<trace::Touched>,
 }
 
 impl Mirrors {
     /// Takes the directory that holds, or will hold, the mirrors.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         bound_waits();
-        Mirrors { dir: dir.into() }
+        Mirrors { dir: dir.into(), touched: Arc::default() }
     }
 
     /// Opens a repository: a path is used in place, a URL is fetched first.
@@ -61,7 +63,7 @@ impl Mirrors {
             Location::Path(path) => self.open_path(&path),
             Location::Url(url) => {
                 let path = self.dir.join(mirror_name(&url));
-                Ok(Mirror { source: open_existing(&path)?, path })
+                Ok(self.mirror(open_existing(&path)?, path))
             }
         }
     }
@@ -74,7 +76,7 @@ impl Mirrors {
         failpoint::pass("before-mirror");
         borrow_objects(&source, &own)?;
         failpoint::pass("after-mirror");
-        Ok(Mirror { source, path: own })
+        Ok(self.mirror(source, own))
     }
 
     fn open_url(&self, url: &str, progress: &mut dyn FnMut(String)) -> Result<Mirror, GitError> {
@@ -83,7 +85,11 @@ impl Mirrors {
         remove_torn_packs(&path);
         let source = open_or_init(&path)?;
         fetch(&source, url, progress).map_err(|error| unreachable(url, &error))?;
-        Ok(Mirror { source, path })
+        Ok(self.mirror(source, path))
+    }
+
+    fn mirror(&self, source: Repository, path: PathBuf) -> Mirror {
+        Mirror { source, path, touched: self.touched.clone() }
     }
 
     /// One writer of a mirror at a time, in whatever process.
@@ -149,7 +155,7 @@ impl Mirror {
 
     /// What each of these commits touches, as far as it is worth looking at; nothing for merges.
     pub fn touched(&self, commits: &[RevisionId]) -> Result<Vec<Vec<String>>, GitError> {
-        commits.iter().map(|id| trace::touched(&self.source, oid(id)?)).collect()
+        commits.iter().map(|id| self.touched.of(&self.source, oid(id)?)).collect()
     }
 
     /// Those of the paths that define functions of a stack, those of the innermost first.

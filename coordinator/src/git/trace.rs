@@ -4,15 +4,44 @@
 use super::GitError;
 use git2::{DiffOptions, Oid, Repository};
 use kulprit_common::crash::Functions;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, PoisonError};
 
 /// Paths of one commit that are looked at: one that touches more changes nothing in particular.
 const PATHS_MAX: usize = 40;
 /// A source file of more is generated, and defines no function of interest.
 const SOURCE_BYTES_MAX: usize = 2 << 20;
 
+/// Commits whose paths are remembered; four times a release of Linux.
+const REMEMBERED_MAX: usize = 60_000;
+
+/// What commits touch, once somebody has asked: the jobs of a farm search the same ranges.
+#[derive(Debug, Default)]
+pub(super) struct Touched {
+    known: Mutex<HashMap<Oid, Vec<String>>>,
+}
+
+impl Touched {
+    pub fn of(&self, repository: &Repository, id: Oid) -> Result<Vec<String>, GitError> {
+        let known = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(paths) = known().get(&id) {
+            return Ok(paths.clone());
+        }
+        let paths = touched(repository, id)?;
+        // At the edge of a shallow clone a commit seems to touch more than it does elsewhere.
+        if repository.find_commit(id)?.parent_count() > 0 {
+            let mut known = known();
+            if known.len() >= REMEMBERED_MAX {
+                known.clear();
+            }
+            known.insert(id, paths.clone());
+        }
+        Ok(paths)
+    }
+}
+
 /// What a commit touches, against its only parent; nothing for a merge.
-pub(super) fn touched(repository: &Repository, id: Oid) -> Result<Vec<String>, GitError> {
+fn touched(repository: &Repository, id: Oid) -> Result<Vec<String>, GitError> {
     let commit = repository.find_commit(id)?;
     if commit.parent_count() > 1 {
         return Ok(Vec::new());

@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test faults soak bench bench-crash bench-search fuzz check setup
+.PHONY: demo test faults soak bench bench-crash bench-farm bench-search fuzz check setup
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7; a bug that
 # shows in three runs of ten: make demo WORLD=rare; another crash all over: make demo WORLD=noisy
@@ -15,10 +15,16 @@ test:
 faults:
 	scripts/faults
 
-# Against `git bisect run`, then the figures of the search, which take an hour or two.
+# Against `git bisect run`, then a farm of a thousand agents, then the figures of the search, which
+# take an hour or two.
 bench:
 	scripts/bench
+	scripts/bench-farm
 	scripts/bench-search
+
+# What one coordinator bears, with 1,000 agents over mTLS; ten minutes. Writes docs/scale.md.
+bench-farm:
+	scripts/bench-farm
 
 # The quick half of bench: how fast consoles are read.
 bench-crash:

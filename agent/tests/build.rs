@@ -322,6 +322,37 @@ async fn a_stale_or_broken_object_tree_never_becomes_a_verdict() {
     assert!(!toy.log().contains("building again"), "the half object was removed: {}", toy.log());
 }
 
+/// Linux takes its compressed self into the image with `.incbin`, which no list of dependencies names.
+/// Two kernels of the same size have equal sources around it.
+#[tokio::test]
+async fn what_an_object_takes_in_by_incbin_is_never_an_earlier_ones() {
+    let Some((engine, image)) = engine("incbin").await else { return };
+    let toy = Toy::new();
+    let makefile = "\
+tinyconfig olddefconfig:\n\t@mkdir -p $(O)/include/config; touch $(O)/.config\n\
+vmlinux:\n\t$(CC) -c -o $(O)/a.o /src/a.c && $(CC) -static -Wl,--build-id=none -o $(O)/vmlinux $(O)/a.o\n\
+bzImage: vmlinux\n\tmkdir -p $(O)/arch/x86/boot; cp /src/payload $(O)/payload\n\
+\t$(CC) -Wp,-MMD,$(O)/.piggy.d -c -o $(O)/piggy.o /src/piggy.S\n\
+\t$(CC) -Wp,-MMD,$(O)/.configs.d -c -o $(O)/configs.o /src/configs.c\n\
+\tcat $(O)/piggy.o $(O)/configs.o >$(O)/arch/x86/boot/bzImage\n";
+    toy.write("Makefile", makefile);
+    toy.write("piggy.S", ".section .rodata\n.incbin \"/build/payload\"\n");
+    toy.write("configs.c", "asm(\".section .rodata\\n.incbin \\\"/build/payload\\\"\");\n");
+    let mut fingerprints = Vec::new();
+    for payload in ["payload one", "payload two"] {
+        toy.write("payload", payload);
+        let built = toy.build(&engine, &image, payload, CancellationToken::new()).await.unwrap();
+        let Built::Kernel { image, fingerprint, .. } = built else { panic!("{built:?}") };
+        let bytes = fs::read(image).unwrap();
+        let found = bytes.windows(payload.len()).filter(|it| *it == payload.as_bytes()).count();
+        assert_eq!(found, 2, "{payload}: in assembler and in C");
+        fingerprints.push(fingerprint);
+    }
+    assert_eq!(fingerprints[0], fingerprints[1], "all else is the same, and came from the cache");
+    let stats = fs::read_dir(toy.dir.path().join("ccache/cache")).unwrap().count();
+    assert!(stats > 0, "the cache was in use");
+}
+
 #[tokio::test]
 async fn what_the_machine_does_to_a_build_is_infra() {
     let Some((engine, image)) = engine("toy-infra").await else { return };

@@ -233,6 +233,8 @@ impl Farm {
             let present = agent.last_sync + self.config.lease_ttl + self.config.lease_slack > now;
             if agent.present && !present {
                 actions.push(Action::Record(Fact::AgentWent { agent: id.clone(), at: now }));
+                // Whatever waits for it waits in vain.
+                self.items.note(id);
             }
             agent.present = present;
             if agent.rest.as_ref().and_then(|rest| rest.until).is_some_and(|until| until <= now) {

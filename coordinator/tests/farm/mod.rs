@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod dice;
 pub mod fake_store;
 pub mod hands;
 pub mod hosts;
@@ -271,6 +272,15 @@ pub fn builds(facts: &[Fact]) -> BTreeMap<ItemKey, usize> {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What git says in a repository, where it has somebody to name as an author.
+pub fn git(repository: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(repository).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]);
+    let output = command.args(args).output().expect("git runs");
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
 }
 
 /// What a farm of small kernels may take on a busy machine.

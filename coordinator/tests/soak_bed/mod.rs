@@ -4,8 +4,9 @@ pub mod faults;
 pub mod jobs;
 pub mod samples;
 
+use crate::farm::dice::Dice;
 use crate::farm::{Farm, Process, builds, leftovers, processes};
-use faults::{Dice, Fault};
+use faults::{Fault, between_ms};
 use jobs::Jobs;
 use nix::sys::signal::Signal;
 use samples::Sample;
@@ -88,15 +89,16 @@ impl Soak {
         let coordinator = Member::new(farm.coordinator());
         let agents = AGENTS.map(|name| (name, Member::new(farm.agent(name)))).into();
         let jobs = Jobs::new();
-        let (dice, faults, samples) = (Dice::new(seed), BTreeMap::new(), Vec::new());
+        let (dice, faults, samples) = (Dice(seed), BTreeMap::new(), Vec::new());
         Soak { dir, farm, coordinator, agents, jobs, dice, faults, samples, start: Instant::now() }
     }
 
     pub fn break_something(&mut self) {
-        let fault = self.dice.fault();
+        let fault = faults::draw(&mut self.dice);
         let agent = AGENTS[self.dice.below(AGENTS.len() as u64) as usize];
-        let (short, long) = (self.dice.between_ms(1_000, 4_000), self.dice.between_ms(35_000, 50_000));
-        let away = self.dice.between_ms(0, 8_000);
+        let short = between_ms(&mut self.dice, 1_000, 4_000);
+        let long = between_ms(&mut self.dice, 35_000, 50_000);
+        let away = between_ms(&mut self.dice, 0, 8_000);
         let member = self.agents.get_mut(agent).expect("one of ours");
         let happened = match fault {
             Fault::AgentPaused => {
@@ -148,7 +150,7 @@ impl Soak {
 
     /// Until the next fault; pauses end when they should meanwhile.
     pub fn breathe(&mut self) {
-        let until = Instant::now() + self.dice.between_ms(3_000, 8_000);
+        let until = Instant::now() + between_ms(&mut self.dice, 3_000, 8_000);
         while Instant::now() < until {
             std::thread::sleep(Duration::from_millis(100));
             self.mend();

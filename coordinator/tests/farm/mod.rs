@@ -142,6 +142,8 @@ pub struct Farm {
     pub artifacts_port: u16,
     /// http, or https where the state directory has a CA.
     pub scheme: &'static str,
+    /// What its agents share.
+    pub agents_cache: PathBuf,
 }
 
 impl Farm {
@@ -150,7 +152,13 @@ impl Farm {
         // Both are held before either is let go, so that they differ.
         let (grpc, artifacts) = (free(), free());
         let port = |it: &std::net::TcpListener| it.local_addr().expect("it has an address").port();
-        Farm { state: state.to_owned(), port: port(&grpc), artifacts_port: port(&artifacts), scheme: "http" }
+        Farm {
+            state: state.to_owned(),
+            port: port(&grpc),
+            artifacts_port: port(&artifacts),
+            scheme: "http",
+            agents_cache: cache().join("test"),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -193,7 +201,7 @@ impl Farm {
         let mut command = Command::new(beside("kulprit-agent"));
         command.args(["--name", name, "--coordinator", &self.url(), "--slots", "1", "--share-cores"]);
         command.args(["--accelerator", "tcg"]).env("KULPRIT_DRAIN_S", "1");
-        command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(cache().join("test"));
+        command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(&self.agents_cache);
         change(&mut command);
         self.spawn(name, command)
     }

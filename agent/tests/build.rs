@@ -322,6 +322,29 @@ async fn a_stale_or_broken_object_tree_never_becomes_a_verdict() {
     assert!(!toy.log().contains("building again"), "the half object was removed: {}", toy.log());
 }
 
+/// As piggy.S takes in the packed kernel: no object may come out of the compiler's cache with the bytes
+/// of an earlier one.
+#[tokio::test]
+async fn what_an_assembler_file_takes_in_is_this_kernels_own() {
+    let Some((engine, image)) = engine("toy-incbin").await else { return };
+    let toy = Toy::new();
+    let makefile = "\
+tinyconfig olddefconfig:\n\t@touch $(O)/.config\n\
+vmlinux: $(O)/vmlinux\n\
+$(O)/piggy.o: /src/piggy.S /src/packed\n\t$(CC) -Wp,-MMD,$(O)/.piggy.d -c -o $@ $<\n\
+$(O)/vmlinux: $(O)/piggy.o /src/a.c\n\t$(CC) -static -Wl,--build-id=none -o $@ /src/a.c $<\n\
+bzImage: $(O)/vmlinux\n\tmkdir -p $(O)/arch/x86/boot; cp $(O)/vmlinux $(O)/arch/x86/boot/bzImage\n";
+    toy.write("Makefile", makefile);
+    toy.write("piggy.S", ".section .rodata\n.incbin \"packed\"\n");
+    for packed in ["the one kernel", "another kernel"] {
+        toy.write("packed", packed);
+        let built = toy.build(&engine, &image, packed, CancellationToken::new()).await.unwrap();
+        let Built::Kernel { image, .. } = built else { panic!("{built:?}: {}", toy.log()) };
+        let image = String::from_utf8_lossy(&fs::read(image).unwrap()).into_owned();
+        assert!(image.contains(packed), "{packed} is not in its own image");
+    }
+}
+
 #[tokio::test]
 async fn what_the_machine_does_to_a_build_is_infra() {
     let Some((engine, image)) = engine("toy-infra").await else { return };

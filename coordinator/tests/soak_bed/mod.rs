@@ -204,6 +204,20 @@ impl Soak {
             self.jobs.ended() - before,
             builds.len()
         );
-        (self.samples, self.faults)
+        (std::mem::take(&mut self.samples), std::mem::take(&mut self.faults))
+    }
+}
+
+impl Drop for Soak {
+    /// What failed after most of an hour will hardly do so again: its journal, artifacts and logs stay.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!(
+                "soak: {:?}; all there is to look at stays in {}",
+                self.faults,
+                self.dir.path().display()
+            );
+        }
     }
 }

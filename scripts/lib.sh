@@ -17,6 +17,7 @@
 #     fuzz/TARGET/              what a fuzz target found: corpus/, failures/, log
 #     target/                   what cargo builds, shared by all clones
 #     test/                     objects, repositories and compiler cache of the tests
+#     soak/                     the same of the soak, with its histories
 #     git/ ccache/ seeds/       the same for `kulprit run`
 #     locks/ logs/
 

@@ -4,6 +4,7 @@
 mod farm;
 
 use axum::body::HttpBody;
+use farm::dice::Dice;
 use farm::secure::{Farm, block_on, link, sync};
 use http::{HeaderValue, Request};
 use kulprit_common::access::METHODS;
@@ -28,24 +29,16 @@ const NOISE: &str = "malformed, oversized, out-of-order protocol messages (fuzze
 /// What the coordinator may grow by; a message may have 32 MiB.
 const GROWTH_KIB_MAX: u64 = 256 << 10;
 
-/// Noise that is the same in every run (splitmix64).
-struct Noise(u64);
+/// Senseless bytes, the same ones in every run.
+struct Noise(Dice);
 
 impl Noise {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut it = self.0;
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        it ^ (it >> 31)
-    }
-
     fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() % end as u64).expect("it is small")
+        usize::try_from(self.0.below(end as u64)).expect("it is small")
     }
 
     fn bytes(&mut self, max: usize) -> Vec<u8> {
-        (0..=self.below(max)).map(|_| self.next() as u8).collect()
+        (0..=self.below(max)).map(|_| self.0.next() as u8).collect()
     }
 
     /// HTTP/2 frames with a plausible head and a senseless rest.
@@ -55,8 +48,8 @@ impl Noise {
             let body = self.bytes(200);
             let declared = if self.below(4) == 0 { self.below(1 << 24) } else { body.len() };
             all.extend_from_slice(&u32::try_from(declared).expect("24 bits").to_be_bytes()[1..]);
-            all.extend([self.below(12) as u8, self.next() as u8]);
-            all.extend_from_slice(&(self.next() as u32 & 0x8000_000f).to_be_bytes());
+            all.extend([self.below(12) as u8, self.0.next() as u8]);
+            all.extend_from_slice(&(self.0.next() as u32 & 0x8000_000f).to_be_bytes());
             all.extend(body);
         }
         all
@@ -104,7 +97,7 @@ fn garbage_at_the_ports_is_survived() {
         [(farm.farm.port, "h2"), (farm.farm.artifacts_port, "h2"), (farm.farm.artifacts_port, "http/1.1")];
     block_on(async {
         let wallet = Wallet::open(&agent).unwrap();
-        let mut noise = Noise(5);
+        let mut noise = Noise(Dice(5));
         for (port, protocol) in ports {
             let address = format!("127.0.0.1:{port}");
             for round in 0..60 {
@@ -176,7 +169,7 @@ fn senseless_messages_are_refused_by_every_call() {
     let members = [agent.clone(), farm.credentials("olga"), farm.joined("vera", "viewer")];
     let before = resident_kib(coordinator.id());
     block_on(async {
-        let mut noise = Noise(7);
+        let mut noise = Noise(Dice(7));
         let mut links: Vec<Link> = members.iter().map(|it| link(&farm.url(), it)).collect();
         for (method, _) in METHODS.iter().filter(|(name, _)| name.starts_with("kulprit.")) {
             for link in &mut links {

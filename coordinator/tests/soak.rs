@@ -20,8 +20,9 @@ fn jobs_end_right_and_nothing_leaks_under_faults() {
     let minutes = number("KULPRIT_SOAK_MINUTES", 60);
     let seed = number("KULPRIT_SEED", 1);
     println!("soak: {minutes} minutes, KULPRIT_SEED={seed}");
-    let end = Instant::now() + Duration::from_secs(60 * minutes);
     let mut soak = Soak::start(seed);
+    soak.warm_up();
+    let end = Instant::now() + Duration::from_secs(60 * minutes);
     // A job takes a few minutes; the last ones are to see most of their faults.
     let last_submission = end - Duration::from_secs(6 * minutes.min(60));
     let mut next_sample = Instant::now();

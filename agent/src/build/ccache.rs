@@ -23,7 +23,8 @@ pub struct Ccache {
 impl Ccache {
     /// Takes the cache for builds of `repository` with a toolchain; removes those not used for long.
     pub async fn open(all: PathBuf, image_id: &str, repository: &str) -> Result<Ccache, Unfinished> {
-        let mut key = signature::Hasher::new("kulprit ccache 1");
+        // Those of version 1 may hold objects with another kernel's bytes in them.
+        let mut key = signature::Hasher::new("kulprit ccache 2");
         key.field(image_id.as_bytes());
         key.field(repository.as_bytes());
         let name = key.finish().to_string();

@@ -3,10 +3,10 @@
 
 use crate::operator::Question;
 use crate::world::{Due, Letter, Moment, Reply, SECOND, World};
+use kulprit_common::farm::Farm;
 use kulprit_common::farm::action::{Action, Answer};
 use kulprit_common::farm::event::{Event, Sync};
 use kulprit_common::farm::fact::{Fact, QuarantineFact};
-use kulprit_common::farm::{Config, Farm};
 use kulprit_common::id::{AgentId, Attempt, Session};
 use kulprit_common::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
@@ -134,7 +134,7 @@ impl World {
         self.journal.owner = index;
         let started_at = Timestamp(self.wall_ms + self.now);
         let ppm = self.dice.roll(20_001) as i64 - 10_000;
-        let (farm, first) = Farm::restore(Config::default(), self.journal.facts.clone(), started_at);
+        let (farm, first) = Farm::restore(self.plan.config(), self.journal.facts.clone(), started_at);
         let now = self.now;
         self.trace.note(now, || format!("coordinator {index} opens the journal at address {address}"));
         self.promises.restored(&self.journal.facts);

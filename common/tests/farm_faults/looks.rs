@@ -3,8 +3,8 @@
 use crate::coordinator::Heard;
 use crate::kernels::commit_id;
 use crate::world::{SECOND, World};
+use kulprit_common::farm::Farm;
 use kulprit_common::farm::view::JobView;
-use kulprit_common::farm::{Config, Farm};
 use kulprit_common::id::AgentId;
 use kulprit_common::time::Timestamp;
 
@@ -104,7 +104,7 @@ impl World {
                 (None, _) => "job ends with suspects",
             });
         }
-        let (farm, _) = Farm::restore(Config::default(), self.journal.facts.clone(), Timestamp(0));
+        let (farm, _) = Farm::restore(self.plan.config(), self.journal.facts.clone(), Timestamp(0));
         for view in farm.jobs() {
             let end = view.ended.map(|(_, end)| end);
             assert_eq!(end.as_ref(), self.promises.ends.get(&view.id), "job {} after a restart", view.id);

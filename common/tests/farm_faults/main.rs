@@ -19,6 +19,7 @@ mod journal;
 #[path = "../farm_support/kernels.rs"]
 mod kernels;
 mod looks;
+mod noise;
 mod operator;
 mod plan;
 mod promises;
@@ -65,6 +66,7 @@ const MUST_HAPPEN: &[&str] = &[
     "coordinator is stopped",
     "coordinator restarts",
     "half of the agents are cut off",
+    "honest agents beside a noisy one",
     "item is quarantined",
     "job ends blocked",
     "job ends cancelled",
@@ -78,6 +80,7 @@ const MUST_HAPPEN: &[&str] = &[
     "job says that no agent is there",
     "job says what is wrong with agents",
     "job works",
+    "noisy agent is found",
     "old coordinator cannot answer",
     "old coordinator cannot write",
     "operator cancels",
@@ -86,6 +89,7 @@ const MUST_HAPPEN: &[&str] = &[
     "operator releases an item",
     "operator sets an agent aside",
     "standby takes over",
+    "verdict is reached without a noisy agent's runs",
     "wall clock jumps",
 ];
 

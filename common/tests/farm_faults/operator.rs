@@ -1,7 +1,7 @@
 //! Operators: they submit jobs, cancel and overrule, and ask again until they are answered.
 
 use crate::coordinator::{Asker, Message};
-use crate::kernels::{artifact, commit_id, job};
+use crate::kernels::{self, TITLE, artifact, commit_id, job};
 use crate::world::{Due, SECOND, World};
 use kulprit_common::access::Principal;
 use kulprit_common::farm::action::Answer;
@@ -38,7 +38,12 @@ impl World {
     pub fn wish(&mut self) {
         for index in 0..self.plan.jobs + usize::from(self.plan.hungry) {
             let hungry = index == self.plan.jobs;
-            let job = self.some_job(hungry);
+            let mut job = self.some_job(hungry);
+            if self.plan.noise.is_some() {
+                // Runs of its own in every job, and no doubt about what is searched for.
+                job = Job { symptom: Symptom::Crash, target: Some(TITLE.into()), ..job };
+                job.reproducer = Reproducer { args: vec![index.to_string()], ..kernels::job().reproducer };
+            }
             let pending = vec![Question::Submit];
             self.wishes.push(Wish { job, id: None, hungry, cancelled: false, pending });
             let at = self.dice.roll(self.plan.calm_at / 2);

@@ -2,6 +2,7 @@
 
 use crate::dice::Dice;
 use crate::kernels::Faults;
+use kulprit_common::farm::Config;
 
 /// What happens from time to time until the world calms down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,19 +81,44 @@ pub struct Plan {
     pub infra: u64,
     /// Of commits, in percent: their builds fail so on every agent, and the runs of half as many.
     pub poison: u64,
+    pub noise: Option<Noise>,
     /// Each with the mean time between two of its kind.
     pub troubles: Vec<(Trouble, u64)>,
     /// From here on nothing goes wrong any more.
     pub calm_at: u64,
 }
 
+/// An agent that is not to be believed.
+#[derive(Clone, Debug)]
+pub struct Noise {
+    pub agent: usize,
+    /// Of its runs, in percent.
+    pub percent: u64,
+    pub sees: Sees,
+    /// Of all agents' runs, in percent: they crash otherwise than is looked for.
+    pub bad_luck: u64,
+}
+
+/// What a noisy agent makes up, as it is compared.
+#[derive(Clone, Copy, Debug)]
+pub enum Sees {
+    Crashes = 1,
+    DeadBoots = 2,
+}
+
 /// One world in so many is a big one.
 pub const BIG_EVERY: u64 = 500;
+/// And one has an agent that makes up what it sees.
+const NOISY_EVERY: u64 = 25;
 
 impl Plan {
     pub fn of(seed: u64) -> Plan {
         let mut dice = Dice(seed ^ 0x6661_726d);
-        if seed % BIG_EVERY == BIG_EVERY - 1 { Plan::big(&mut dice) } else { Plan::small(&mut dice) }
+        match seed {
+            _ if seed % BIG_EVERY == BIG_EVERY - 1 => Plan::big(&mut dice),
+            _ if seed % NOISY_EVERY == 0 => Plan::noisy(&mut dice),
+            _ => Plan::small(&mut dice),
+        }
     }
 
     fn small(dice: &mut Dice) -> Plan {
@@ -119,8 +145,32 @@ impl Plan {
             run_ms: one_of(dice, &[500, 5000, 40_000]),
             infra: one_of(dice, &[0, 0, 0, 5, 20]),
             poison: one_of(dice, &[0, 0, 0, 10, 30]),
+            noise: None,
             troubles: troubles(dice, 40, 15_000, 600_000),
             calm_at,
+        }
+    }
+
+    /// A small one with work enough for the noise to be told from bad luck.
+    fn noisy(dice: &mut Dice) -> Plan {
+        let agents = 3 + dice.roll(4) as usize;
+        let noise = Noise {
+            agent: dice.roll(agents as u64) as usize,
+            percent: one_of(dice, &[50, 70, 100]),
+            sees: if dice.chance(50) { Sees::Crashes } else { Sees::DeadBoots },
+            bad_luck: one_of(dice, &[0, 5, 15]),
+        };
+        Plan {
+            agents,
+            jobs: 6,
+            hungry: false,
+            kernels: Faults::default(),
+            infra: 0,
+            poison: 0,
+            noise: Some(noise),
+            run_ms: one_of(dice, &[500, 5000]),
+            troubles: troubles(dice, 20, 60_000, 600_000),
+            ..Plan::small(dice)
         }
     }
 
@@ -143,6 +193,7 @@ impl Plan {
             run_ms: 10_000,
             infra: 1,
             poison: 0,
+            noise: None,
             troubles: troubles(dice, 80, 1000, 20_000),
             calm_at: 4 * 60_000,
         }
@@ -150,7 +201,14 @@ impl Plan {
 
     /// Whether an item may be given up for a fault that is no kernel's.
     pub fn may_give_up(&self) -> bool {
-        self.infra > 0 || self.poison > 0
+        self.infra > 0 || self.poison > 0 || self.noise.is_some()
+    }
+
+    /// Where an agent is noisy, every run gets a second look: so short a life shows enough of it then.
+    pub fn config(&self) -> Config {
+        let usual = Config::default();
+        let second_looks = if self.noise.is_some() { 1.0 } else { usual.second_looks };
+        Config { second_looks, ..usual }
     }
 }
 

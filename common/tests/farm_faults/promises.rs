@@ -3,6 +3,7 @@
 
 use crate::coordinator::Life;
 use crate::evidence::Evidence;
+use crate::noise::Looks;
 use crate::plan::Plan;
 use crate::stats::Stats;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
@@ -26,6 +27,7 @@ pub struct Promises {
     /// What agents were told to hold, ever.
     granted: BTreeMap<Attempt, (AgentId, ItemKey)>,
     pub evidence: Evidence,
+    pub looks: Looks,
     /// Attempts whose ending is durable.
     ended: BTreeSet<Attempt>,
     /// Handed back; these endings are no facts.
@@ -189,10 +191,11 @@ impl Promises {
                 self.open.insert(id.clone());
                 self.evidence.forget_toolchains();
             }
-            Fact::ItemFinished { item, attempt, product, .. } => {
+            Fact::ItemFinished { item, attempt, agent, product, .. } => {
                 assert!(self.ended.insert(*attempt), "{attempt} ended twice");
                 self.check_quarantine(item, attempt);
                 self.evidence.finished(item, *attempt, product);
+                self.looks.finished(plan, item, agent, product);
             }
             Fact::AttemptFailed { item, attempt, agent, infra, .. } => {
                 assert!(self.ended.insert(*attempt), "{attempt} ended twice");
@@ -205,11 +208,18 @@ impl Promises {
                     }
                 }
             }
+            Fact::Quarantine(QuarantineFact::AgentSetAside { agent, disowns: true, .. }) => {
+                self.looks.set_aside(plan, agent, stats);
+            }
+            Fact::Quarantine(QuarantineFact::AgentReleased { agent, .. }) => self.looks.let_go(agent),
             Fact::Quarantine(QuarantineFact::ItemsReleased { id, items, .. }) => {
                 items.iter().for_each(|item| _ = self.failures.remove(item));
                 self.open.insert(id.clone());
             }
-            Fact::Judged { judged, .. } => self.evidence.judged(plan, judged),
+            Fact::Judged { judged, .. } => {
+                self.evidence.judged(plan, judged);
+                self.looks.judged(judged, stats);
+            }
             Fact::Overruled { id, .. } => {
                 self.failures.clear();
                 self.open.insert(id.clone());

@@ -15,7 +15,11 @@ pub struct Stats {
 
 impl Stats {
     pub fn saw(&mut self, what: &'static str) {
-        *self.seen.entry(what).or_default() += 1;
+        self.saw_often(what, 1);
+    }
+
+    pub fn saw_often(&mut self, what: &'static str, times: u64) {
+        *self.seen.entry(what).or_default() += times;
     }
 
     pub fn add(&mut self, other: &Stats) {

@@ -57,7 +57,11 @@ impl World {
         } else if by_chance {
             failed(InfraClass::Qemu, "by chance")
         } else {
-            AttemptEnd::Done(carry_out(&held.assignment, self.plan.culprit, &self.plan.kernels))
+            let product = carry_out(&held.assignment, self.plan.culprit, &self.plan.kernels);
+            AttemptEnd::Done(match &self.plan.noise {
+                Some(noise) => noise.on(index, &held.assignment.item, product, &mut self.dice),
+                None => product,
+            })
         };
         let item = held.assignment.item.clone();
         self.trace.note(self.now, || format!("agent-{index} is done with {attempt} {item}: {}", kind(&end)));

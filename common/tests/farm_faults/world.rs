@@ -130,6 +130,9 @@ impl World {
             plan,
         };
         world.trace.note(0, || format!("{:?}", world.plan));
+        if world.plan.noise.is_some() {
+            world.stats.saw_often("honest agents beside a noisy one", world.plan.agents as u64 - 1);
+        }
         world.take_over(0);
         for index in 0..world.plan.agents {
             world.add_agent(index);

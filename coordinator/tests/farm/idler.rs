@@ -5,7 +5,6 @@ use super::text;
 use kulprit_proto::tls::Link;
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
-use std::process::Command;
 use tonic::Status;
 
 /// An agent without hands: it holds what it is given for as long as the test wants.
@@ -96,13 +95,7 @@ impl Idler {
 /// Submits a job of two commits, whose first work is to look into a toolchain image.
 pub fn submit(farm: &Farm) {
     let repository = farm.dir.join("linux");
-    let git = |args: &[&str]| {
-        let mut command = Command::new("git");
-        command.arg("-C").arg(&repository).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]);
-        let output = command.args(args).output().expect("git runs");
-        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-        text(&output.stdout).trim().to_owned()
-    };
+    let git = |args: &[&str]| super::git(&repository, args);
     std::fs::create_dir_all(&repository).unwrap();
     git(&["init", "-q", "-b", "main"]);
     git(&["commit", "-q", "--allow-empty", "-m", "good"]);

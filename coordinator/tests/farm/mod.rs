@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod dice;
 pub mod fake_store;
 pub mod hands;
 pub mod hosts;
@@ -141,6 +142,8 @@ pub struct Farm {
     pub artifacts_port: u16,
     /// http, or https where the state directory has a CA.
     pub scheme: &'static str,
+    /// What its agents share.
+    pub agents_cache: PathBuf,
 }
 
 impl Farm {
@@ -149,7 +152,13 @@ impl Farm {
         // Both are held before either is let go, so that they differ.
         let (grpc, artifacts) = (free(), free());
         let port = |it: &std::net::TcpListener| it.local_addr().expect("it has an address").port();
-        Farm { state: state.to_owned(), port: port(&grpc), artifacts_port: port(&artifacts), scheme: "http" }
+        Farm {
+            state: state.to_owned(),
+            port: port(&grpc),
+            artifacts_port: port(&artifacts),
+            scheme: "http",
+            agents_cache: cache().join("test"),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -192,7 +201,7 @@ impl Farm {
         let mut command = Command::new(beside("kulprit-agent"));
         command.args(["--name", name, "--coordinator", &self.url(), "--slots", "1", "--share-cores"]);
         command.args(["--accelerator", "tcg"]).env("KULPRIT_DRAIN_S", "1");
-        command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(cache().join("test"));
+        command.arg("--state").arg(self.state.join(name)).arg("--cache").arg(&self.agents_cache);
         change(&mut command);
         self.spawn(name, command)
     }
@@ -271,6 +280,15 @@ pub fn builds(facts: &[Fact]) -> BTreeMap<ItemKey, usize> {
 
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What git says in a repository, where it has somebody to name as an author.
+pub fn git(repository: &Path, args: &[&str]) -> String {
+    let mut command = Command::new("git");
+    command.arg("-C").arg(repository).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]);
+    let output = command.args(args).output().expect("git runs");
+    assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    text(&output.stdout).trim().to_owned()
 }
 
 /// What a farm of small kernels may take on a busy machine.

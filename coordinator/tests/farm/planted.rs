@@ -1,9 +1,7 @@
 //! A repository of commits that "build" within seconds, one of which is to blame.
 
-use super::text;
 use kulprit_common::id::RevisionId;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What a history is made of.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +44,7 @@ impl Planted {
     pub fn new(dir: &Path, shape: Shape) -> Planted {
         let repository = dir.join("linux");
         std::fs::create_dir_all(&repository).expect("a directory");
-        let git = |args: &[&str]| {
-            let mut command = Command::new("git");
-            command.arg("-C").arg(&repository).args(["-c", "user.name=A", "-c", "user.email=a@example.org"]);
-            let output = command.args(args).output().expect("git runs");
-            assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
-            text(&output.stdout).trim().to_owned()
-        };
+        let git = |args: &[&str]| super::git(&repository, args);
         let write = |name: &str, text: &str| std::fs::write(repository.join(name), text).expect("written");
         git(&["init", "-q", "-b", "main"]);
         write("Makefile", MAKEFILE);

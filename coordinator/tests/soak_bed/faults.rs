@@ -1,5 +1,6 @@
-//! What breaks, how often, and the dice that say so.
+//! What breaks, and how often.
 
+use crate::farm::dice::Dice;
 use crate::farm::text;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -46,48 +47,27 @@ impl Fault {
     }
 }
 
-/// SplitMix64: the same faults in the same order for a seed.
-pub struct Dice(u64);
-
-impl Dice {
-    pub fn new(seed: u64) -> Dice {
-        Dice(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut it = self.0;
-        it = (it ^ (it >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        it = (it ^ (it >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        it ^ (it >> 31)
-    }
-
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    pub fn between_ms(&mut self, least: u64, most: u64) -> Duration {
-        Duration::from_millis(least + self.below(most - least))
-    }
-
-    pub fn fault(&mut self) -> Fault {
-        let mut point = self.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
-        for (fault, weight) in WEIGHTS {
-            match point.checked_sub(weight) {
-                Some(rest) => point = rest,
-                None => return fault,
-            }
+pub fn draw(dice: &mut Dice) -> Fault {
+    let mut point = dice.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
+    for (fault, weight) in WEIGHTS {
+        match point.checked_sub(weight) {
+            Some(rest) => point = rest,
+            None => return fault,
         }
-        unreachable!("the point is below the sum")
     }
+    unreachable!("the point is below the sum")
+}
 
-    fn one_of<T>(&mut self, mut all: Vec<T>) -> Option<T> {
-        if all.is_empty() {
-            return None;
-        }
-        let chosen = self.below(all.len() as u64) as usize;
-        Some(all.swap_remove(chosen))
+pub fn between_ms(dice: &mut Dice, least: u64, most: u64) -> Duration {
+    Duration::from_millis(least + dice.below(most - least))
+}
+
+fn one_of<T>(dice: &mut Dice, mut all: Vec<T>) -> Option<T> {
+    if all.is_empty() {
+        return None;
     }
+    let chosen = dice.below(all.len() as u64) as usize;
+    Some(all.swap_remove(chosen))
 }
 
 /// A QEMU of one of our agents, if there is any now.
@@ -99,7 +79,7 @@ pub fn kill_a_guest(dir: &Path, dice: &mut Dice) -> bool {
     };
     let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_guest).collect();
-    dice.one_of(pids).is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+    one_of(dice, pids).is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
 }
 
 /// A container of one of our agents, if there is any now.
@@ -109,7 +89,7 @@ pub fn kill_a_container(agents: &[&str], dice: &mut Dice) -> bool {
         let output = Command::new("docker").args(["ps", "-q", "--filter", &filter]).output();
         text(&output.expect("docker runs").stdout).lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    dice.one_of(agents.iter().flat_map(running).collect()).is_some_and(|id| {
+    one_of(dice, agents.iter().flat_map(running).collect()).is_some_and(|id| {
         let killed = Command::new("docker").args(["kill", &id]).output().expect("docker runs");
         killed.status.success()
     })

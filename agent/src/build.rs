@@ -4,6 +4,7 @@
 //! failure of the kernel.
 
 pub(crate) mod ccache;
+mod ccache_stats;
 mod config;
 mod first_error;
 mod object_tree;
@@ -132,7 +133,9 @@ async fn attempt(
     create_for_container(&ccache).map_err(|e| Unfinished::io("create ccache's directory", &e))?;
     let spec = spec(request, tree, &ccache, image, deadline.saturating_duration_since(Instant::now()));
     tree.begin()?;
+    ccache_stats::clear(tree.root());
     let exit = engine.run(&spec, &mut log, cancel).await;
+    ccache_stats::count(tree.root());
     if matches!(&exit, Ok(Exit { code: 0, .. })) {
         for lost in config::lost_symbols(request.kernel, tree.root()) {
             log.note(&lost).map_err(|e| Unfinished::io("write the log", &e))?;
@@ -214,6 +217,7 @@ fn spec<'a>(
             // Includes are taken from the compiler's own list, which saves a run of the
             // preprocessor for every file that is not in the cache.
             ("CCACHE_DEPEND", "1".into()),
+            ("CCACHE_STATSLOG", ccache_stats::IN_CONTAINER.into()),
             ("CCACHE_COMPILERCHECK", format!("string:{}", request.image_id)),
             ("CCACHE_MAXSIZE", CCACHE_SIZE.into()),
         ]

@@ -16,4 +16,5 @@ pub mod ready;
 pub mod server;
 pub mod serving;
 pub mod symbols;
+pub mod telemetry;
 pub mod vmlinux;

@@ -18,6 +18,9 @@ use kulprit_coordinator::ready::Ready;
 use kulprit_coordinator::server::{ArtifactsAt, Room, Services};
 use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::symbols::Symbols;
+use kulprit_coordinator::telemetry::Ops;
+use kulprit_observe::logging::LogArgs;
+use kulprit_observe::traces;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +52,10 @@ struct Args {
         value_name = "ADDR:PORT"
     )]
     listen_artifacts: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics, over plain HTTP and without certificates, so
+    /// better on loopback or a network of your own [default: not served]
+    #[arg(long, env = "KULPRIT_LISTEN_OPS", value_name = "ADDR:PORT")]
+    listen_ops: Option<SocketAddr>,
     /// Where artifacts are kept: a directory, or file://, s3://, gs://, az:// [default: STATE/artifacts]
     #[arg(long, env = "KULPRIT_ARTIFACTS", value_name = "URL")]
     artifacts: Option<String>,
@@ -79,9 +86,8 @@ struct Args {
     /// File to write the addresses to once everything is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Log lines as JSON
-    #[arg(long, env = "KULPRIT_LOG_JSON")]
-    log_json: bool,
+    #[command(flatten)]
+    log: LogArgs,
     /// End when the parent process ends
     #[arg(long, hide = true)]
     tied_to_parent: bool,
@@ -89,15 +95,19 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    process::init_logging(args.log_json);
+    args.log.start();
     if args.tied_to_parent {
         process::die_with_parent();
     }
+    with_runtime(run(args))
+}
+
+fn with_runtime(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return process::fail(&anyhow::Error::new(error).context("start the runtime")),
     };
-    let ending = runtime.block_on(run(args));
+    let ending = runtime.block_on(work);
     // A git operation that hangs in the network must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match ending {
@@ -113,6 +123,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     process::raise_file_limit();
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
+    let ops = Arc::new(Ops::new(args.state.clone()));
+    let ops_at = serve_ops(args.listen_ops, &ops).await?;
+    traces::start("kulprit-coordinator", env!("CARGO_PKG_VERSION"), &process::hostname())?;
     let clock = Clock::start();
     let (journal, facts) = open_journal(&args.state).await?;
     let config = Config {
@@ -151,7 +164,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let room = Room { state: args.state.clone(), free_mib_min: args.disk_min_mib };
     let services = Services {
-        driver: handle,
+        driver: handle.clone(),
         store: store.clone(),
         logs,
         artifacts,
@@ -167,14 +180,26 @@ async fn run(args: Args) -> anyhow::Result<()> {
         tokio::spawn(keys.keep_current(gate.clone()));
     }
     let serving_http = tokio::spawn(serving::http(http, store, gate.clone(), stopped.clone()));
-    let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, stopped.clone()));
+    let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, ops.phase(), stopped.clone()));
+    ops.serves(handle);
     if let Some(path) = &args.ready_file {
         let (grpc, artifacts) = (format!("{scheme}://{grpc_at}"), format!("{scheme}://{http_at}"));
-        Ready { grpc, artifacts, pid: std::process::id() }.write(path)?;
+        let ops = ops_at.map(|at| format!("http://{at}"));
+        Ready { grpc, artifacts, ops, pid: std::process::id() }.write(path)?;
     }
-    tracing::info!(scheme, %grpc_at, %http_at, state = %args.state.display(), "serving");
+    tracing::info!(scheme, %grpc_at, %http_at, ops_at = ops_at.map(tracing::field::display), state = %args.state.display(), "serving");
 
-    wait_for_the_end(stop, driving, serving_grpc, serving_http).await
+    let ended = wait_for_the_end(stop, &ops, driving, serving_grpc, serving_http).await;
+    traces::finish().await;
+    ended
+}
+
+async fn serve_ops(address: Option<SocketAddr>, ops: &Arc<Ops>) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = kulprit_observe::ops::bind("--listen-ops", address).await?;
+    let address = listener.local_addr().context("read the address of --listen-ops")?;
+    tokio::spawn(kulprit_observe::ops::serve(listener, ops.clone()));
+    Ok(Some(address))
 }
 
 /// Live logs are kept for a week; the whole ones are artifacts.
@@ -192,6 +217,7 @@ async fn prune_logs(logs: Logs) {
 /// Waits for a signal or for a part to fail, then lets every part finish what it has in hand.
 async fn wait_for_the_end(
     stop: watch::Sender<bool>,
+    ops: &Ops,
     mut driving: tokio::task::JoinHandle<anyhow::Result<()>>,
     serving_grpc: tokio::task::JoinHandle<anyhow::Result<()>>,
     serving_http: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -203,6 +229,7 @@ async fn wait_for_the_end(
         }
         ended = &mut driving => Some(ended),
     };
+    ops.stops();
     stop.send_replace(true);
     // Streams of watchers and parked agents are cut rather than waited for.
     let grace = Duration::from_secs(3);

@@ -2,8 +2,11 @@
 //!
 //! Bodies are opaque here; what a fact means is the driver's business.
 
+mod backup;
 mod lock;
 mod writer;
+
+pub use backup::{BackupError, Saved, restore, save};
 
 use crate::telemetry::FIGURES;
 use kulprit_observe::figures::Measure as _;

@@ -3,6 +3,7 @@
 //! `driver` is the loop; what is decided is decided in `kulprit_common::farm`.
 
 pub mod artifacts;
+pub mod backup;
 pub mod cli;
 pub mod door;
 pub mod driver;

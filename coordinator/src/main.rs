@@ -1,11 +1,12 @@
 //! The coordinator's process: puts the parts together, and takes them apart at the end.
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand as _};
 use kulprit_common::farm::{Config, Farm};
 use kulprit_common::job::Repairs;
 use kulprit_common::toolchain::{Rule, Rules};
 use kulprit_coordinator::artifacts::Store;
+use kulprit_coordinator::backup;
 use kulprit_coordinator::door::gate::Gate;
 use kulprit_coordinator::driver::{self, Clock, Driver};
 use kulprit_coordinator::failpoint;
@@ -94,12 +95,33 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match asked() {
+        Ok(Asked::Serve(args)) => *args,
+        Ok(Asked::Other(command)) => return with_runtime(backup::run(command)),
+        Err(error) => error.exit(),
+    };
     args.log.start();
     if args.tied_to_parent {
         process::die_with_parent();
     }
     with_runtime(run(args))
+}
+
+enum Asked {
+    Serve(Box<Args>),
+    Other(backup::Command),
+}
+
+/// Without a subcommand it serves; a subcommand needs nothing of what serving does.
+fn asked() -> Result<Asked, clap::Error> {
+    let command = backup::Command::augment_subcommands(Args::command());
+    let command = command.subcommand_required(false).arg_required_else_help(false);
+    let matches =
+        command.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).try_get_matches()?;
+    match matches.subcommand() {
+        Some(_) => backup::Command::from_arg_matches(&matches).map(Asked::Other),
+        None => Args::from_arg_matches(&matches).map(|args| Asked::Serve(Box::new(args))),
+    }
 }
 
 fn with_runtime(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {

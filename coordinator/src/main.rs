@@ -163,6 +163,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let url = args.artifacts.unwrap_or_else(|| args.state.join("artifacts").to_string_lossy().into_owned());
     let store = Arc::new(Store::open(&url).with_context(|| format!("open the artifact store {url}"))?);
+    let store_name = without_password(&url);
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
     let mirrors = args.mirrors.unwrap_or_else(|| args.state.join("mirrors"));
 
@@ -193,6 +194,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         lease_ms,
         keys: keys.clone(),
         room,
+        store_name,
+        started: std::time::Instant::now(),
     };
 
     let driving = tokio::spawn(driver.run(first, stopped.clone()));
@@ -222,6 +225,19 @@ async fn serve_ops(address: Option<SocketAddr>, ops: &Arc<Ops>) -> anyhow::Resul
     let address = listener.local_addr().context("read the address of --listen-ops")?;
     tokio::spawn(kulprit_observe::ops::serve(listener, ops.clone()));
     Ok(Some(address))
+}
+
+/// A store as it may be shown.
+fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut url) if url.password().is_some() || url.query().is_some() => {
+            // Both fail only for URLs that cannot have them.
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.into()
+        }
+        Ok(_) | Err(_) => url.to_owned(),
+    }
 }
 
 /// Live logs are kept for a week; the whole ones are artifacts.

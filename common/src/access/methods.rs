@@ -36,6 +36,7 @@ pub const METHODS: &[(&str, Allowed)] = &[
     ("kulprit.v1.Jobs/AgentList", READERS),
     ("kulprit.v1.Jobs/AgentQuarantine", OPERATORS),
     ("kulprit.v1.Jobs/AgentRelease", OPERATORS),
+    ("kulprit.v1.Jobs/FarmStatus", READERS),
     ("kulprit.v1.Jobs/ReadLog", READERS),
     ("kulprit.v1.Access/TokenCreate", OPERATORS),
     ("kulprit.v1.Access/TokenList", OPERATORS),

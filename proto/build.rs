@@ -1,5 +1,7 @@
 //! Compiles the .proto files with a pure-Rust compiler, so that nobody needs `protoc`.
 
+use prost::Message as _;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files =
         ["types", "agents", "jobs", "journal", "access"].map(|name| format!("kulprit/v1/{name}.proto"));
@@ -7,6 +9,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo::rerun-if-changed={file}");
     }
     let descriptors = protox::compile(&files, ["."])?;
+    let described = std::path::Path::new(&std::env::var("OUT_DIR")?).join("descriptors.bin");
+    std::fs::write(described, descriptors.encode_to_vec())?;
     tonic_prost_build::configure().compile_fds(descriptors)?;
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! failure of the kernel.
 
 pub(crate) mod ccache;
+mod ccache_stats;
 mod config;
 mod first_error;
 mod object_tree;
@@ -132,7 +133,9 @@ async fn attempt(
     create_for_container(&ccache).map_err(|e| Unfinished::io("create ccache's directory", &e))?;
     let spec = spec(request, tree, &ccache, image, deadline.saturating_duration_since(Instant::now()));
     tree.begin()?;
+    ccache_stats::clear(tree.root());
     let exit = engine.run(&spec, &mut log, cancel).await;
+    ccache_stats::count(tree.root());
     if matches!(&exit, Ok(Exit { code: 0, .. })) {
         for lost in config::lost_symbols(request.kernel, tree.root()) {
             log.note(&lost).map_err(|e| Unfinished::io("write the log", &e))?;
@@ -211,6 +214,7 @@ fn spec<'a>(
             ("KULPRIT_RELEASE", KERNEL_RELEASE.into()),
             ("CCACHE_DIR", "/ccache".into()),
             ("CCACHE_NOHASHDIR", "1".into()),
+            ("CCACHE_STATSLOG", ccache_stats::IN_CONTAINER.into()),
             // Without CCACHE_DEPEND: in that mode nobody looks for .incbin, and an object that takes a
             // file in was served with another kernel's file. The compiler's plugins are part of the
             // tree, so their content counts, and not the image's name.

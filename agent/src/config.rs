@@ -5,6 +5,8 @@ use crate::preemption::{METADATA_URL, Watching};
 use clap::Parser;
 use kulprit_common::farm::event::Slot;
 use kulprit_common::id::AgentId;
+use kulprit_observe::logging::LogArgs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -86,9 +88,12 @@ pub struct Args {
     /// With --check: the image to look for, in place of the usual toolchains
     #[arg(long, value_name = "IMAGE", requires = "check", hide = true)]
     pub check_image: Option<String>,
-    /// Log lines as JSON
-    #[arg(long, env = "KULPRIT_LOG_JSON")]
-    pub log_json: bool,
+    /// Address of /healthz, /readyz and /metrics, over plain HTTP and without certificates, so
+    /// better on loopback or a network of your own [default: not served]
+    #[arg(long, env = "KULPRIT_AGENT_LISTEN_OPS", value_name = "ADDR:PORT")]
+    pub listen_ops: Option<SocketAddr>,
+    #[command(flatten)]
+    pub log: LogArgs,
     /// End when the parent process ends
     #[arg(long, hide = true)]
     pub tied_to_parent: bool,

@@ -25,5 +25,6 @@ pub mod reproducer;
 pub mod slots;
 pub mod store;
 pub mod sync;
+pub mod telemetry;
 pub mod untrusted;
 pub mod work;

@@ -13,13 +13,17 @@ use kulprit_agent::health::{self, Booting};
 use kulprit_agent::preemption::Watch;
 use kulprit_agent::slots::Slots;
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
+use kulprit_agent::telemetry::{Contact, FIGURES, Ops};
 use kulprit_agent::work::Bench;
 use kulprit_agent::{boot, check, contact, engine_cleanup, process};
 use kulprit_common::id::{AgentId, Session};
+use kulprit_observe::figures::Count as _;
+use kulprit_observe::traces;
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::tls;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -33,7 +37,7 @@ const LET_GO: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    process::init_logging(args.log_json);
+    args.log.start();
     if args.tied_to_parent {
         process::die_with_parent();
     }
@@ -66,12 +70,15 @@ fn main() -> ExitCode {
 
 async fn run(args: Args) -> anyhow::Result<Ended> {
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
+    let ops = Arc::new(Ops::default());
+    serve_ops(args.listen_ops, &ops).await?;
     let _lock = process::lock(&args.state.join("agent.lock"))?;
     let session = Session(process::start_number(&args.state.join("session")));
     let contact::Contact { id, link, wallet } = contact::make(&args).await?;
     if let Some(wallet) = &wallet {
         tokio::spawn(tls::keep_current(link.clone(), wallet.clone()));
     }
+    traces::start("kulprit-agent", env!("CARGO_PKG_VERSION"), id.as_str())?;
     let client = AgentsClient::new(link)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -111,7 +118,20 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     }
     tracing::info!(agent = %id, slots = sizing.slots, coordinator = args.coordinator, "at work");
     let drain = args.drain();
-    Ok(sync::run(Agent { id, session, client, bench, info, stop, drain }).await)
+    let contact = Contact::default();
+    ops.begins(contact.clone(), info.clone(), sizing, (args.state.clone(), bench.cache.clone()));
+    let ended = sync::run(Agent { id, session, client, bench, info, stop, drain, contact }).await;
+    traces::finish().await;
+    Ok(ended)
+}
+
+async fn serve_ops(address: Option<SocketAddr>, ops: &Arc<Ops>) -> anyhow::Result<()> {
+    let Some(address) = address else { return Ok(()) };
+    let listener = kulprit_observe::ops::bind("--listen-ops", address).await?;
+    let address = listener.local_addr().context("read the address of --listen-ops")?;
+    tracing::info!(%address, "figures are served");
+    tokio::spawn(kulprit_observe::ops::serve(listener, ops.clone()));
+    Ok(())
 }
 
 /// Removes what an earlier life left: containers, guests, files.
@@ -185,7 +205,9 @@ async fn keep_room(args: &Args, bench: &Arc<Bench>) {
     });
     match cleaned.await {
         Ok(removed) if !removed.is_empty() => {
-            let mib = removed.iter().map(|it| it.bytes).sum::<u64>() >> 20;
+            let bytes = removed.iter().map(|it| it.bytes).sum::<u64>();
+            FIGURES.removed.add(&[], bytes);
+            let mib = bytes >> 20;
             tracing::warn!(
                 things = removed.len(),
                 mib,

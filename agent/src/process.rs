@@ -1,4 +1,4 @@
-//! What belongs to being a process: logging, locks, ending with the parent.
+//! What belongs to being a process: locks, ending with the parent.
 
 use anyhow::Context as _;
 use nix::fcntl::{Flock, FlockArg};
@@ -7,18 +7,6 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
-use tracing_subscriber::EnvFilter;
-
-/// Logs to standard error; `KULPRIT_LOG` filters.
-pub fn init_logging(json: bool) {
-    let filter = EnvFilter::try_from_env("KULPRIT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json {
-        builder.json().init();
-    } else {
-        builder.with_ansi(false).init();
-    }
-}
 
 /// Prints an error as `failed to …` with its causes.
 pub fn fail(error: &anyhow::Error) -> ExitCode {

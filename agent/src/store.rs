@@ -9,12 +9,14 @@ mod tests;
 
 pub use cache::{Cache, Cached};
 
+use crate::telemetry::FIGURES;
 use bytes::Bytes;
 use cache::disk;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kulprit_common::artifact::{self, Artifact};
 use kulprit_common::id::Digest;
 use kulprit_common::outcome::{Infra, InfraClass};
+use kulprit_observe::figures::Count as _;
 use kulprit_proto::tls::Wallet;
 use location::Uploads;
 use object_store::path::Path as Location;
@@ -64,10 +66,12 @@ impl AgentStore {
             return Ok(artifact);
         }
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        match self.uploads {
+        let sent = match self.uploads {
             Uploads::Whole => self.send_whole(path, artifact).await,
             Uploads::Parts => self.send_parts(path, artifact).await,
-        }
+        }?;
+        FIGURES.transfer_bytes.add(&["out"], sent.size);
+        Ok(sent)
     }
 
     /// Stores bytes under their digest.
@@ -167,6 +171,7 @@ impl AgentStore {
         if size != artifact.size || Digest::from_bytes(hasher.finalize().into()) != artifact.digest {
             return Err(store(format_args!("artifact {} is damaged in the store", artifact.digest)));
         }
+        FIGURES.transfer_bytes.add(&["in"], size);
         cache.keep(artifact, staged)
     }
 }

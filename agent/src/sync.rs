@@ -4,6 +4,7 @@
 //! length of a lease less its margin stops its work, so that no item has two live holders.
 
 use crate::live_log;
+use crate::telemetry::{self, Contact};
 use crate::work::{self, Activity, Bench};
 use kulprit_common::farm::action::Assignment;
 use kulprit_common::farm::event::{AgentInfo, Holding};
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::{Code, Status};
+use tracing::Instrument as _;
 
 /// What an agent stops before its lease is up.
 const LEASE_MARGIN: Duration = Duration::from_secs(5);
@@ -58,6 +60,8 @@ pub struct Agent {
     pub client: AgentsClient<Link>,
     pub bench: Arc<Bench>,
     pub info: watch::Receiver<AgentInfo>,
+    /// Where the loop says how it fares.
+    pub contact: Contact,
     /// Set to how soon the agent is to end; it only ever rises.
     pub stop: watch::Receiver<Stop>,
     pub drain: Duration,
@@ -73,6 +77,8 @@ pub enum Stop {
 }
 
 struct Held {
+    /// What log lines say of it.
+    span: tracing::Span,
     item: ItemKey,
     slot: u32,
     activity: Activity,
@@ -164,6 +170,7 @@ pub async fn run(agent: Agent) -> Ended {
                     return Ended::Refused(status.message().to_owned());
                 }
                 Err(status) => {
+                    it.agent.contact.failed();
                     let cause = tls::said(&status);
                     tracing::warn!(cause, code = ?status.code(), message = status.message(), "the coordinator does not answer");
                     it.retry = (it.retry * 2).min(RETRY_MAX);
@@ -193,6 +200,7 @@ async fn sleep_until(at: Option<Instant>) {
 impl Loop {
     fn request(&mut self, draining: bool) -> v1::SyncRequest {
         self.sequence += 1;
+        self.agent.contact.holds(self.held.len(), draining);
         let info = self.agent.info.borrow().clone();
         let holding = self.held.iter().filter(|(_, held)| !held.revoked).map(|(attempt, held)| {
             v1::Holding::from(Holding {
@@ -222,6 +230,7 @@ impl Loop {
 
     /// Takes the coordinator's word on what to hold.
     async fn take(&mut self, response: v1::SyncResponse, sent: Instant) {
+        self.agent.contact.answered();
         self.retry = RETRY_FIRST;
         self.lease = Duration::from_millis(response.lease_ms);
         self.confirmed_until = sent + self.lease.saturating_sub(LEASE_MARGIN);
@@ -282,7 +291,9 @@ impl Loop {
     }
 
     fn start(&mut self, assignment: Assignment) {
+        let span = telemetry::span(&self.agent.id, &assignment);
         let held = Held {
+            span: span.clone(),
             item: assignment.item.clone(),
             slot: assignment.slot,
             activity: Activity::default(),
@@ -294,14 +305,16 @@ impl Loop {
         activity.set("starting");
         let attempt = assignment.attempt;
         self.held.insert(attempt, held);
-        tracing::info!(%attempt, item = %assignment.item, title = assignment.title, "starts");
+        span.in_scope(|| {
+            tracing::info!(%attempt, item = %assignment.item, title = assignment.title, "starts");
+        });
         let live = live_log::start(self.agent.client.clone(), self.agent.id.clone(), attempt);
         let (bench, notes) = (self.agent.bench.clone(), self.notes.clone());
         self.work.spawn(async move {
-            let work =
-                tokio::spawn(
-                    async move { work::carry_out(&bench, &assignment, &activity, live, cancel).await },
-                );
+            let work = tokio::spawn(
+                async move { work::carry_out(&bench, &assignment, &activity, live, cancel).await }
+                    .instrument(span),
+            );
             let ended = work.await.unwrap_or_else(|error| {
                 let reason = format!("the attempt panicked: {error}");
                 let class = kulprit_common::outcome::InfraClass::Internal;
@@ -347,7 +360,8 @@ impl Loop {
     fn report(&self, attempt: Attempt, end: AttemptEnd) {
         let request = self.completion(attempt, end);
         let (mut client, notes) = (self.agent.client.clone(), self.notes.clone());
-        tokio::spawn(async move {
+        let span = self.held.get(&attempt).map_or_else(tracing::Span::none, |held| held.span.clone());
+        let reporting = async move {
             let mut pause = RETRY_FIRST;
             loop {
                 match tokio::time::timeout(COMPLETE_LIMIT, client.complete(request.clone())).await {
@@ -369,7 +383,8 @@ impl Loop {
                 }
             }
             let _ = notes.send(Note::Acknowledged(attempt));
-        });
+        };
+        tokio::spawn(reporting.instrument(span));
     }
 
     fn completion(&self, attempt: Attempt, end: AttemptEnd) -> v1::CompleteRequest {

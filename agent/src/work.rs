@@ -12,6 +12,7 @@ use crate::maintainers::{self, Question};
 use crate::reproducer::{self, CompileRequest, Compiled};
 use crate::slots::{Hold, Slots};
 use crate::store::Cached;
+use crate::telemetry::{Course, FIGURES, Went, outcome_word};
 use crate::untrusted;
 use bytes::Bytes;
 use kulprit_common::artifact::Artifact;
@@ -23,6 +24,7 @@ use kulprit_common::outcome::{
     AttemptEnd, Build, BuildOutcome, Infra, InfraClass, Kernel, Product, ReproducerOutcome, Run,
 };
 use kulprit_common::signature;
+use kulprit_observe::figures::Measure as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
@@ -75,6 +77,15 @@ enum Stop {
     Cancelled,
 }
 
+impl From<&Stop> for Went {
+    fn from(stop: &Stop) -> Self {
+        match stop {
+            Stop::Infra(infra) => Went::Infra(infra.class.as_str(), infra.reason.clone()),
+            Stop::Cancelled => Went::Cancelled,
+        }
+    }
+}
+
 impl From<Unfinished> for Stop {
     fn from(unfinished: Unfinished) -> Self {
         match unfinished {
@@ -114,8 +125,10 @@ pub async fn carry_out(
     cancel: CancellationToken,
 ) -> Option<AttemptEnd> {
     let scratch = bench.state.join("scratch").join(assignment.attempt.to_string());
-    let attempt = Attempt { bench, assignment, activity, live, cancel, scratch };
+    let course = Course::of(assignment);
+    let attempt = Attempt { bench, assignment, activity, live, cancel, scratch, course };
     let ended = attempt.run().await;
+    attempt.course.ends(&ended.as_ref().map_or_else(Went::from, |_| Went::Done));
     let scratch = attempt.scratch;
     // What cannot be removed now is removed at the next start.
     let _ = tokio::task::spawn_blocking(move || untrusted::remove(&scratch)).await;
@@ -133,6 +146,7 @@ struct Attempt<'a> {
     live: mpsc::Sender<Bytes>,
     cancel: CancellationToken,
     scratch: PathBuf,
+    course: Course,
 }
 
 impl Attempt<'_> {
@@ -177,9 +191,9 @@ impl Attempt<'_> {
         let engine = self.engine()?;
         let image_id = engine.image_id(image).await?;
         let cancel = self.cancel.clone();
-        let facts =
-            reproducer::toolchain_facts(&engine, &image_id, &self.scratch, &self.name(), cancel).await?;
-        Ok(Product::Toolchain(facts))
+        let name = self.name();
+        let asked = reproducer::toolchain_facts(&engine, &image_id, &self.scratch, &name, cancel);
+        Ok(Product::Toolchain(self.stage("inspect", asked).await?))
     }
 
     async fn reproducer(&self, it: &Reproducer, source: &Artifact, image_id: &str) -> Result<Product, Stop> {
@@ -195,8 +209,9 @@ impl Attempt<'_> {
             log: &self.scratch.join("compile.log"),
             attempt_label: &self.name(),
         };
-        let compiled =
-            reproducer::compile(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
+        let engine = self.engine()?;
+        let compiled = reproducer::compile(&engine, request, self.live.clone(), self.cancel.clone());
+        let compiled = self.stage("compile", compiled).await?;
         Ok(Product::Reproducer(match compiled {
             Compiled::Ready(path) => ReproducerOutcome::Ready(self.upload(&path).await?),
             Compiled::Failed { message } => ReproducerOutcome::Failed { message },
@@ -217,7 +232,9 @@ impl Attempt<'_> {
             work_dir: &self.scratch,
             attempt_label: &self.name(),
         };
-        Ok(Product::Maintainers(maintainers::ask(&self.engine()?, question, self.cancel.clone()).await?))
+        let engine = self.engine()?;
+        let asked = maintainers::ask(&engine, question, self.cancel.clone());
+        Ok(Product::Maintainers(self.stage("maintainers", asked).await?))
     }
 
     async fn build(&self, work: &BuildWork) -> Result<Product, Stop> {
@@ -242,8 +259,11 @@ impl Attempt<'_> {
             log: &log,
             attempt_label: &self.name(),
         };
-        let (built, took) =
-            build::build(&self.engine()?, request, self.live.clone(), self.cancel.clone()).await?;
+        let engine = self.engine()?;
+        let building = build::build(&engine, request, self.live.clone(), self.cancel.clone());
+        let (built, took) = self.stage("build", building).await?;
+        let outcome = if matches!(built, Built::Kernel { .. }) { "built" } else { "failed" };
+        FIGURES.build_time.took(&[outcome], took);
         let duration_ms = millis(took);
         if let (Some(making), Built::Kernel { .. }, []) = (making, &built, &work.patches[..]) {
             let (objects_dir, revision) = (objects_dir.clone(), work.revision);
@@ -281,7 +301,8 @@ impl Attempt<'_> {
         }
         let seeds = Seeds::new(self.bench.cache.join("seeds"));
         let waits = || self.activity.set("waiting for another agent to build the first kernel");
-        let seed = match seeds.turn(&Self::objects_key(work), waits, &self.cancel).await? {
+        let key = Self::objects_key(work);
+        let seed = match self.stage("seed", seeds.turn(&key, waits, &self.cancel)).await? {
             Turn::First(making) => return Ok(Some(making)),
             Turn::Planted(seed) => seed,
         };
@@ -342,7 +363,7 @@ impl Attempt<'_> {
         self.activity.set(format!("checking out {}", source.revision.short()));
         let (cache, slot) = (self.bench.cache.join("git"), self.slot_dir());
         let (cancel, activity) = (self.cancel.clone(), self.activity.clone());
-        let checked_out = tokio::task::spawn_blocking(move || {
+        let checking_out = tokio::task::spawn_blocking(move || {
             checkout::checkout(&cache, &slot, &source, &mut |progress| {
                 if let Some(progress) = progress {
                     activity
@@ -350,10 +371,12 @@ impl Attempt<'_> {
                 }
                 !cancel.is_cancelled()
             })
-        })
-        .await
-        .map_err(|error| internal(format!("the checkout did not come to an end: {error}")))??;
-        Ok(checked_out)
+        });
+        let checking_out = async {
+            let lost = |error| internal(format!("the checkout did not come to an end: {error}"));
+            Ok::<_, Stop>(checking_out.await.map_err(lost)??)
+        };
+        self.stage("checkout", checking_out).await
     }
 
     async fn boot(&self, work: &RunWork) -> Result<Product, Stop> {
@@ -373,25 +396,44 @@ impl Attempt<'_> {
             work_dir: &self.scratch,
             name: &self.name(),
         };
-        let booted = boot::boot(&self.bench.qemu, request, self.live.clone(), self.cancel.clone()).await;
-        self.bench.guests.ended(&booted);
-        let report = booted?;
+        let booting = async {
+            let booted = boot::boot(&self.bench.qemu, request, self.live.clone(), self.cancel.clone()).await;
+            self.bench.guests.ended(&booted);
+            booted
+        };
+        let report = self.stage("boot", booting).await?;
+        FIGURES.boot_time.took(&[outcome_word(&report.outcome)], report.duration);
         let console = self.upload(&report.console).await?;
         Ok(Product::Run(Run { outcome: report.outcome, console, duration_ms: millis(report.duration) }))
     }
 
     async fn fetch(&self, artifact: &Artifact) -> Result<Cached, Stop> {
-        tokio::select! {
-            cached = self.bench.artifacts.download(artifact) => Ok(cached?),
-            () = self.cancel.cancelled() => Err(Stop::Cancelled),
-        }
+        let fetching = async {
+            tokio::select! {
+                cached = self.bench.artifacts.download(artifact) => Ok(cached?),
+                () = self.cancel.cancelled() => Err(Stop::Cancelled),
+            }
+        };
+        self.stage("fetch", fetching).await
     }
 
     async fn upload(&self, path: &Path) -> Result<Artifact, Stop> {
-        tokio::select! {
-            artifact = self.bench.artifacts.upload(path) => Ok(artifact?),
-            () = self.cancel.cancelled() => Err(Stop::Cancelled),
-        }
+        let uploading = async {
+            tokio::select! {
+                artifact = self.bench.artifacts.upload(path) => Ok(artifact?),
+                () = self.cancel.cancelled() => Err(Stop::Cancelled),
+            }
+        };
+        self.stage("upload", uploading).await
+    }
+
+    /// Follows a stage for figures and traces.
+    async fn stage<T, E: Into<Stop>>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Stop> {
+        self.course.stage(name, async { work.await.map_err(Into::into) }).await
     }
 }
 

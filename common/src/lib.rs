@@ -22,5 +22,6 @@ pub mod signature;
 pub mod simulate;
 pub mod time;
 pub mod toolchain;
+pub mod trace_parent;
 pub mod verdict;
 pub mod version;

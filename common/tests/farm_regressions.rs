@@ -231,3 +231,22 @@ fn every_job_has_its_turn() {
     }
     assert_eq!(preparing(&scene), 0, "after {steps} steps");
 }
+
+#[test]
+fn the_farm_is_counted_and_says_what_work_is_for() {
+    let mut scene = scene();
+    let count = |scene: &Scene, kind, state| scene.farm.census().items[&(kind, state)];
+    assert_eq!(count(&scene, "build", "leased"), 0, "what there is none of is counted too");
+    scene.submit(job());
+    let build = until_a_build(&mut scene);
+    let census = scene.farm.census();
+    assert!(census.items[&("build", "leased")] >= 1);
+    assert!(census.slots_busy >= 1 && census.slots >= census.slots_busy);
+    assert_eq!(census.agents["online"], census.agents.values().sum::<u64>());
+    assert_eq!(census.jobs.values().sum::<u64>(), 1);
+    let granted = scene.farm.granted(&build.item).expect("it is in somebody's hands");
+    assert_eq!((granted.attempt, Some(&granted.purpose)), (build.attempt, build.purpose.as_ref()));
+    assert!(granted.wanted <= granted.granted);
+    let Work::Build(work) = &build.work else { panic!("{build:?}") };
+    assert_eq!(granted.purpose.revision, Some(work.revision));
+}

@@ -4,6 +4,7 @@
 
 mod endpoint;
 mod location;
+mod transfer;
 
 pub use endpoint::router;
 

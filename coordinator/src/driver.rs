@@ -5,9 +5,11 @@
 use crate::failpoint;
 use crate::hands::Hands;
 use crate::journal::{self, Journal};
+use crate::telemetry::attempts;
 use anyhow::Context as _;
 use kulprit_common::access::Roll;
 use kulprit_common::farm::action::{Action, Answer, Desired};
+use kulprit_common::farm::census::Granted;
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::{Farm, Handled};
@@ -49,6 +51,8 @@ pub struct Poll {
 pub struct News {
     pub desired: Desired,
     pub revoked: Vec<Attempt>,
+    /// What of it is not held yet, for those who watch over the farm.
+    pub granted: Vec<Granted>,
 }
 
 /// The driver has stopped: the coordinator is going down.
@@ -109,6 +113,12 @@ impl Handle {
         });
         self.inbox.send(Message::Ask(question)).await.map_err(|_| Stopped)?;
         answer.await.map_err(|_| Stopped)
+    }
+
+    /// How many events wait, and how many may.
+    pub fn queue(&self) -> (usize, usize) {
+        let max = self.inbox.max_capacity();
+        (max - self.inbox.capacity(), max)
     }
 
     /// Who is in and who is out; what it says is durable.
@@ -287,11 +297,15 @@ impl Driver {
 }
 
 fn news_for(farm: &Farm, agent: &AgentId, held: &[Attempt]) -> News {
-    News { desired: farm.desired(agent), revoked: farm.revoked(agent, held) }
+    let desired = farm.desired(agent);
+    let new = desired.assignments.iter().filter(|it| !held.contains(&it.attempt));
+    let granted = new.filter_map(|it| farm.granted(&it.item)).collect();
+    News { desired, revoked: farm.revoked(agent, held), granted }
 }
 
 fn stored(fact: Fact, at: Timestamp) -> journal::Fact {
     let kind = kulprit_proto::journal::kind(&fact);
+    attempts::fact(&fact, kind, at);
     journal::Fact { at_ms: at.0, kind, body: kulprit_proto::journal::encode(fact) }
 }
 

@@ -2,15 +2,21 @@
 //!
 //! Bodies are opaque here; what a fact means is the driver's business.
 
+mod backup;
 mod lock;
 mod writer;
 
+pub use backup::{BackupError, Saved, restore, save};
+
+use crate::telemetry::FIGURES;
+use kulprit_observe::figures::Measure as _;
 use lock::Lock;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Row as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// The layout of the tables that this build reads and writes.
@@ -115,9 +121,12 @@ impl Journal {
     /// final: the caller cannot know what is on disk, and must stop.
     pub async fn append(&self, facts: Vec<Fact>) -> Result<(), JournalError> {
         let (done, answer) = oneshot::channel();
+        let started = Instant::now();
         let message = writer::Message::Append { facts, done };
         self.queue.send(message).await.map_err(|_| JournalError::Closed)?;
-        answer.await.unwrap_or(Err(JournalError::Closed))
+        let appended = answer.await.unwrap_or(Err(JournalError::Closed));
+        FIGURES.append_time.took(&[], started.elapsed());
+        appended
     }
 
     /// Waits for everything accepted so far, closes the file and lets go of the lock.
@@ -133,6 +142,14 @@ impl Journal {
             transactions: self.counters.transactions.load(Ordering::Relaxed),
         }
     }
+}
+
+/// What a journal takes on disk, with its write-ahead log; nothing where there is none.
+pub fn size(path: &Path) -> u64 {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    let of = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
+    of(path) + of(Path::new(&log))
 }
 
 /// Makes the tables in an empty file; refuses what is not ours or is too new.

@@ -3,6 +3,7 @@
 //! `driver` is the loop; what is decided is decided in `kulprit_common::farm`.
 
 pub mod artifacts;
+pub mod backup;
 pub mod cli;
 pub mod door;
 pub mod driver;
@@ -16,4 +17,5 @@ pub mod ready;
 pub mod server;
 pub mod serving;
 pub mod symbols;
+pub mod telemetry;
 pub mod vmlinux;

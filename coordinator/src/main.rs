@@ -1,11 +1,12 @@
 //! The coordinator's process: puts the parts together, and takes them apart at the end.
 
 use anyhow::{Context as _, bail};
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand as _};
 use kulprit_common::farm::{Config, Farm};
 use kulprit_common::job::Repairs;
 use kulprit_common::toolchain::{Rule, Rules};
 use kulprit_coordinator::artifacts::Store;
+use kulprit_coordinator::backup;
 use kulprit_coordinator::door::gate::Gate;
 use kulprit_coordinator::driver::{self, Clock, Driver};
 use kulprit_coordinator::failpoint;
@@ -18,6 +19,9 @@ use kulprit_coordinator::ready::Ready;
 use kulprit_coordinator::server::{ArtifactsAt, Room, Services};
 use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::symbols::Symbols;
+use kulprit_coordinator::telemetry::Ops;
+use kulprit_observe::logging::LogArgs;
+use kulprit_observe::traces;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -49,6 +53,10 @@ struct Args {
         value_name = "ADDR:PORT"
     )]
     listen_artifacts: SocketAddr,
+    /// Address of /healthz, /readyz and /metrics, over plain HTTP and without certificates, so
+    /// better on loopback or a network of your own [default: not served]
+    #[arg(long, env = "KULPRIT_LISTEN_OPS", value_name = "ADDR:PORT")]
+    listen_ops: Option<SocketAddr>,
     /// Where artifacts are kept: a directory, or file://, s3://, gs://, az:// [default: STATE/artifacts]
     #[arg(long, env = "KULPRIT_ARTIFACTS", value_name = "URL")]
     artifacts: Option<String>,
@@ -79,25 +87,49 @@ struct Args {
     /// File to write the addresses to once everything is served
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,
-    /// Log lines as JSON
-    #[arg(long, env = "KULPRIT_LOG_JSON")]
-    log_json: bool,
+    #[command(flatten)]
+    log: LogArgs,
     /// End when the parent process ends
     #[arg(long, hide = true)]
     tied_to_parent: bool,
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    process::init_logging(args.log_json);
+    let args = match asked() {
+        Ok(Asked::Serve(args)) => *args,
+        Ok(Asked::Other(command)) => return with_runtime(backup::run(command)),
+        Err(error) => error.exit(),
+    };
+    args.log.start();
     if args.tied_to_parent {
         process::die_with_parent();
     }
+    with_runtime(run(args))
+}
+
+enum Asked {
+    Serve(Box<Args>),
+    Other(backup::Command),
+}
+
+/// Without a subcommand it serves; a subcommand needs nothing of what serving does.
+fn asked() -> Result<Asked, clap::Error> {
+    let command = backup::Command::augment_subcommands(Args::command());
+    let command = command.subcommand_required(false).arg_required_else_help(false);
+    let matches =
+        command.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).try_get_matches()?;
+    match matches.subcommand() {
+        Some(_) => backup::Command::from_arg_matches(&matches).map(Asked::Other),
+        None => Args::from_arg_matches(&matches).map(|args| Asked::Serve(Box::new(args))),
+    }
+}
+
+fn with_runtime(work: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return process::fail(&anyhow::Error::new(error).context("start the runtime")),
     };
-    let ending = runtime.block_on(run(args));
+    let ending = runtime.block_on(work);
     // A git operation that hangs in the network must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_secs(2));
     match ending {
@@ -113,6 +145,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     process::raise_file_limit();
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
+    let ops = Arc::new(Ops::new(args.state.clone()));
+    let ops_at = serve_ops(args.listen_ops, &ops).await?;
+    traces::start("kulprit-coordinator", env!("CARGO_PKG_VERSION"), &process::hostname())?;
     let clock = Clock::start();
     let (journal, facts) = open_journal(&args.state).await?;
     let config = Config {
@@ -128,6 +163,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let url = args.artifacts.unwrap_or_else(|| args.state.join("artifacts").to_string_lossy().into_owned());
     let store = Arc::new(Store::open(&url).with_context(|| format!("open the artifact store {url}"))?);
+    let store_name = without_password(&url);
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
     let mirrors = args.mirrors.unwrap_or_else(|| args.state.join("mirrors"));
 
@@ -151,13 +187,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
     };
     let room = Room { state: args.state.clone(), free_mib_min: args.disk_min_mib };
     let services = Services {
-        driver: handle,
+        driver: handle.clone(),
         store: store.clone(),
         logs,
         artifacts,
         lease_ms,
         keys: keys.clone(),
         room,
+        store_name,
+        started: std::time::Instant::now(),
     };
 
     let driving = tokio::spawn(driver.run(first, stopped.clone()));
@@ -167,14 +205,39 @@ async fn run(args: Args) -> anyhow::Result<()> {
         tokio::spawn(keys.keep_current(gate.clone()));
     }
     let serving_http = tokio::spawn(serving::http(http, store, gate.clone(), stopped.clone()));
-    let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, stopped.clone()));
+    let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, ops.phase(), stopped.clone()));
+    ops.serves(handle);
     if let Some(path) = &args.ready_file {
         let (grpc, artifacts) = (format!("{scheme}://{grpc_at}"), format!("{scheme}://{http_at}"));
-        Ready { grpc, artifacts, pid: std::process::id() }.write(path)?;
+        let ops = ops_at.map(|at| format!("http://{at}"));
+        Ready { grpc, artifacts, ops, pid: std::process::id() }.write(path)?;
     }
-    tracing::info!(scheme, %grpc_at, %http_at, state = %args.state.display(), "serving");
+    tracing::info!(scheme, %grpc_at, %http_at, ops_at = ops_at.map(tracing::field::display), state = %args.state.display(), "serving");
 
-    wait_for_the_end(stop, driving, serving_grpc, serving_http).await
+    let ended = wait_for_the_end(stop, &ops, driving, serving_grpc, serving_http).await;
+    traces::finish().await;
+    ended
+}
+
+async fn serve_ops(address: Option<SocketAddr>, ops: &Arc<Ops>) -> anyhow::Result<Option<SocketAddr>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = kulprit_observe::ops::bind("--listen-ops", address).await?;
+    let address = listener.local_addr().context("read the address of --listen-ops")?;
+    tokio::spawn(kulprit_observe::ops::serve(listener, ops.clone()));
+    Ok(Some(address))
+}
+
+/// A store as it may be shown.
+fn without_password(url: &str) -> String {
+    match url::Url::parse(url) {
+        Ok(mut url) if url.password().is_some() || url.query().is_some() => {
+            // Both fail only for URLs that cannot have them.
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.into()
+        }
+        Ok(_) | Err(_) => url.to_owned(),
+    }
 }
 
 /// Live logs are kept for a week; the whole ones are artifacts.
@@ -192,6 +255,7 @@ async fn prune_logs(logs: Logs) {
 /// Waits for a signal or for a part to fail, then lets every part finish what it has in hand.
 async fn wait_for_the_end(
     stop: watch::Sender<bool>,
+    ops: &Ops,
     mut driving: tokio::task::JoinHandle<anyhow::Result<()>>,
     serving_grpc: tokio::task::JoinHandle<anyhow::Result<()>>,
     serving_http: tokio::task::JoinHandle<anyhow::Result<()>>,
@@ -203,6 +267,7 @@ async fn wait_for_the_end(
         }
         ended = &mut driving => Some(ended),
     };
+    ops.stops();
     stop.send_replace(true);
     // Streams of watchers and parked agents are cut rather than waited for.
     let grace = Duration::from_secs(3);

@@ -1,20 +1,8 @@
-//! What every process of ours does alike: logging, signals, ending with its parent.
+//! What every process of ours does alike: signals, ending with its parent.
 
 use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
-
-/// Logs to standard error; `KULPRIT_LOG` filters (`info`, `debug`, `kulprit_coordinator=trace`).
-pub fn init_logging(json: bool) {
-    let filter = EnvFilter::try_from_env("KULPRIT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if json {
-        builder.json().init();
-    } else {
-        builder.with_ansi(false).init();
-    }
-}
 
 /// Prints an error as `failed to …` with its causes.
 pub fn fail(error: &anyhow::Error) -> ExitCode {

@@ -10,6 +10,9 @@ pub struct Ready {
     pub grpc: String,
     /// Where artifacts are served, likewise.
     pub artifacts: String,
+    /// Where figures are served, if they are.
+    #[serde(default)]
+    pub ops: Option<String>,
     pub pid: u32,
 }
 

@@ -5,6 +5,7 @@ mod agents;
 mod enrol;
 mod jobs;
 mod room;
+mod status;
 
 pub use room::Room;
 
@@ -19,6 +20,7 @@ use kulprit_proto::v1::agents_server::AgentsServer;
 use kulprit_proto::v1::enrol_server::EnrolServer;
 use kulprit_proto::v1::jobs_server::JobsServer;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The most that anybody says without a certificate: a token and a certificate request.
 const ENROL_BYTES_MAX: usize = 64 << 10;
@@ -52,6 +54,9 @@ pub struct Services {
     pub keys: Option<Arc<Keys>>,
     pub lease_ms: u64,
     pub room: Room,
+    /// The store as it was named, and when this process began to serve.
+    pub store_name: String,
+    pub started: Instant,
 }
 
 impl Services {

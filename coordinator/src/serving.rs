@@ -7,8 +7,10 @@ use crate::door::guard::{self, Guard};
 use crate::door::keys::{Keys, Source};
 use crate::door::listen::{self, Listening};
 use crate::server::Services;
+use crate::telemetry::Phase;
 use crate::{driver, process};
 use anyhow::{Context as _, bail};
+use kulprit_proto::DESCRIPTORS;
 use kulprit_proto::tls::LEAF_LIFE;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tonic_reflection::server as reflection;
 
 /// A vmlinux with all debug information stays below it.
 const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
@@ -26,6 +31,12 @@ const HEADERS_BYTES_MAX: u32 = 16 << 10;
 /// Streams that a peer opened and took back before they were looked at.
 const RESETS_MAX: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// What may be asked after by name; the empty name is all of them.
+const SERVICES: [&str; 5] =
+    ["", "kulprit.v1.Agents", "kulprit.v1.Jobs", "kulprit.v1.Access", "kulprit.v1.Enrol"];
+/// Names are asked after, and no more.
+const QUESTION_BYTES_MAX: usize = 4 << 10;
 
 /// How TLS is set up.
 #[derive(Debug, clap::Args)]
@@ -121,9 +132,17 @@ pub async fn grpc(
     listening: Listening,
     services: Services,
     gate: Gate,
+    phase: watch::Receiver<Phase>,
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let stopped = async move { driver::told(&mut stop).await };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    tokio::spawn(report_health(reporter, phase));
+    let described = || {
+        reflection::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS_MAX)
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
@@ -135,7 +154,36 @@ pub async fn grpc(
         .add_service(services.agents())
         .add_service(services.jobs())
         .add_service(services.access())
+        .add_service(health.max_decoding_message_size(QUESTION_BYTES_MAX))
+        .add_service(
+            described()
+                .build_v1()
+                .context("describe the services")?
+                .max_decoding_message_size(QUESTION_BYTES_MAX),
+        )
+        .add_service(
+            described()
+                .build_v1alpha()
+                .context("describe the services")?
+                .max_decoding_message_size(QUESTION_BYTES_MAX),
+        )
         .serve_with_incoming_shutdown(listening.into_stream(), stopped)
         .await
         .context("serve gRPC")
+}
+
+/// Says of all services together whether they are served.
+async fn report_health(reporter: HealthReporter, mut phase: watch::Receiver<Phase>) {
+    loop {
+        let status = match *phase.borrow_and_update() {
+            Phase::Serving => ServingStatus::Serving,
+            Phase::Starting | Phase::Stopping => ServingStatus::NotServing,
+        };
+        for service in SERVICES {
+            reporter.set_service_status(service, status).await;
+        }
+        if phase.changed().await.is_err() {
+            return;
+        }
+    }
 }

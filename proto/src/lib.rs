@@ -12,5 +12,8 @@ pub mod v1 {
     tonic::include_proto!("kulprit.v1");
 }
 
+/// The services as gRPC's reflection tells of them.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// The largest message either side takes: a reproducer with its job, or a crash-laden outcome.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;

@@ -7,6 +7,7 @@ use kulprit_common::bisect::{Belief, Counts, Judgement, Picked, Role, Round, Sus
 use kulprit_common::config_work::Worked;
 use kulprit_common::crash::Crash;
 use kulprit_common::farm::action::{Assignment, Desired};
+use kulprit_common::farm::census::Purpose;
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::fact::{
     Configured, EndSummary, Fact, Judged, QuarantineFact, Recipe, Rendered, Resolution,
@@ -453,6 +454,8 @@ fn assignments_come_back_and_held_work_is_not_said_again() {
         Work::Run(run),
         Work::Build(build),
     ];
+    let purpose = |revision| Some(Purpose { job: "j-1".parse().expect("a name"), revision });
+    let purposes = [None, purpose(None), purpose(Some(RevisionId::from_bytes([3; 20]))), None];
     let assignments: Vec<Assignment> = works
         .into_iter()
         .zip(items())
@@ -463,6 +466,7 @@ fn assignments_come_back_and_held_work_is_not_said_again() {
             item,
             work,
             title: "t".into(),
+            purpose: purposes[slot as usize - 1].clone(),
         })
         .collect();
     let wire = encode_desired(Desired { assignments: assignments.clone() }, &[Attempt(2)]);

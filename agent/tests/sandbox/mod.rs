@@ -133,7 +133,8 @@ impl Host {
         };
         let attempt = Attempt(self.next.fetch_add(1, Ordering::Relaxed));
         let item = ItemKey::Build(Digest::of(b"sandbox"));
-        let assignment = Assignment { attempt, slot, item, work: Work::Build(work), title: String::new() };
+        let (work, title) = (Work::Build(work), String::new());
+        let assignment = Assignment { attempt, slot, item, work, title, purpose: None };
         let (live, _unheard) = mpsc::channel(1);
         let (activity, cancel) = (Activity::default(), CancellationToken::new());
         let ended = carry_out(&self.bench, &assignment, &activity, live, cancel);

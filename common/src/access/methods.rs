@@ -36,11 +36,17 @@ pub const METHODS: &[(&str, Allowed)] = &[
     ("kulprit.v1.Jobs/AgentList", READERS),
     ("kulprit.v1.Jobs/AgentQuarantine", OPERATORS),
     ("kulprit.v1.Jobs/AgentRelease", OPERATORS),
+    ("kulprit.v1.Jobs/FarmStatus", READERS),
     ("kulprit.v1.Jobs/ReadLog", READERS),
     ("kulprit.v1.Access/TokenCreate", OPERATORS),
     ("kulprit.v1.Access/TokenList", OPERATORS),
     ("kulprit.v1.Access/TokenRevoke", OPERATORS),
     ("kulprit.v1.Access/Revoke", OPERATORS),
+    // Says no more than that the port is served, which whoever reaches it sees anyway.
+    ("grpc.health.v1.Health/Check", Allowed::Anyone),
+    ("grpc.health.v1.Health/Watch", MEMBERS),
+    ("grpc.reflection.v1.ServerReflection/ServerReflectionInfo", MEMBERS),
+    ("grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", MEMBERS),
     (ENDPOINT_READ, MEMBERS),
     (ENDPOINT_WRITE, AGENTS),
 ];

@@ -1,5 +1,6 @@
 //! What the farm wants done.
 
+use super::census::Purpose;
 use super::fact::Fact;
 use super::item::{ItemKey, Work};
 use crate::access::AccessAnswer;
@@ -115,6 +116,8 @@ pub struct Assignment {
     pub item: ItemKey,
     pub work: Work,
     pub title: String,
+    /// Absent where the coordinator is too old to say it.
+    pub purpose: Option<Purpose>,
 }
 
 /// What an agent should be doing.

@@ -1,5 +1,6 @@
 //! Items: the units of work, named by what they yield, so that equal ones are one.
 
+use super::census::Purpose;
 use crate::artifact::Artifact;
 use crate::id::{AgentId, Attempt, Digest, JobId, RevisionId, Session, TreeId};
 use crate::job::{KernelBuild, Machine, Reproducer, ReproducerKind, Timeouts};
@@ -112,6 +113,9 @@ pub(super) struct Item {
     /// For people: the job and the revision.
     pub title: String,
     pub wanted_by: BTreeSet<JobId>,
+    pub purpose: Purpose,
+    /// When it was first wanted.
+    pub made: Timestamp,
     pub state: State,
     pub failures: Vec<Failure>,
     /// Order of creation, for fairness among equals.

@@ -84,6 +84,11 @@ pub(super) struct Items {
 }
 
 impl Items {
+    /// Each of them, in the order of the keys.
+    pub fn all(&self) -> impl Iterator<Item = (&ItemKey, &Item)> {
+        self.all.iter()
+    }
+
     pub fn get(&self, key: &ItemKey) -> Option<&Item> {
         self.all.get(key)
     }

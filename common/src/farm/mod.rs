@@ -2,11 +2,12 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `items` the queue, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `census` what there is of it, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
 mod breakage;
+pub mod census;
 mod complete;
 mod config_work;
 mod costs;
@@ -232,6 +233,7 @@ impl Farm {
             item: key.clone(),
             work: item.work.clone(),
             title: item.title.clone(),
+            purpose: Some(item.purpose.clone()),
         });
         Desired { assignments: assignments.collect() }
     }

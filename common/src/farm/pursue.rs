@@ -2,12 +2,13 @@
 
 use super::Farm;
 use super::action::Action;
+use super::census::Purpose;
 use super::complete::state_after;
 use super::fact::{JobEnd, Resolution};
 use super::item::{BuildWork, Item, ItemKey, RunWork, State, Work};
 use super::jobs::JobState;
 use super::kernels::{Source, Sourced, kernel_name, oldest};
-use super::wants::{Want, Wants};
+use super::wants::{Making, Want, Wants};
 use crate::artifact::Artifact;
 use crate::bisect::{Candidate, Evidence, Finding};
 use crate::history::Revision;
@@ -230,7 +231,7 @@ impl Farm {
         };
         // A quarantined item stays wanted, so that the farm remembers it until the job ends.
         let (work, title) = work(&state.job);
-        wants.add(key.clone(), work, title);
+        wants.add_for(revision, key.clone(), work, title);
         let Some(reason) = given_up else { return Pursuit::Waiting };
         state.unavailable.entry(revision).or_insert_with(|| reason.clone());
         if record_once(state, revision, key, vec![Evidence::Unavailable { revision, reason }]) {
@@ -247,15 +248,15 @@ impl Farm {
         for key in before.iter().filter(|key| !wants.items.contains_key(key)) {
             self.items.change(key, |item| _ = item.wanted_by.remove(&state.id));
         }
-        for (key, Want { work, spread, .. }) in wants.in_order() {
-            match (self.items.get(&key), work) {
+        for (key, Want { making, spread, .. }) in wants.in_order() {
+            match (self.items.get(&key), making) {
                 (Some(known), _) => {
                     if !known.wanted_by.contains(&state.id) {
                         self.items.change(&key, |item| _ = item.wanted_by.insert(state.id.clone()));
                     }
                 }
                 (None, Some(_)) if self.products.contains_key(&key) => continue,
-                (None, Some((work, title))) => self.queue(state, key.clone(), work, title, spread),
+                (None, Some(making)) => self.queue(state, key.clone(), making, spread),
                 // It left the queue meanwhile: the next look asks for it with all it takes.
                 (None, None) => {
                     self.dirty.insert(state.id.clone());
@@ -267,7 +268,8 @@ impl Farm {
     }
 
     /// Puts an item in the queue that was not there.
-    fn queue(&mut self, state: &JobState, key: ItemKey, work: Work, title: String, spread: bool) {
+    fn queue(&mut self, state: &JobState, key: ItemKey, making: Making, spread: bool) {
+        let Making { work, title, revision } = making;
         let claim = self.claims.remove(&key);
         let failures = self.failures.get(&key).cloned().unwrap_or_default();
         let number = self.items_made;
@@ -276,6 +278,8 @@ impl Farm {
             work,
             title,
             wanted_by: BTreeSet::from([state.id.clone()]),
+            purpose: Purpose { job: state.id.clone(), revision },
+            made: self.handled,
             state: match (state_after(&failures, &self.config), claim) {
                 (State::Ready, Some(claim)) => State::Leased(claim),
                 (state, _) => state,

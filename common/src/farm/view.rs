@@ -1,6 +1,7 @@
 //! What people see of the farm: jobs, revisions, agents and their slots, as values.
 
 use super::Farm;
+use super::agents::AgentState;
 use super::fact::{EndSummary, JobEnd, Judged, Rendered};
 use super::item::{ItemKey, Work};
 use super::jobs::{JobState, Stage, role_name};
@@ -147,15 +148,7 @@ impl Farm {
             symptom: state.job.symptom,
             submitted: state.submitted,
             ended,
-            stage: match state.stage {
-                Stage::Resolving => "resolving",
-                Stage::Preparing => "preparing",
-                Stage::LoadingHistory => "loading-history",
-                Stage::Searching { certifying: false } => "searching",
-                Stage::Searching { certifying: true } => "certifying",
-                Stage::Reporting(_) => "reporting",
-                Stage::Ended(_) => "ended",
-            },
+            stage: state.stage.name(),
             detail: self.detail(state),
             suspects_left: state.bisection.as_ref().and_then(Bisection::suspects_left),
             revisions: self.revisions(state),
@@ -409,20 +402,7 @@ impl Farm {
         self.agents
             .iter()
             .map(|(id, agent)| {
-                let member = Member { role: access::Role::Agent, name: id.clone() };
-                let revoked = self.access.is_denied(&member);
-                let (state, reason) = match (&agent.rest, agent.present, agent.draining) {
-                    _ if revoked => ("revoked", String::new()),
-                    // What a person said of it stands while it is away.
-                    (Some(rest), false, _) if rest.until.is_none() => ("lost", rest.reason.clone()),
-                    (_, false, _) => ("lost", String::new()),
-                    (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
-                    (None, true, _) if agent.outdated.is_some() => {
-                        ("draining", agent.outdated.clone().unwrap_or_default())
-                    }
-                    (None, true, true) => ("draining", String::new()),
-                    (None, true, false) => ("online", String::new()),
-                };
+                let (state, reason) = self.standing(id, agent);
                 AgentView {
                     id: id.clone(),
                     host: agent.info.host.clone(),
@@ -441,6 +421,24 @@ impl Farm {
                 }
             })
             .collect()
+    }
+
+    /// What an agent's state is called, and why it is in it.
+    pub(super) fn standing(&self, id: &AgentId, agent: &AgentState) -> (&'static str, String) {
+        let member = Member { role: access::Role::Agent, name: id.clone() };
+        let revoked = self.access.is_denied(&member);
+        match (&agent.rest, agent.present, agent.draining) {
+            _ if revoked => ("revoked", String::new()),
+            // What a person said of it stands while it is away.
+            (Some(rest), false, _) if rest.until.is_none() => ("lost", rest.reason.clone()),
+            (_, false, _) => ("lost", String::new()),
+            (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
+            (None, true, _) if agent.outdated.is_some() => {
+                ("draining", agent.outdated.clone().unwrap_or_default())
+            }
+            (None, true, true) => ("draining", String::new()),
+            (None, true, false) => ("online", String::new()),
+        }
     }
 
     fn slot_views(&self, id: &AgentId) -> Vec<SlotView> {

@@ -1,6 +1,7 @@
 //! What a job wants of the farm, and in which order.
 
 use super::item::{ItemKey, Work};
+use crate::id::RevisionId;
 use std::collections::BTreeMap;
 
 /// Items a job wants, with what making them takes.
@@ -11,17 +12,30 @@ pub(super) struct Wants {
 }
 
 pub(super) struct Want {
-    /// What it takes and what it is called; absent where the queue has it.
-    pub work: Option<(Work, String)>,
+    /// Absent where the queue has it.
+    pub making: Option<Making>,
     /// Lower comes first.
     pub rank: (u32, u32),
     /// Whether its kernel's runs are to be spread over the agents rather than kept together.
     pub spread: bool,
 }
 
+/// What making an item takes, and what it is called.
+pub(super) struct Making {
+    pub work: Work,
+    pub title: String,
+    /// Whose evidence it is, where it is one's.
+    pub revision: Option<RevisionId>,
+}
+
 impl Wants {
     pub fn add(&mut self, key: ItemKey, work: Work, title: String) {
-        self.put(key, Some((work, title)));
+        self.put(key, Some(Making { work, title, revision: None }));
+    }
+
+    /// Of an item that tells of one revision.
+    pub fn add_for(&mut self, revision: RevisionId, key: ItemKey, work: Work, title: String) {
+        self.put(key, Some(Making { work, title, revision: Some(revision) }));
     }
 
     /// Of an item that is in the queue.
@@ -29,10 +43,10 @@ impl Wants {
         self.put(key, None);
     }
 
-    fn put(&mut self, key: ItemKey, work: Option<(Work, String)>) {
+    fn put(&mut self, key: ItemKey, making: Option<Making>) {
         let rank = (0, self.added);
         self.added += 1;
-        self.items.entry(key).or_insert(Want { work, rank, spread: false });
+        self.items.entry(key).or_insert(Want { making, rank, spread: false });
     }
 
     /// Orders the runs for a certificate: run by run through all members, to and fro. So what changes

@@ -1,10 +1,11 @@
 //! The artifact endpoint of the coordinator: what object_store's `HttpStore` speaks, and no more.
 
+use super::transfer::Transfer;
 use super::{Store, StoreError};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -33,8 +34,9 @@ pub fn router(store: Arc<Store>, size_max: u64) -> Router {
     Router::new().route("/sha256/{prefix}/{digest}", get(read).put(write)).with_state(Arc::new(endpoint))
 }
 
-/// Sends an artifact; axum keeps the headers and drops the bytes for HEAD.
+/// Sends an artifact; its headers alone for HEAD.
 async fn read(
+    method: Method,
     State(endpoint): State<Arc<Endpoint>>,
     Path((prefix, digest)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
@@ -46,7 +48,12 @@ async fn read(
         (header::LAST_MODIFIED, reading.modified_rfc2822),
         (header::ETAG, format!("\"{digest}\"")),
     ];
-    Ok((headers, Body::from_stream(reading.bytes)).into_response())
+    if method == Method::HEAD {
+        return Ok(headers.into_response());
+    }
+    let mut transfer = Transfer::outgoing(reading.artifact.size);
+    let bytes = reading.bytes.inspect(move |chunk| transfer.saw(chunk));
+    Ok((headers, Body::from_stream(bytes)).into_response())
 }
 
 async fn write(
@@ -61,7 +68,9 @@ async fn write(
         return Err(StoreError::TooLarge { max }.into());
     }
     let _permit = endpoint.uploads.acquire().await.expect("the semaphore is never closed");
-    endpoint.store.receive(digest, incoming(body), max).await?;
+    let transfer = Transfer::incoming();
+    let artifact = endpoint.store.receive(digest, incoming(body), max).await?;
+    transfer.came(artifact.size);
     Ok((StatusCode::CREATED, [(header::ETAG, format!("\"{digest}\""))]).into_response())
 }
 

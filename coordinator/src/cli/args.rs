@@ -92,7 +92,7 @@ pub enum Command {
         #[command(subcommand)]
         command: CaCommand,
     },
-    /// Check what this machine needs to build and boot kernels, and say what to do
+    /// Check what this machine needs to build and boot kernels, or a farm that runs, and say what to do
     Doctor(DoctorArgs),
     /// Find the crashes in console logs: titles, functions and files to blame, reports
     Parse(ParseArgs),
@@ -545,12 +545,17 @@ pub struct DoctorArgs {
     /// A job file to check as well
     #[arg(value_name = "JOB.toml")]
     pub job: Option<PathBuf>,
+    /// Check a farm that runs instead of this machine: its coordinator, store and agents
+    #[arg(long, conflicts_with_all = ["job", "state"])]
+    pub farm: bool,
     /// Directory where state would be kept [default: where `kulprit run` makes its temporary ones]
     #[arg(long, value_name = "DIR")]
     pub state: Option<PathBuf>,
     /// Directory for what runs share [default: XDG_CACHE_HOME/kulprit or ~/.cache/kulprit]
     #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub to: To,
     #[command(flatten)]
     pub output: Output,
 }

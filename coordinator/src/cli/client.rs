@@ -135,6 +135,11 @@ impl Coordinator {
         answer.map(|answer| answer.into_inner().agents).map_err(|status| self.failure(&status))
     }
 
+    pub async fn status(&mut self) -> Result<v1::FarmStatusResponse, Failure> {
+        let answer = self.client.farm_status(timed(v1::FarmStatusRequest {})).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
     pub async fn watch(&mut self, job: &str) -> Result<Streaming<v1::WatchUpdate>, Status> {
         let answer = self.client.watch(v1::WatchRequest { job: job.into() }).await;
         answer.map(tonic::Response::into_inner)

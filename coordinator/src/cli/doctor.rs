@@ -1,7 +1,9 @@
-//! `kulprit doctor`: what this machine needs to build and boot, checked, with what to do.
+//! `kulprit doctor`: what this machine needs to build and boot, or a farm that runs, checked, with
+//! what to do.
 //!
 //! Engine, QEMU and toolchains are the agent's business: its program checks them (`--check`).
 
+mod farm;
 mod job;
 
 use super::args::{DoctorArgs, Output};
@@ -54,6 +56,9 @@ struct AgentLine {
 }
 
 pub async fn doctor(args: DoctorArgs) -> Result<u8, Failure> {
+    if args.farm {
+        return conclude(&farm::checks(&args.to).await, args.output);
+    }
     let state = args.state.clone().unwrap_or_else(temporary_base);
     let cache = cache_dir(args.cache.as_deref())?;
     let (job_file, job) = args.job.as_deref().map(job::file).unzip();

@@ -1,8 +1,10 @@
 //! Holds each call against the farm's roll, and ends connections that are no longer welcome.
 
 use super::Caller;
+use crate::telemetry::FIGURES;
 use kulprit_common::access::{Bucket, Member, NotAdmitted, Peer, Rate, Roll};
 use kulprit_common::time::Timestamp;
+use kulprit_observe::figures::Count as _;
 use kulprit_proto::tls::SteadyClock;
 use rustls::pki_types::CertificateDer;
 use std::collections::HashMap;
@@ -91,11 +93,13 @@ impl Gate {
     pub fn check(&self, caller: &Caller, method: &str) -> Result<(), Stopped> {
         let now = now();
         if !self.is_slow_enough(caller, now) {
+            FIGURES.refused.one(&["too-fast"]);
             tracing::debug!(ip = %caller.ip, method, "too many requests");
             return Err(Stopped::TooFast);
         }
         let admitted = self.shared.roll.borrow().admit(&caller.peer, method, now);
         admitted.map_err(|why| {
+            FIGURES.refused.one(&["not-admitted"]);
             tracing::warn!(ip = %caller.ip, method, %why, "refused");
             Stopped::Refused(why)
         })

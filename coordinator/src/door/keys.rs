@@ -59,6 +59,11 @@ impl Keys {
     }
 
     /// The CA, where this coordinator has one.
+    /// Of the certificate that is shown now.
+    pub fn validity(&self) -> Option<tls::Validity> {
+        tls::validity(self.current().certified.end_entity_cert().ok()?).ok()
+    }
+
     pub fn authority(&self) -> Option<Arc<Authority>> {
         self.current().authority.clone()
     }

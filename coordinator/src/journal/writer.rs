@@ -3,10 +3,13 @@
 use super::lock::Lock;
 use super::{Counters, Fact, JournalError};
 use crate::failpoint;
+use crate::telemetry::FIGURES;
+use kulprit_observe::figures::{Measure as _, NO_LABELS, number};
 use sqlx::Connection as _;
 use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 /// Facts in one transaction at most, so that the first waiter is not held up by a flood.
@@ -61,8 +64,11 @@ pub(super) async fn run(
         {
             batch.take(next);
         }
+        let started = Instant::now();
         let result = commit(&mut connection, &batch.facts).await;
         if result.is_ok() && !batch.facts.is_empty() {
+            FIGURES.commit_time.took(&[], started.elapsed());
+            FIGURES.commit_facts.with_label_values(&NO_LABELS).observe(number(batch.facts.len() as u64));
             counters.facts.fetch_add(batch.facts.len() as u64, Ordering::Relaxed);
             counters.transactions.fetch_add(1, Ordering::Relaxed);
         }

@@ -3,14 +3,16 @@
 use super::Services;
 use crate::door::Caller;
 use crate::driver::{News, Stopped};
+use crate::telemetry::{FIGURES, attempts};
 use kulprit_common::farm::action::{Answer, CompleteAnswer};
 use kulprit_common::farm::event::Event;
 use kulprit_common::id::{AgentId, Attempt};
+use kulprit_observe::figures::Count as _;
 use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_server::Agents;
 use std::time::Duration;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// How long an answer is held back while there is nothing new. An agent counts its lease of 30 s, less
 /// 5 s of margin, from when it sent what was answered: an item given at the end of an idle wait must still
@@ -30,32 +32,16 @@ impl From<Stopped> for Status {
 #[tonic::async_trait]
 impl Agents for Services {
     async fn sync(&self, request: Request<v1::SyncRequest>) -> Result<Response<v1::SyncResponse>, Status> {
-        let caller = Caller::of(&request)?.clone();
-        let sync = decode_sync(request.into_inner())?;
-        let agent = sync.agent.clone();
-        caller.speaks_for(&agent)?;
-        let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
-        let patience = match (held.is_empty(), sync.draining) {
-            (_, true) => Duration::ZERO,
-            (true, false) => IDLE_PATIENCE,
-            (false, false) => BUSY_PATIENCE,
-        };
-        match self.driver.tell(Event::Synced(sync)).await? {
-            Some(Answer::Superseded) => {
-                let why = "a later life of this agent has spoken; this one is to end";
-                return Err(Status::failed_precondition(why));
-            }
-            Some(Answer::Refused(why)) => return Err(Status::permission_denied(why)),
-            Some(_) | None => {}
-        }
-        let News { desired, revoked } = self.driver.poll(agent, held.clone(), patience).await?;
-        Ok(Response::new(v1::SyncResponse {
-            assignments: encode_desired(desired, &held),
-            revoke: revoked.into_iter().map(|attempt| attempt.0).collect(),
-            lease_ms: self.lease_ms,
-            next_sync_ms: u64::try_from(NEXT_SYNC.as_millis()).unwrap_or(u64::MAX),
-            artifacts_url: self.artifacts.url(&caller),
-        }))
+        let answer = self.answer_sync(request).await;
+        FIGURES.syncs.one(&[match &answer {
+            Ok(_) => "answered",
+            Err(status) => match status.code() {
+                Code::FailedPrecondition => "superseded",
+                Code::PermissionDenied => "refused",
+                _ => "failed",
+            },
+        }]);
+        answer
     }
 
     async fn complete(
@@ -69,10 +55,15 @@ impl Agents for Services {
             request.agent.parse().map_err(|error| Status::invalid_argument(format!("agent: {error}")))?;
         caller.speaks_for(&agent)?;
         let event = decode_completion(request)?;
+        let Event::Completed { item, end, .. } = &event else {
+            return Err(Status::internal("a completion is read as something else"));
+        };
+        let (item, ending) = (item.clone(), attempts::ending(end));
         let answer = match self.driver.tell(event).await? {
             Some(Answer::Complete(answer)) => answer,
             _ => return Err(Status::internal("the farm gave no answer")),
         };
+        attempts::completed(attempt, &item, ending, answer);
         // An attempt that is not the agent's may be live elsewhere, and so is its log.
         match answer {
             CompleteAnswer::Recorded => self.logs.finish(attempt),
@@ -105,6 +96,39 @@ impl Agents for Services {
 }
 
 impl Services {
+    async fn answer_sync(
+        &self,
+        request: Request<v1::SyncRequest>,
+    ) -> Result<Response<v1::SyncResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        let sync = decode_sync(request.into_inner())?;
+        let agent = sync.agent.clone();
+        caller.speaks_for(&agent)?;
+        let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
+        let patience = match (held.is_empty(), sync.draining) {
+            (_, true) => Duration::ZERO,
+            (true, false) => IDLE_PATIENCE,
+            (false, false) => BUSY_PATIENCE,
+        };
+        match self.driver.tell(Event::Synced(sync)).await? {
+            Some(Answer::Superseded) => {
+                let why = "a later life of this agent has spoken; this one is to end";
+                return Err(Status::failed_precondition(why));
+            }
+            Some(Answer::Refused(why)) => return Err(Status::permission_denied(why)),
+            Some(_) | None => {}
+        }
+        let News { desired, revoked, granted } = self.driver.poll(agent, held.clone(), patience).await?;
+        attempts::granted(granted);
+        Ok(Response::new(v1::SyncResponse {
+            assignments: encode_desired(desired, &held),
+            revoke: revoked.into_iter().map(|attempt| attempt.0).collect(),
+            lease_ms: self.lease_ms,
+            next_sync_ms: u64::try_from(NEXT_SYNC.as_millis()).unwrap_or(u64::MAX),
+            artifacts_url: self.artifacts.url(&caller),
+        }))
+    }
+
     /// A log may be written by the agent that holds the attempt, and by no other.
     async fn may_log(&self, caller: &Caller, chunk: &v1::LogChunk) -> Result<(), Status> {
         let agent: AgentId =

@@ -177,6 +177,13 @@ impl Jobs for Services {
         Ok(Response::new(v1::AgentListResponse { agents: agents.into_iter().map(Into::into).collect() }))
     }
 
+    async fn farm_status(
+        &self,
+        _: Request<v1::FarmStatusRequest>,
+    ) -> Result<Response<v1::FarmStatusResponse>, Status> {
+        self.status().await.map(Response::new)
+    }
+
     type ReadLogStream = Boxed<v1::ReadLogChunk>;
 
     async fn read_log(

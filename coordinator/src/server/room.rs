@@ -28,7 +28,7 @@ impl Room {
         }
     }
 
-    fn free_mib(&self) -> nix::Result<u64> {
+    pub(super) fn free_mib(&self) -> nix::Result<u64> {
         let stat = nix::sys::statvfs::statvfs(&self.state)?;
         Ok(stat.blocks_available().saturating_mul(stat.fragment_size()) >> 20)
     }

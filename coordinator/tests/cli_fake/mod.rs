@@ -194,6 +194,13 @@ impl Jobs for Fake {
         Ok(Response::new(v1::AgentListResponse { agents: vec![agent] }))
     }
 
+    async fn farm_status(
+        &self,
+        _: Request<v1::FarmStatusRequest>,
+    ) -> Result<Response<v1::FarmStatusResponse>, Status> {
+        Err(Status::unimplemented("no test asks for it"))
+    }
+
     type ReadLogStream = Stream<v1::ReadLogChunk>;
 
     async fn read_log(

@@ -8,6 +8,7 @@ pub mod hands;
 pub mod hosts;
 pub mod idler;
 pub mod planted;
+pub mod scrape;
 pub mod secure;
 pub mod small;
 

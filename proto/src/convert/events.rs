@@ -4,6 +4,7 @@ use super::job::{kind_in, kind_out};
 use super::{InvalidMessage, Result, artifact, attempt, digest, need, revision, tree};
 use crate::v1;
 use kulprit_common::farm::action::{Assignment, CompleteAnswer, Desired};
+use kulprit_common::farm::census::Purpose;
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync};
 use kulprit_common::farm::item::{BuildWork, ItemKey, MaintainersWork, RunWork, Work};
 use kulprit_common::id::{AgentId, Attempt, Session};
@@ -45,14 +46,33 @@ pub fn decode_completion(message: v1::CompleteRequest) -> Result<Event> {
 
 /// The assignments for the wire; work that is held already is not said again.
 pub fn encode_desired(desired: Desired, held: &[Attempt]) -> Vec<v1::Assignment> {
-    let encode = |assignment: Assignment| v1::Assignment {
-        attempt: assignment.attempt.0,
-        slot: assignment.slot,
-        item: Some(assignment.item.into()),
-        work: (!held.contains(&assignment.attempt)).then(|| assignment.work.into()),
-        title: assignment.title,
+    let encode = |assignment: Assignment| {
+        let (job, revision) = purpose_out(assignment.purpose);
+        v1::Assignment {
+            attempt: assignment.attempt.0,
+            slot: assignment.slot,
+            item: Some(assignment.item.into()),
+            work: (!held.contains(&assignment.attempt)).then(|| assignment.work.into()),
+            title: assignment.title,
+            job,
+            revision,
+        }
     };
     desired.assignments.into_iter().map(encode).collect()
+}
+
+fn purpose_out(purpose: Option<Purpose>) -> (String, Vec<u8>) {
+    let Some(Purpose { job, revision }) = purpose else { return Default::default() };
+    (job.to_string(), revision.map(|it| it.as_bytes().to_vec()).unwrap_or_default())
+}
+
+fn purpose_in(job: &str, bytes: &[u8]) -> Result<Option<Purpose>> {
+    if job.is_empty() {
+        return Ok(None);
+    }
+    let job = job.parse().map_err(|error| InvalidMessage::new("assignment.job", error))?;
+    let revision = (!bytes.is_empty()).then(|| revision(bytes, "assignment.revision")).transpose()?;
+    Ok(Some(Purpose { job, revision }))
 }
 
 impl From<v1::AgentInfo> for AgentInfo {
@@ -252,6 +272,7 @@ impl TryFrom<v1::Assignment> for Assignment {
             item: need(message.item, "assignment.item")?.try_into()?,
             work: need(message.work, "assignment.work")?.try_into()?,
             title: message.title,
+            purpose: purpose_in(&message.job, &message.revision)?,
         })
     }
 }

@@ -28,7 +28,9 @@ pub struct Child {
 }
 
 /// How processes of a farm are told to speak TLS; those of a run speak plaintext on loopback.
-const FARM_SETTINGS: [&str; 6] = [
+const FARM_SETTINGS: [&str; 8] = [
+    "KULPRIT_LISTEN_OPS",
+    "KULPRIT_AGENT_LISTEN_OPS",
     "KULPRIT_TLS_CA",
     "KULPRIT_TLS_CERT",
     "KULPRIT_TLS_KEY",

@@ -1,0 +1,41 @@
+//! How the coordinator itself fares, for `kulprit doctor --farm`.
+
+use super::Services;
+use crate::journal;
+use kulprit_common::id::Digest;
+use kulprit_proto::v1;
+use std::time::Duration;
+use tonic::Status;
+
+/// A store that takes longer is as good as none.
+const STORE_LIMIT: Duration = Duration::from_secs(10);
+
+impl Services {
+    pub(super) async fn status(&self) -> Result<v1::FarmStatusResponse, Status> {
+        let now = self.driver.ask(|_, now| now).await?;
+        let valid = self.keys.as_ref().and_then(|keys| keys.validity());
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Ok(v1::FarmStatusResponse {
+            version: env!("CARGO_PKG_VERSION").into(),
+            now_ms: now.0,
+            started_ms: now.0.saturating_sub(ms(self.started.elapsed())),
+            journal_bytes: journal::size(&self.room.state.join("journal.sqlite")),
+            disk_free_mib: self.room.free_mib().unwrap_or(0),
+            disk_min_mib: self.room.free_mib_min,
+            store: self.store_name.clone(),
+            store_problem: self.store_problem().await,
+            certificate_from_ms: valid.map(|it| ms(it.from)),
+            certificate_until_ms: valid.map(|it| ms(it.until)),
+        })
+    }
+
+    /// Asks after an artifact that need not be there: the answer is what counts.
+    async fn store_problem(&self) -> String {
+        let asked = Digest::of(b"kulprit doctor");
+        match tokio::time::timeout(STORE_LIMIT, self.store.exists(&asked)).await {
+            Ok(Ok(_)) => String::new(),
+            Ok(Err(error)) => format!("failed to {error}"),
+            Err(_) => format!("no answer within {} s", STORE_LIMIT.as_secs()),
+        }
+    }
+}

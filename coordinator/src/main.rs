@@ -91,7 +91,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = process::arguments();
     process::init_logging(args.log_json);
     if args.tied_to_parent {
         process::die_with_parent();

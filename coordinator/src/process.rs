@@ -1,9 +1,19 @@
 //! What every process of ours does alike: logging, signals, ending with its parent.
 
+use clap_mangen::Man;
 use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// This process's arguments; with `--man` alone it prints its manual page instead, and ends.
+pub fn arguments<A: clap::Parser>() -> A {
+    if std::env::args_os().skip(1).eq(["--man"]) {
+        let printed = Man::new(A::command()).render(&mut std::io::stdout());
+        std::process::exit(i32::from(printed.is_err()));
+    }
+    A::parse()
+}
 
 /// Logs to standard error; `KULPRIT_LOG` filters (`info`, `debug`, `kulprit_coordinator=trace`).
 pub fn init_logging(json: bool) {

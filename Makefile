@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test faults soak bench bench-crash bench-farm bench-search fuzz check setup dist toolchains
+.PHONY: demo test faults soak bench bench-crash bench-farm bench-search fuzz check setup dist toolchains deploy-test
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7; a bug that
 # shows in three runs of ten: make demo WORLD=rare; another crash all over: make demo WORLD=noisy
@@ -51,6 +51,10 @@ dist:
 NAME ?= gcc-10
 toolchains:
 	scripts/toolchain save $(NAME) dist/toolchains
+
+# The playbooks on three hosts of their own: site twice, a bisection, an upgrade amid a job, a removal.
+deploy-test:
+	scripts/deploy-test
 
 setup:
 	scripts/setup

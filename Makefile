@@ -1,5 +1,5 @@
 # Thin: each line is one that a person could type.
-.PHONY: demo test faults soak bench bench-crash bench-farm bench-search fuzz check setup
+.PHONY: demo test faults soak bench bench-crash bench-farm bench-search fuzz check setup dist toolchains deploy-test
 
 # Finds a planted commit in real Linux source. Another bug elsewhere: make demo SEED=7; a bug that
 # shows in three runs of ten: make demo WORLD=rare; another crash all over: make demo WORLD=noisy
@@ -41,6 +41,20 @@ fuzz:
 # An hour of bisections under random kills and pauses; shorter: scripts/soak 10
 soak:
 	scripts/soak
+
+# The release that ansible/ installs, into dist/. Quicker, for tests: make dist PROFILE=dev
+PROFILE ?= release
+dist:
+	PROFILE=$(PROFILE) scripts/dist
+
+# What kernels are built in, for a farm's machines to load. Another: make toolchains NAME=gcc-12
+NAME ?= gcc-10
+toolchains:
+	scripts/toolchain save $(NAME) dist/toolchains
+
+# The playbooks on three hosts of their own: site twice, a bisection, an upgrade amid a job, a removal.
+deploy-test:
+	scripts/deploy-test
 
 setup:
 	scripts/setup

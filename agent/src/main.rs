@@ -2,7 +2,6 @@
 //! and runs the loop.
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::{Args, Sizing};
@@ -36,7 +35,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LET_GO: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args: Args = process::arguments();
     args.log.start();
     if args.tied_to_parent {
         process::die_with_parent();

@@ -11,6 +11,7 @@ use kulprit_common::farm::event::{AgentInfo, Holding};
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::id::{AgentId, Attempt, Session};
 use kulprit_common::outcome::AttemptEnd;
+use kulprit_proto::supervisor::{self, Pulse};
 use kulprit_proto::tls::{self, Link};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
@@ -38,6 +39,8 @@ const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
 const LET_GO: Duration = Duration::from_secs(10);
 /// How long they may take when hurried: then, or told to stop at once.
 const LET_GO_NOW: Duration = Duration::from_secs(4);
+/// What stopping may take besides the draining: all that is held is let go and handed back.
+const STOP_MAX: Duration = Duration::from_secs(30);
 /// How long work in hand may go on when the machine is about to go. With the time to let go of it,
 /// and a cloud asked every 3 s, the rest of the farm has it within 15 s of the notice.
 const LEAVE_AFTER: Duration = Duration::from_secs(4);
@@ -109,6 +112,10 @@ struct Loop {
     confirmed_until: Instant,
     lease: Duration,
     retry: Duration,
+    /// The coordinator has answered the latest sync.
+    answered: bool,
+    /// What the service manager was told; empty until the farm is joined.
+    status: String,
 }
 
 /// Runs until drained or superseded.
@@ -126,12 +133,16 @@ pub async fn run(agent: Agent) -> Ended {
         confirmed_until: Instant::now() + lease,
         lease,
         retry: RETRY_FIRST,
+        answered: false,
+        status: String::new(),
     };
+    let mut pulse = Pulse::wanted();
     let (mut give_up_at, mut leaving) = (None, false);
     loop {
         let stop = *it.agent.stop.borrow_and_update();
         if stop >= Stop::Drain && give_up_at.is_none() {
             give_up_at = Some(Instant::now() + it.agent.drain);
+            supervisor::stopping("draining", it.agent.drain + STOP_MAX);
         }
         if stop == Stop::Leave && !leaving {
             leaving = true;
@@ -139,7 +150,7 @@ pub async fn run(agent: Agent) -> Ended {
             give_up_at = Some(give_up_at.map_or(at, |before: Instant| before.min(at)));
         }
         if stop == Stop::Now || give_up_at.is_some_and(|at| at <= Instant::now()) {
-            it.release_all().await;
+            pulse.during(it.release_all()).await;
             return Ended::Drained;
         }
         if stop >= Stop::Drain && it.held.is_empty() {
@@ -147,6 +158,7 @@ pub async fn run(agent: Agent) -> Ended {
             it.say_goodbye().await;
             return Ended::Drained;
         }
+        it.tell_manager(stop);
         let sent = Instant::now();
         let request = it.request(stop >= Stop::Drain);
         let mut client = it.agent.client.clone();
@@ -159,7 +171,7 @@ pub async fn run(agent: Agent) -> Ended {
             }
         };
         tokio::select! {
-            answer = syncing => match answer {
+            answer = pulse.during(syncing) => match answer {
                 Ok(response) => it.take(response, sent).await,
                 Err(status) if status.code() == Code::FailedPrecondition => {
                     it.stop_work().await;
@@ -173,8 +185,9 @@ pub async fn run(agent: Agent) -> Ended {
                     it.agent.contact.failed();
                     let cause = tls::said(&status);
                     tracing::warn!(cause, code = ?status.code(), message = status.message(), "the coordinator does not answer");
+                    it.answered = false;
                     it.retry = (it.retry * 2).min(RETRY_MAX);
-                    it.pause(pause, &mut inbox).await;
+                    pulse.during(it.pause(pause, &mut inbox)).await;
                 }
             },
             Some(note) = inbox.recv() => it.note(note),
@@ -198,6 +211,20 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 impl Loop {
+    /// Says how things stand, where that is news. The agent is ready once it was answered.
+    fn tell_manager(&mut self, stop: Stop) {
+        let held = self.held.values().filter(|held| !held.revoked).count();
+        let doing = if stop >= Stop::Drain { "draining" } else { "at work" };
+        let contact = if self.answered { "" } else { "; the coordinator does not answer" };
+        let status = format!("{doing}, {held} in hand{contact}");
+        match self.status.is_empty() {
+            true if self.answered => supervisor::ready(&status),
+            false if self.status != status => supervisor::status(&status),
+            true | false => return,
+        }
+        self.status = status;
+    }
+
     fn request(&mut self, draining: bool) -> v1::SyncRequest {
         self.sequence += 1;
         self.agent.contact.holds(self.held.len(), draining);
@@ -231,6 +258,7 @@ impl Loop {
     /// Takes the coordinator's word on what to hold.
     async fn take(&mut self, response: v1::SyncResponse, sent: Instant) {
         self.agent.contact.answered();
+        self.answered = true;
         self.retry = RETRY_FIRST;
         self.lease = Duration::from_millis(response.lease_ms);
         self.confirmed_until = sent + self.lease.saturating_sub(LEASE_MARGIN);

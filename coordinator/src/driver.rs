@@ -15,6 +15,7 @@ use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::{Farm, Handled};
 use kulprit_common::id::{AgentId, Attempt};
 use kulprit_common::time::Timestamp;
+use kulprit_proto::supervisor::Pulse;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -200,6 +201,7 @@ impl Driver {
     /// Runs until `stop` is set. An error means that facts could not be made durable: nothing
     /// may be acknowledged any more, so the coordinator ends.
     pub async fn run(mut self, first: Vec<Action>, mut stop: watch::Receiver<bool>) -> anyhow::Result<()> {
+        let mut pulse = Pulse::wanted();
         self.act([(first, None)]).await?;
         loop {
             let due = self.farm.next_deadline().map(|at| at.since(self.clock.now()));
@@ -209,6 +211,7 @@ impl Driver {
                 () = sleep(due) => {
                     batch.push(Message::Tell { event: Box::new(Event::Tick), reply: None });
                 }
+                () = pulse.beat() => continue,
                 () = told(&mut stop) => return self.journal.close().await.context("close the journal"),
             }
             let now = self.clock.now();

@@ -22,6 +22,7 @@ use kulprit_coordinator::symbols::Symbols;
 use kulprit_coordinator::telemetry::Ops;
 use kulprit_observe::logging::LogArgs;
 use kulprit_observe::traces;
+use kulprit_proto::supervisor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -33,6 +34,8 @@ use tokio::sync::watch;
 const LOG_BYTES_MAX: u64 = 32 << 20;
 const LOGS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
+/// How long each port is let finish what it has in hand.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// Coordinates bisections: picks revisions, hands work to agents, keeps what they find.
 #[derive(Debug, Parser)]
@@ -95,6 +98,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
+    process::manual_if_asked::<Args>();
     let args = match asked() {
         Ok(Asked::Serve(args)) => *args,
         Ok(Asked::Other(command)) => return with_runtime(backup::run(command)),
@@ -186,6 +190,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         (true, Some(_)) => ArtifactsAt::Port(http_at.port()),
     };
     let room = Room { state: args.state.clone(), free_mib_min: args.disk_min_mib };
+    let asking = handle.clone();
     let services = Services {
         driver: handle.clone(),
         store: store.clone(),
@@ -206,13 +211,18 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     let serving_http = tokio::spawn(serving::http(http, store, gate.clone(), stopped.clone()));
     let serving_grpc = tokio::spawn(serving::grpc(grpc, services, gate, ops.phase(), stopped.clone()));
-    ops.serves(handle);
-    if let Some(path) = &args.ready_file {
-        let (grpc, artifacts) = (format!("{scheme}://{grpc_at}"), format!("{scheme}://{http_at}"));
-        let ops = ops_at.map(|at| format!("http://{at}"));
-        Ready { grpc, artifacts, ops, pid: std::process::id() }.write(path)?;
+    // The answer comes once the driver has done what the journal left to do. Without one it has
+    // failed, and says so when it is waited for.
+    if asking.ask(|_, _| ()).await.is_ok() {
+        ops.serves(handle);
+        if let Some(path) = &args.ready_file {
+            let (grpc, artifacts) = (format!("{scheme}://{grpc_at}"), format!("{scheme}://{http_at}"));
+            let ops = ops_at.map(|at| format!("http://{at}"));
+            Ready { grpc, artifacts, ops, pid: std::process::id() }.write(path)?;
+        }
+        supervisor::ready(&format!("serving {scheme} on {grpc_at}"));
+        tracing::info!(scheme, %grpc_at, %http_at, ops_at = ops_at.map(tracing::field::display), state = %args.state.display(), "serving");
     }
-    tracing::info!(scheme, %grpc_at, %http_at, ops_at = ops_at.map(tracing::field::display), state = %args.state.display(), "serving");
 
     let ended = wait_for_the_end(stop, &ops, driving, serving_grpc, serving_http).await;
     traces::finish().await;
@@ -268,11 +278,11 @@ async fn wait_for_the_end(
         ended = &mut driving => Some(ended),
     };
     ops.stops();
+    supervisor::stopping("ending", 4 * GRACE);
     stop.send_replace(true);
     // Streams of watchers and parked agents are cut rather than waited for.
-    let grace = Duration::from_secs(3);
-    let _ = tokio::time::timeout(grace, serving_grpc).await;
-    let _ = tokio::time::timeout(grace, serving_http).await;
+    let _ = tokio::time::timeout(GRACE, serving_grpc).await;
+    let _ = tokio::time::timeout(GRACE, serving_http).await;
     match failed {
         Some(ended) => ended.context("run the driver")?,
         None => driving.await.context("run the driver")?,

@@ -4,6 +4,7 @@
 
 pub mod convert;
 pub mod journal;
+pub mod supervisor;
 pub mod tls;
 
 /// The generated code of package `kulprit.v1`.

@@ -1,6 +1,6 @@
 //! `kulprit token …`, `kulprit join`, `kulprit agent revoke` and the like.
 
-use super::args::{JoinArgs, RevokeArgs, TokenCreateArgs, TokenListArgs, TokenRevokeArgs};
+use super::args::{JoinArgs, RevokeArgs, To, TokenCreateArgs, TokenListArgs, TokenRevokeArgs, WhoamiArgs};
 use super::bisect::{print, write_text};
 use super::client::Coordinator;
 use super::failure::Failure;
@@ -81,6 +81,30 @@ pub async fn join(args: JoinArgs) -> Result<u8, Failure> {
             &format!("this is an agent's certificate: give it to kulprit-agent with --credentials {dir}\n");
     }
     write_text(&text)?;
+    Ok(0)
+}
+
+pub fn whoami(args: WhoamiArgs) -> Result<u8, Failure> {
+    let to = To { coordinator: None, credentials: args.credentials };
+    let current = credentials::open(&to)?.current();
+    let (member, until) = (&current.member, current.validity.until);
+    let until_ms = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+    let ca = tls::certificates(&current.ca_pem, tls::CA_FILE)
+        .map_err(|error| Failure::internal("read the CA's certificate", error))?;
+    let fingerprint = ca.first().map(|it| tls::fingerprint(it).to_string());
+    let text = || {
+        let left = since(tables::now_ms(), until_ms);
+        format!("{member}, for another {left}\nCA {}\n", fingerprint.as_deref().unwrap_or("unknown"))
+    };
+    let value = || {
+        json!({
+            "role": member.role.to_string(),
+            "name": member.name.to_string(),
+            "expires_ms": until_ms,
+            "ca": fingerprint,
+        })
+    };
+    print(args.output, text, value)?;
     Ok(0)
 }
 

@@ -4,7 +4,7 @@ mod access;
 
 pub use access::{
     CaCommand, CaInitArgs, CaIssueArgs, JoinArgs, MemberCommand, RevokeArgs, TokenCommand, TokenCreateArgs,
-    TokenListArgs, TokenRevokeArgs,
+    TokenListArgs, TokenRevokeArgs, WhoamiArgs,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -15,6 +15,7 @@ use kulprit_common::id::AgentId;
 use std::ffi::OsString;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -86,6 +87,8 @@ pub enum Command {
     },
     /// Join a farm as an operator or viewer
     Join(JoinArgs),
+    /// Say which member of which farm your credentials make you, and for how long
+    Whoami(WhoamiArgs),
     /// Set up the farm's private CA, on the coordinator's machine
     #[command(subcommand_required = true)]
     Ca {
@@ -145,6 +148,8 @@ pub enum AgentCommand {
     List(AgentListArgs),
     /// Give an agent nothing more until it is released; what it holds it finishes
     Quarantine(AgentQuarantineArgs),
+    /// Set an agent aside, as quarantine does, and wait until it holds nothing any more
+    Drain(AgentDrainArgs),
     /// Let an agent in quarantine work again, however it came there
     Release(AgentReleaseArgs),
     /// Shut an agent out, at once
@@ -442,6 +447,24 @@ pub struct AgentQuarantineArgs {
     /// Why, for `agent list`
     #[arg(long, value_name = "TEXT")]
     pub reason: String,
+    #[command(flatten)]
+    pub to: To,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  kulprit agent drain eu-7 --reason 'a new kernel' && ssh eu-7 reboot\n\n\
+    An agent that an operator had set aside keeps the reason of then. `kulprit agent release NAME` ends it.")]
+pub struct AgentDrainArgs {
+    /// The agent's name
+    pub name: AgentId,
+    /// Why, for `agent list`
+    #[arg(long, value_name = "TEXT")]
+    pub reason: String,
+    /// How long to wait: 90s, 10m, 2h, 1d
+    #[arg(long, value_parser = access::duration, default_value = "2h", value_name = "TIME")]
+    pub limit: Duration,
     #[command(flatten)]
     pub to: To,
     #[command(flatten)]

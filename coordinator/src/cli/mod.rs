@@ -74,6 +74,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
         Command::Agent { command } => match command {
             AgentCommand::List(args) => agents::list(args).await,
             AgentCommand::Quarantine(args) => agents::quarantine(args).await,
+            AgentCommand::Drain(args) => agents::drain(args).await,
             AgentCommand::Release(args) => agents::release(args).await,
             AgentCommand::Revoke(args) => access::revoke(Role::Agent, args).await,
         },
@@ -87,6 +88,7 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             TokenCommand::Revoke(args) => access::revoke_token(args).await,
         },
         Command::Join(args) => access::join(args).await,
+        Command::Whoami(args) => access::whoami(args),
         Command::Ca { command } => match command {
             CaCommand::Init(args) => ca::init(&args),
             CaCommand::Issue(args) => ca::issue_one(&args),

@@ -159,11 +159,23 @@ pub struct JoinArgs {
     pub credentials: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads the files alone and asks no coordinator.\nExit codes: 0, or 2 where there are none, or they have expired."
+)]
+pub struct WhoamiArgs {
+    /// Directory of the credentials [default: XDG_CONFIG_HOME/kulprit or ~/.config/kulprit]
+    #[arg(long, env = "KULPRIT_CREDENTIALS", value_name = "DIR")]
+    pub credentials: Option<PathBuf>,
+    #[command(flatten)]
+    pub output: Output,
+}
+
 fn role(text: &str) -> Result<Role, String> {
     text.parse().map_err(|_| "is not agent, operator or viewer".into())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || "is not a time such as 90s, 10m, 2h or 1d".to_owned();
     let unit = match text.chars().last() {
         Some('s') => 1,

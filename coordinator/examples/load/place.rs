@@ -103,6 +103,7 @@ impl Place {
             .arg(self.dir.join("state"))
             .arg("--ready-file")
             .arg(&ready)
+            .arg("--tied-to-parent")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

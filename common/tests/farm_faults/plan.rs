@@ -116,7 +116,7 @@ impl Plan {
         let mut dice = Dice(seed ^ 0x6661_726d);
         match seed {
             _ if seed % BIG_EVERY == BIG_EVERY - 1 => Plan::big(&mut dice),
-            _ if seed % NOISY_EVERY == 0 => Plan::noisy(&mut dice),
+            _ if seed.is_multiple_of(NOISY_EVERY) => Plan::noisy(&mut dice),
             _ => Plan::small(&mut dice),
         }
     }

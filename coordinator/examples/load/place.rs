@@ -202,8 +202,8 @@ pub async fn keep_open(place: Place, history: Arc<History>, open: u32) {
         // While the coordinator is away there is nothing to submit to.
         if let Ok(now) = place.open_jobs().await {
             for _ in now..open as usize {
-                if let Err(error) = place.submit(&history, number).await {
-                    eprintln!("load: {error:#}");
+                if place.submit(&history, number).await.is_err() {
+                    break;
                 }
                 number += 1;
             }

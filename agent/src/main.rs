@@ -2,6 +2,7 @@
 //! and runs the loop.
 
 use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser as _};
 use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::{Args, Sizing};
@@ -17,7 +18,7 @@ use kulprit_agent::work::Bench;
 use kulprit_agent::{boot, check, contact, engine_cleanup, process};
 use kulprit_common::id::{AgentId, Session};
 use kulprit_observe::figures::Count as _;
-use kulprit_observe::traces;
+use kulprit_observe::{manual, traces};
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::tls;
 use kulprit_proto::v1::agents_client::AgentsClient;
@@ -35,7 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 const LET_GO: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let args: Args = process::arguments();
+    manual::print_if_asked(Args::command);
+    let args = Args::parse();
     args.log.start();
     if args.tied_to_parent {
         process::die_with_parent();

@@ -1,22 +1,12 @@
 //! What belongs to being a process: locks, ending with the parent.
 
 use anyhow::Context as _;
-use clap_mangen::Man;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
-
-/// This process's arguments; with `--man` alone it prints its manual page instead, and ends.
-pub fn arguments<A: clap::Parser>() -> A {
-    if std::env::args_os().skip(1).eq(["--man"]) {
-        let printed = Man::new(A::command()).render(&mut std::io::stdout());
-        std::process::exit(i32::from(printed.is_err()));
-    }
-    A::parse()
-}
 
 /// Prints an error as `failed to …` with its causes.
 pub fn fail(error: &anyhow::Error) -> ExitCode {

@@ -21,7 +21,7 @@ use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::symbols::Symbols;
 use kulprit_coordinator::telemetry::Ops;
 use kulprit_observe::logging::LogArgs;
-use kulprit_observe::traces;
+use kulprit_observe::{manual, traces};
 use kulprit_proto::supervisor;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    process::manual_if_asked::<Args>();
+    manual::print_if_asked(command);
     let args = match asked() {
         Ok(Asked::Serve(args)) => *args,
         Ok(Asked::Other(command)) => return with_runtime(backup::run(command)),
@@ -117,11 +117,14 @@ enum Asked {
 }
 
 /// Without a subcommand it serves; a subcommand needs nothing of what serving does.
-fn asked() -> Result<Asked, clap::Error> {
+fn command() -> clap::Command {
     let command = backup::Command::augment_subcommands(Args::command());
     let command = command.subcommand_required(false).arg_required_else_help(false);
-    let matches =
-        command.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true).try_get_matches()?;
+    command.subcommand_negates_reqs(true).args_conflicts_with_subcommands(true)
+}
+
+fn asked() -> Result<Asked, clap::Error> {
+    let matches = command().try_get_matches()?;
     match matches.subcommand() {
         Some(_) => backup::Command::from_arg_matches(&matches).map(Asked::Other),
         None => Args::from_arg_matches(&matches).map(|args| Asked::Serve(Box::new(args))),

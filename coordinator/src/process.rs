@@ -1,17 +1,8 @@
 //! What every process of ours does alike: signals, ending with its parent.
 
-use clap_mangen::Man;
 use std::io::Write as _;
 use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
-
-/// With `--man` alone, prints the manual page of a program with these arguments, and ends.
-pub fn manual_if_asked<A: clap::Parser>() {
-    if std::env::args_os().skip(1).eq(["--man"]) {
-        let printed = Man::new(A::command()).render(&mut std::io::stdout());
-        std::process::exit(i32::from(printed.is_err()));
-    }
-}
 
 /// Prints an error as `failed to …` with its causes.
 pub fn fail(error: &anyhow::Error) -> ExitCode {

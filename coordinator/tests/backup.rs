@@ -149,3 +149,19 @@ fn what_is_no_copy_is_refused_and_leaves_nothing_behind() {
     assert_eq!(facts.len(), 501);
     assert_eq!(facts.last(), Some(&Fact::EpochStarted { epoch: 10_007 }));
 }
+
+#[test]
+fn manual_pages_have_all_that_a_program_takes() {
+    for (program, words) in [
+        ("kulprit-coordinator", &["backup", "restore", "listen"][..]),
+        ("kulprit-agent", &["slots", "coordinator"]),
+    ] {
+        let output = command(program).arg("--man").output().expect("it runs");
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let page = text(&output.stdout);
+        assert!(page.starts_with(".ie") && page.contains(".TH "), "{program}: {page}");
+        for word in words {
+            assert!(page.contains(word), "{program} has no {word}");
+        }
+    }
+}

@@ -84,7 +84,7 @@ pub(super) struct Items {
 }
 
 impl Items {
-    /// Each of them, in the order of the keys.
+    /// Each of them, in no order.
     pub fn all(&self) -> impl Iterator<Item = (&ItemKey, &Item)> {
         self.all.iter()
     }
@@ -230,10 +230,9 @@ impl Items {
                     }
                 }
                 for job in &item.wanted_by {
-                    let left = self.in_hand(job).saturating_sub(1);
-                    match left {
-                        0 => _ = self.in_hand.remove(job),
-                        left => _ = self.in_hand.insert(job.clone(), left),
+                    match self.in_hand(job) {
+                        0 | 1 => _ = self.in_hand.remove(job),
+                        count => _ = self.in_hand.insert(job.clone(), count - 1),
                     }
                 }
                 self.note(&lease.agent);
@@ -275,3 +274,7 @@ fn move_deadline(
         lease.until = until;
     }
 }
+
+#[cfg(test)]
+#[path = "items_tests.rs"]
+mod tests;

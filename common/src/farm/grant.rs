@@ -84,9 +84,10 @@ impl Farm {
 
     /// The same, for needs of one kind.
     fn grant_kind(&mut self, now: Timestamp, needs: &[Need], free: &mut Free) {
-        for need in needs {
-            let able = self.able(need.place(), &free.slots);
-            free.able.entry(need.place().clone()).or_insert(able);
+        for place in needs.iter().map(Need::place) {
+            if !free.able.contains_key(place) {
+                free.able.insert(place.clone(), self.able(place, &free.slots));
+            }
         }
         let mut turns: BinaryHeap<Turn> = needs
             .iter()
@@ -100,9 +101,10 @@ impl Farm {
                 continue;
             }
             let is_ready = matches!(item.state, State::Ready);
-            let has_more = self.items.in_hand(&job);
-            if is_ready && has_more > in_hand {
-                turns.push(Reverse((has_more, number, key, job)));
+            // It was given something since it was put in line: others come first.
+            let by_now = self.items.in_hand(&job);
+            if is_ready && by_now > in_hand {
+                turns.push(Reverse((by_now, number, key, job)));
                 continue;
             }
             let agent = is_ready.then(|| self.best_agent(now, &key, item, free)).flatten();

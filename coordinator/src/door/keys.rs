@@ -58,12 +58,12 @@ impl Keys {
         self.current().verifier.verify_client_cert(leaf, rest, now).is_ok()
     }
 
-    /// The CA, where this coordinator has one.
     /// Of the certificate that is shown now.
     pub fn validity(&self) -> Option<tls::Validity> {
         tls::validity(self.current().certified.end_entity_cert().ok()?).ok()
     }
 
+    /// The CA, where this coordinator has one.
     pub fn authority(&self) -> Option<Arc<Authority>> {
         self.current().authority.clone()
     }

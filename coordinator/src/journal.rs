@@ -191,6 +191,17 @@ async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
     sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(connection).await.map(|_| ())
 }
 
+/// Adds a fact behind all others.
+async fn insert(connection: &mut SqliteConnection, fact: &Fact) -> Result<(), sqlx::Error> {
+    sqlx::query("INSERT INTO facts (at_ms, kind, body) VALUES (?, ?, ?)")
+        .bind(fact.at_ms.cast_signed())
+        .bind(fact.kind)
+        .bind(fact.body.as_slice())
+        .execute(connection)
+        .await
+        .map(|_| ())
+}
+
 async fn read_all(
     connection: &mut SqliteConnection,
     mut replay: impl FnMut(StoredFact),

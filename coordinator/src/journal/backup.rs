@@ -1,7 +1,7 @@
 //! Copies of a journal, made while it is written, and put in its place again.
 
 use super::lock::Lock;
-use super::{APPLICATION_ID, JournalError, SCHEMA_VERSION, StoredFact, prepare, read_all};
+use super::{APPLICATION_ID, JournalError, SCHEMA_VERSION, StoredFact, insert, prepare, read_all};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::fs::{self, File};
@@ -170,13 +170,7 @@ async fn add(
         .await
         .map_err(failed)?;
     for fact in facts {
-        sqlx::query("INSERT INTO facts (at_ms, kind, body) VALUES (?, ?, ?)")
-            .bind(fact.at_ms.cast_signed())
-            .bind(fact.kind)
-            .bind(fact.body.as_slice())
-            .execute(&mut connection)
-            .await
-            .map_err(failed)?;
+        insert(&mut connection, &fact).await.map_err(failed)?;
     }
     connection.close().await.map_err(failed)
 }

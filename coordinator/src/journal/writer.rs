@@ -1,7 +1,7 @@
 //! The one writer: drains what waits into one transaction, then acknowledges all of it.
 
 use super::lock::Lock;
-use super::{Counters, Fact, JournalError};
+use super::{Counters, Fact, JournalError, insert};
 use crate::failpoint;
 use crate::telemetry::FIGURES;
 use kulprit_observe::figures::{Measure as _, NO_LABELS, number};
@@ -101,12 +101,7 @@ async fn commit(connection: &mut SqliteConnection, facts: &[Fact]) -> Result<(),
     failpoint::pass("before-commit");
     let mut transaction = connection.begin().await?;
     for fact in facts {
-        sqlx::query("INSERT INTO facts (at_ms, kind, body) VALUES (?, ?, ?)")
-            .bind(fact.at_ms.cast_signed())
-            .bind(fact.kind)
-            .bind(fact.body.as_slice())
-            .execute(&mut *transaction)
-            .await?;
+        insert(&mut transaction, fact).await?;
     }
     failpoint::pass("in-commit");
     transaction.commit().await?;

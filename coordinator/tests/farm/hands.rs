@@ -16,7 +16,7 @@ use kulprit_common::patch::Patch;
 use kulprit_proto::tls::Link;
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
-use object_store::http::HttpBuilder;
+use object_store::http::{HttpBuilder, HttpStore};
 use object_store::{BackoffConfig, ClientOptions, ObjectStoreExt as _, RetryConfig};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -129,6 +129,8 @@ pub struct Hand {
     world: Arc<World>,
     client: AgentsClient<Link>,
     held: Arc<Mutex<BTreeMap<Attempt, Held>>>,
+    /// The farm's store, as the coordinator last named it.
+    artifacts: Arc<Mutex<String>>,
     /// What an item takes.
     pace: Duration,
 }
@@ -140,6 +142,7 @@ impl Hand {
             world: world.clone(),
             client: AgentsClient::new(link),
             held: Arc::default(),
+            artifacts: Arc::default(),
             pace,
         }
     }
@@ -181,6 +184,7 @@ impl Hand {
                     continue;
                 }
             };
+            *self.artifacts.lock().expect("whole") = response.artifacts_url;
             for attempt in response.revoke.into_iter().map(Attempt) {
                 let mut held = self.held.lock().expect("whole");
                 if let Some(dropped) = held.get(&attempt).filter(|it| !it.reporting) {
@@ -196,7 +200,7 @@ impl Hand {
                 let known = self.held.lock().expect("whole").contains_key(&attempt);
                 if !known && message.work.is_some() && ended.insert(attempt) {
                     let assignment = Assignment::try_from(message).expect("it can be read");
-                    self.begin(assignment, response.artifacts_url.clone());
+                    self.begin(assignment);
                 }
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -204,7 +208,7 @@ impl Hand {
         unreachable!("the numbers do not end")
     }
 
-    fn begin(&self, assignment: Assignment, artifacts: String) {
+    fn begin(&self, assignment: Assignment) {
         let (attempt, item) = (assignment.attempt, assignment.item.clone());
         let taken = Held { item: item.clone(), reporting: false };
         self.held.lock().expect("whole").insert(attempt, taken);
@@ -213,7 +217,7 @@ impl Hand {
             seen.order.push((self.name.clone(), item.clone()));
         });
         let (mut client, world, held) = (self.client.clone(), self.world.clone(), self.held.clone());
-        let (name, pace) = (self.name.clone(), self.pace);
+        let (name, pace, artifacts) = (self.name.clone(), self.pace, self.artifacts.clone());
         tokio::spawn(async move {
             let text = format!("{item} by {name}, attempt {attempt}\n");
             let data = text.clone().into_bytes();
@@ -253,24 +257,30 @@ impl Hand {
     }
 }
 
-/// Puts a text into the farm's store, however often it takes.
-async fn upload(url: &str, text: String) -> Artifact {
+/// Puts a text into the farm's store, however often it takes, and wherever the store goes meanwhile.
+async fn upload(url: &Mutex<String>, text: String) -> Artifact {
     let artifact = Artifact { digest: Digest::of(text.as_bytes()), size: text.len() as u64 };
+    let at = object_store::path::Path::from(artifact::path(&artifact.digest));
+    loop {
+        let base = url.lock().expect("whole").clone();
+        match store(&base).put(&at, text.clone().into()).await {
+            Ok(_) => return artifact,
+            Err(_) => tokio::time::sleep(AGAIN).await,
+        }
+    }
+}
+
+fn store(url: &str) -> HttpStore {
     // Equal bounds would be an empty range, in which object_store finds no number.
     let backoff = BackoffConfig { init_backoff: AGAIN, max_backoff: 2 * AGAIN, base: 2. };
-    let retry = RetryConfig { backoff, max_retries: 100, retry_timeout: Duration::from_secs(60) };
+    let retry = RetryConfig { backoff, max_retries: 5, retry_timeout: Duration::from_secs(5) };
     let options = ClientOptions::new()
         .with_allow_http(true)
         .with_proxy_url("http://127.0.0.1:9")
         .with_proxy_excludes("127.0.0.1");
     let base = url.trim_end_matches('/');
     let store = HttpBuilder::new().with_url(base).with_client_options(options).with_retry(retry).build();
-    let store = store.expect("the coordinator's endpoint");
-    let at = object_store::path::Path::from(artifact::path(&artifact.digest));
-    while store.put(&at, text.clone().into()).await.is_err() {
-        tokio::time::sleep(AGAIN).await;
-    }
-    artifact
+    store.expect("the coordinator's endpoint")
 }
 
 /// Runs hands on threads of their own for as long as the guard lives.

@@ -8,6 +8,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for file in &files {
         println!("cargo::rerun-if-changed={file}");
     }
+    let (version, label) = (std::env::var("CARGO_PKG_VERSION")?, "KULPRIT_LABEL");
+    println!("cargo::rerun-if-env-changed={label}");
+    let label = std::env::var(label).ok().filter(|label| !label.is_empty());
+    let label = label.map(|label| format!("+{label}")).unwrap_or_default();
+    println!("cargo::rustc-env=KULPRIT_VERSION={version}{label}");
     let descriptors = protox::compile(&files, ["."])?;
     let described = std::path::Path::new(&std::env::var("OUT_DIR")?).join("descriptors.bin");
     std::fs::write(described, descriptors.encode_to_vec())?;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// Builds kernels in containers, boots them in QEMU, and reports what it saw.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kulprit-agent", version)]
+#[command(name = "kulprit-agent", version = kulprit_proto::VERSION)]
 pub struct Args {
     /// The coordinator's address: https://HOST:PORT, or http:// on this machine
     #[arg(long, env = "KULPRIT_COORDINATOR", default_value = "http://127.0.0.1:7453", value_name = "URL")]

@@ -88,7 +88,7 @@ pub async fn look(
     }
     AgentInfo {
         host: nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        version: kulprit_proto::VERSION.into(),
         slots: vec![sizing.slot; sizing.slots as usize],
         accelerator: booting.accelerator.map(Accelerator::as_str).unwrap_or_default().into(),
         images: images.unwrap_or_default(),

@@ -79,7 +79,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     if let Some(wallet) = &wallet {
         tokio::spawn(tls::keep_current(link.clone(), wallet.clone()));
     }
-    traces::start("kulprit-agent", env!("CARGO_PKG_VERSION"), id.as_str())?;
+    traces::start("kulprit-agent", kulprit_proto::VERSION, id.as_str())?;
     let client = AgentsClient::new(link)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);

@@ -9,7 +9,7 @@ pub fn version() -> String {
     if let Ok(pretended) = std::env::var("KULPRIT_PRETEND_VERSION") {
         return pretended;
     }
-    env!("CARGO_PKG_VERSION").into()
+    kulprit_proto::VERSION.into()
 }
 
 /// A point that the process comes by.

@@ -39,7 +39,7 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// Coordinates bisections: picks revisions, hands work to agents, keeps what they find.
 #[derive(Debug, Parser)]
-#[command(name = "kulprit-coordinator", version)]
+#[command(name = "kulprit-coordinator", version = kulprit_proto::VERSION)]
 struct Args {
     /// Directory for the journal, mirrors, logs and (by default) artifacts
     #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
@@ -154,7 +154,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
     let ops = Arc::new(Ops::new(args.state.clone()));
     let ops_at = serve_ops(args.listen_ops, &ops).await?;
-    traces::start("kulprit-coordinator", env!("CARGO_PKG_VERSION"), &process::hostname())?;
+    traces::start("kulprit-coordinator", kulprit_proto::VERSION, &process::hostname())?;
     let clock = Clock::start();
     let (journal, facts) = open_journal(&args.state).await?;
     let config = Config {

@@ -7,6 +7,10 @@ pub mod journal;
 pub mod supervisor;
 pub mod tls;
 
+/// What the programs say they are, and tell each other: `1.2.3`, with `+LABEL` behind it where
+/// they were built with `KULPRIT_LABEL`, as nightly builds are.
+pub const VERSION: &str = env!("KULPRIT_VERSION");
+
 /// The generated code of package `kulprit.v1`.
 #[allow(clippy::all, clippy::pedantic)]
 pub mod v1 {

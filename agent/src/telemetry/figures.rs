@@ -28,7 +28,7 @@ pub struct Figures {
 
 impl Figures {
     fn new() -> Figures {
-        let book = Book::of("kulprit-agent", env!("CARGO_PKG_VERSION"));
+        let book = Book::of("kulprit-agent", kulprit_proto::VERSION);
         let figures = Figures {
             attempts: book.counter(
                 "kulprit_agent_attempts_total",

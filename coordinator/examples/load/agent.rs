@@ -210,7 +210,7 @@ impl Agent {
             sequence,
             info: Some(v1::AgentInfo {
                 host: self.name.clone(),
-                version: env!("CARGO_PKG_VERSION").into(),
+                version: kulprit_proto::VERSION.into(),
                 slots: vec![v1::Slot { cores: 1, memory_mib: 4096 }; slots],
                 images: vec![IMAGE.into()],
                 accelerator: "tcg".into(),

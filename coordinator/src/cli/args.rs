@@ -41,7 +41,7 @@ NO_COLOR is respected; progress bars are drawn on a terminal only.";
 
 /// Finds the commit that broke (or fixed) a Linux kernel, and says how sure it is.
 #[derive(Debug, Parser)]
-#[command(name = "kulprit", version, after_help = TOP_EXAMPLES, max_term_width = 100)]
+#[command(name = "kulprit", version = kulprit_proto::VERSION, after_help = TOP_EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -16,7 +16,7 @@ impl Services {
         let valid = self.keys.as_ref().and_then(|keys| keys.validity());
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(v1::FarmStatusResponse {
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: kulprit_proto::VERSION.into(),
             now_ms: now.0,
             started_ms: now.0.saturating_sub(ms(self.started.elapsed())),
             journal_bytes: journal::size(&self.room.state.join("journal.sqlite")),

@@ -47,7 +47,7 @@ pub struct Figures {
 impl Figures {
     #[allow(clippy::too_many_lines, reason = "a list")]
     fn new() -> Figures {
-        let book = Book::of("kulprit-coordinator", env!("CARGO_PKG_VERSION"));
+        let book = Book::of("kulprit-coordinator", kulprit_proto::VERSION);
         let figures = Figures {
             jobs: book.gauge("kulprit_jobs", &["stage"], "Jobs by the stage they are in."),
             jobs_submitted: book.counter("kulprit_jobs_submitted_total", &[], "Jobs that were taken."),

@@ -158,7 +158,7 @@ impl Hand {
         v1::SyncRequest {
             sequence,
             info: Some(v1::AgentInfo {
-                version: env!("CARGO_PKG_VERSION").into(),
+                version: kulprit_proto::VERSION.into(),
                 slots: vec![v1::Slot { cores: 1, memory_mib: 4096 }],
                 images: vec![IMAGE.into()],
                 accelerator: "tcg".into(),

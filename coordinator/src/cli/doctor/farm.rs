@@ -112,7 +112,7 @@ fn certificate(name: &str, until_ms: u64, now: u64, life: Duration, hint: &str) 
 }
 
 fn versions(status: &v1::FarmStatusResponse) -> Check {
-    let own = env!("CARGO_PKG_VERSION");
+    let own = kulprit_proto::VERSION;
     match status.version == own {
         true => Check::new("versions", Status::Ok, own, ""),
         false => Check::new(

@@ -84,6 +84,8 @@ impl Default for QemuConfig {
 pub struct BootRequest<'a> {
     /// A bzImage, readable for the user that QEMU runs as.
     pub kernel: &'a Path,
+    /// What the kernel must say it is; empty where nobody knows.
+    pub build_id: &'a str,
     /// The file's bytes: a static executable (also of C source, then compiled) or a script.
     pub reproducer: &'a [u8],
     pub kind: ReproducerKind,
@@ -181,7 +183,7 @@ impl Run {
             .await
             .map_err(|error| infra(InfraClass::Qemu, format!("start {}: {error}", config.qemu.display())))?;
         let [nonce, marker] = secrets;
-        let watch = Watch::new(request.timeouts.clone(), nonce, marker);
+        let watch = Watch::new(request.timeouts.clone(), nonce, marker).of_kernel(request.build_id);
         let watch = if request.kind == ReproducerKind::Nothing { watch.of_the_boot() } else { watch };
         Ok(Run { started, process, console, results, file, watch })
     }
@@ -276,6 +278,10 @@ fn conclude(accelerator: Accelerator, ended: Ended, watch: Watch) -> Result<Outc
     }
     if accelerator == Accelerator::Kvm && watch.ending() == Some(&Ending::NoOutput) {
         return Err(infra(InfraClass::Qemu, "no output under KVM, which may be KVM's fault".to_owned()));
+    }
+    if let Some(Ending::OtherKernel(id)) = watch.ending() {
+        let reason = format!("the image holds another kernel than was built: its build id is {id}");
+        return Err(infra(InfraClass::Artifact, reason));
     }
     Ok(watch.conclude())
 }

@@ -69,8 +69,17 @@ pub struct BuildRequest<'a> {
 /// What a build came to. The paths are good until the next build with the same object tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Built {
-    Kernel { image: PathBuf, vmlinux: PathBuf, config: PathBuf, fingerprint: Digest },
-    Failed { message: String },
+    Kernel {
+        image: PathBuf,
+        vmlinux: PathBuf,
+        config: PathBuf,
+        fingerprint: Digest,
+        /// vmlinux's, in hexadecimal; empty where it has none.
+        build_id: String,
+    },
+    Failed {
+        message: String,
+    },
 }
 
 /// Builds `request`; says how long that took. Cancelling leaves an object tree that the next

@@ -9,6 +9,7 @@
 //! some other debugging macros) cannot be told from any other constant: with such options a
 //! shift of lines changes the fingerprint. That is the safe side, a pair of runs too many.
 
+pub mod build_id;
 mod lines;
 
 use kulprit_common::id::Digest;

@@ -274,13 +274,14 @@ impl Attempt<'_> {
         }
         self.activity.set(format!("uploading {}", work.revision.short()));
         let outcome = match built {
-            Built::Kernel { image, vmlinux, config, fingerprint } => {
+            Built::Kernel { image, vmlinux, config, fingerprint, build_id } => {
                 let packed = compress(vmlinux, self.scratch.join("vmlinux.zst")).await?;
                 BuildOutcome::Built(Kernel {
                     image: self.upload(&image).await?,
                     vmlinux: self.upload(&packed).await?,
                     config: self.upload(&config).await?,
                     fingerprint,
+                    build_id,
                 })
             }
             Built::Failed { message } => BuildOutcome::Failed { message },
@@ -388,6 +389,7 @@ impl Attempt<'_> {
         self.activity.set("booting");
         let request = BootRequest {
             kernel: kernel.path(),
+            build_id: &work.build_id,
             reproducer: &reproducer,
             kind: work.kind,
             args: &work.args,

@@ -12,6 +12,7 @@ async fn run(kernel: &PathBuf, script: &str, name: &str) -> (Outcome, String) {
     let dir = tempfile::tempdir().unwrap();
     let request = BootRequest {
         kernel,
+        build_id: "",
         reproducer: script.as_bytes(),
         kind: ReproducerKind::Script,
         args: &["an argument".to_owned()],

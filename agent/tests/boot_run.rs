@@ -39,6 +39,7 @@ struct Fake {
     dir: tempfile::TempDir,
     config: QemuConfig,
     timeouts: Timeouts,
+    build_id: &'static str,
     cancel: CancellationToken,
 }
 
@@ -60,6 +61,7 @@ fn fake(script: &str) -> Fake {
         config: QemuConfig { qemu, ..QemuConfig::default() },
         dir,
         timeouts,
+        build_id: "",
         cancel: CancellationToken::new(),
     }
 }
@@ -70,6 +72,7 @@ impl Fake {
         let kernel = self.dir.path().join("bzImage");
         let request = BootRequest {
             kernel: &kernel,
+            build_id: self.build_id,
             reproducer: b"binary",
             kind: ReproducerKind::Binary,
             args: &[],
@@ -120,6 +123,17 @@ async fn a_run_without_a_crash_is_ok_however_the_reproducer_ends() {
     for ending in ["exit code 0", "exit code 3", "exit signal 11", "timeout"] {
         let outcome = fake(&format!("start; result '{ending}'; result done")).outcome().await;
         assert_eq!(outcome, Outcome::Ok, "{ending}");
+    }
+}
+
+#[tokio::test]
+async fn a_crash_of_another_kernel_than_was_built_is_no_evidence() {
+    let of_kernel = |build_id| Fake { build_id, ..fake("result 'kernel 0b'; start; crash; result done") };
+    let (class, reason) = of_kernel("0a").infra().await;
+    assert!(class == InfraClass::Artifact && reason.contains("another kernel"), "{class:?}: {reason}");
+    for build_id in ["0b", ""] {
+        let outcome = of_kernel(build_id).outcome().await;
+        assert!(matches!(outcome, Outcome::Crashed(_)), "{outcome:?}");
     }
 }
 

@@ -1,14 +1,16 @@
 //! Linux itself: builds are reproducible, incremental builds are right, and the fingerprint
-//! sees code but not lines. Prints what each build took. Skipped, with a word, where there is
+//! sees code but not lines; a kernel tells its build id when it runs. Prints what each build took. Skipped, with a word, where there is
 //! no engine, no toolchain image or no kernel source.
 
 use git2::{Oid, Repository, Signature};
+use kulprit_agent::boot::{BootError, BootRequest, QemuConfig, boot};
 use kulprit_agent::build::seed::{Seeds, Turn};
 use kulprit_agent::build::{BuildRequest, Built, build};
 use kulprit_agent::checkout::{Source, checkout};
 use kulprit_agent::container::{Engine, Limits, Unfinished};
 use kulprit_common::id::{Digest, RevisionId, Session};
-use kulprit_common::job::{ConfigBase, Fragment, KernelBuild};
+use kulprit_common::job::{ConfigBase, Fragment, KernelBuild, Machine, ReproducerKind, Timeouts};
+use kulprit_common::outcome::{InfraClass, Outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -41,10 +43,11 @@ struct Bench {
 }
 
 /// A kernel as far as the test compares it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Seen {
     fingerprint: Digest,
     image: Digest,
+    build_id: String,
 }
 
 impl Bench {
@@ -116,11 +119,29 @@ impl Bench {
         let log = fs::read_to_string(at("log")).unwrap();
         log.lines().filter(|line| line.starts_with("kulprit: ")).for_each(|line| println!("    {line}"));
         match built.unwrap_or_else(|e| panic!("{e}\n{log}")) {
-            (Built::Kernel { image, fingerprint, .. }, _) => {
-                Ok(Seen { fingerprint, image: Digest::of(&fs::read(image).unwrap()) })
+            (Built::Kernel { image, fingerprint, build_id, .. }, _) => {
+                fs::copy(&image, at("image")).unwrap();
+                Ok(Seen { fingerprint, image: Digest::of(&fs::read(image).unwrap()), build_id })
             }
             (Built::Failed { message }, _) => Err(message),
         }
+    }
+
+    /// Boots what was built last, and wants it to tell this build id.
+    async fn boots(&self, build_id: &str) -> Result<Outcome, BootError> {
+        let request = BootRequest {
+            kernel: &self.dir.path().join("image"),
+            build_id,
+            reproducer: b"",
+            kind: ReproducerKind::Nothing,
+            args: &[],
+            machine: &Machine::default(),
+            timeouts: &Timeouts::default(),
+            work_dir: self.dir.path(),
+            name: "test-kernel",
+        };
+        let (config, cancel) = (QemuConfig::default(), CancellationToken::new());
+        Ok(boot(&config, request, mpsc::channel(1).0, cancel).await?.outcome)
     }
 }
 
@@ -195,6 +216,15 @@ async fn linux_is_built_reproducibly_and_lines_do_not_matter() {
     assert_ne!(seen.image, cold.image, "they do stand in the kernel");
     let changed = bench.build("code", code, "one").await.unwrap();
     assert_ne!(changed.fingerprint, cold.fingerprint);
+    assert_eq!(changed.build_id.len(), 40, "{changed:?}");
+    assert_eq!(bench.boots(&changed.build_id).await.unwrap(), Outcome::Ok);
+    match bench.boots(&cold.build_id).await {
+        Err(BootError::Infra(infra)) => {
+            assert_eq!(infra.class, InfraClass::Artifact);
+            assert!(infra.reason.contains(&changed.build_id), "{}", infra.reason);
+        }
+        other => panic!("another kernel passed for the one that was built: {other:?}"),
+    }
     let message = bench.build("broken", broken, "one").await.unwrap_err();
     assert!(message.starts_with("fs/utimes.c:") && message.contains(": error: expected"), "{message}");
     bench.build("new symbol", config, "one").await.unwrap();

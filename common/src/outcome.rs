@@ -67,6 +67,10 @@ pub struct Kernel {
     pub config: Artifact,
     /// Digest over what the kernel does, see `signature`.
     pub fingerprint: Digest,
+    /// vmlinux's GNU build id in hexadecimal, which the kernel tells too when it runs; empty where
+    /// it has none.
+    #[serde(default)]
+    pub build_id: String,
 }
 
 /// What a build came to. Both endings say something about the revision.

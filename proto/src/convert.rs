@@ -71,6 +71,17 @@ pub(crate) fn artifact(message: Option<v1::Artifact>, field: &'static str) -> Re
     Ok(Artifact { digest: digest(&message.digest, field)?, size: message.size })
 }
 
+/// Of what linkers make, the longest has 64 bytes.
+const BUILD_ID_CHARS_MAX: usize = 128;
+
+pub(crate) fn build_id(text: String, field: &'static str) -> Result<String> {
+    let is_hex = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    match is_hex && text.len() <= BUILD_ID_CHARS_MAX {
+        true => Ok(text),
+        false => Err(InvalidMessage::new(field, "is no build id in hexadecimal")),
+    }
+}
+
 macro_rules! enum_map {
     ($wire:ty, $core:ty, $into:ident, $from:ident, $unset:pat, { $($w:ident => $c:path),+ $(,)? }) => {
         pub(crate) fn $into(value: $core) -> i32 {

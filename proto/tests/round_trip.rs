@@ -129,6 +129,7 @@ fn products() -> Vec<Product> {
         vmlinux: artifact("vmlinux"),
         config: artifact(".config"),
         fingerprint: Digest::of(b"text"),
+        build_id: "0a1b".into(),
     };
     let build = |outcome| Product::Build(Build { outcome, log: artifact("log"), duration_ms: 1 << 40 });
     let run = |outcome| Product::Run(Run { outcome, console: artifact("console"), duration_ms: 7 });
@@ -426,6 +427,7 @@ fn damaged_facts_are_refused_or_read_and_never_bring_the_reader_down() {
 fn assignments_come_back_and_held_work_is_not_said_again() {
     let run = RunWork {
         kernel: artifact("bzImage"),
+        build_id: "0a1b".into(),
         executable: artifact("repro"),
         kind: ReproducerKind::Binary,
         args: vec!["a b".into()],

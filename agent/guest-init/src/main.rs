@@ -4,6 +4,7 @@
 //! test. So nothing here may panic, and a panic that happens all the same ends the guest quietly.
 
 mod channel;
+mod kernel;
 mod machine;
 mod plan;
 mod reproducer;
@@ -27,6 +28,9 @@ fn main() {
 
 fn run(plan: &Plan) {
     let mut channel = Channel::open(&plan.nonce, &plan.marker);
+    if let Some(id) = kernel::build_id() {
+        channel.say(&format!("kernel {id}"));
+    }
     channel.mark("up");
     machine::prepare();
     if plan.busybox {

@@ -30,6 +30,8 @@ impl Lines {
 /// What init says; `guest-init/src/main.rs` says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
+    /// The build id of the kernel that runs.
+    Kernel(String),
     Up,
     Settled,
     Start,
@@ -44,6 +46,7 @@ pub enum Word {
 pub fn word(line: &str, nonce: &str) -> Option<Word> {
     let rest = line.split_once("kulprit ")?.1.strip_prefix(nonce)?.strip_prefix(' ')?;
     match rest.split_once(' ').unwrap_or((rest, "")) {
+        ("kernel", id) => Some(Word::Kernel(id.to_owned())),
         ("up", "") => Some(Word::Up),
         ("settled", "") => Some(Word::Settled),
         ("start", "") => Some(Word::Start),
@@ -63,6 +66,7 @@ mod tests {
     fn words_need_the_nonce() {
         let cases = [
             ("kulprit n1 up", Some(Word::Up)),
+            ("kulprit n1 kernel 0a1b", Some(Word::Kernel("0a1b".into()))),
             ("[    2.808048] kulprit n1 start", Some(Word::Start)),
             ("kulprit n1 exit code 3", Some(Word::Ended)),
             ("kulprit n1 exit signal 11", Some(Word::Ended)),

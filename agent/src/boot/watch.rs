@@ -24,6 +24,8 @@ const CRASHES_MAX: usize = 100;
 /// Why a run ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
+    /// What runs is not the kernel that was built, by the build id that it tells.
+    OtherKernel(String),
     /// QEMU exited by itself: the guest restarted, or panicked.
     Exited,
     /// Nothing was printed in time.
@@ -98,6 +100,8 @@ pub struct Watch {
     up: Border,
     start: Border,
     drain: Option<Drain>,
+    /// The build id that the kernel must tell; empty where any will do.
+    build_id: String,
     /// Nothing is to be run: whether init comes up is all there is to see.
     boot_only: bool,
     ending: Option<Ending>,
@@ -118,9 +122,15 @@ impl Watch {
             up: Border::default(),
             start: Border::default(),
             drain: None,
+            build_id: String::new(),
             boot_only: false,
             ending: None,
         }
+    }
+
+    /// Ends the run where another kernel runs than the one of this build id.
+    pub fn of_kernel(self, build_id: &str) -> Watch {
+        Watch { build_id: build_id.to_owned(), ..self }
     }
 
     /// Ends the run where the reproducer would start.
@@ -219,6 +229,7 @@ impl Watch {
         match ending {
             Ending::Done => Outcome::Ok,
             Ending::CannotStart(reason) => Outcome::NoReproducerStart { reason },
+            Ending::OtherKernel(_) => Outcome::BootFailed { crashes: seen, reason },
             Ending::Exited if !started => Outcome::BootFailed { crashes: seen, reason },
             Ending::NoOutput | Ending::NoMarker | Ending::NoStart => {
                 Outcome::BootFailed { crashes: seen, reason }
@@ -232,6 +243,12 @@ impl Watch {
         let line = self.console.count;
         match (word, &mut self.stage) {
             (_, Stage::Done { .. }) => {}
+            // The reproducer's talk counts for nothing here.
+            (Word::Kernel(id), Stage::Dark | Stage::Booting) => {
+                if !self.build_id.is_empty() && id != self.build_id {
+                    self.ending.get_or_insert(Ending::OtherKernel(id));
+                }
+            }
             (Word::Up, Stage::Dark | Stage::Booting) => {
                 self.up.said = Some(line);
                 self.stage = Stage::Settling { since: now };
@@ -348,6 +365,7 @@ impl Watch {
                 };
                 format!("the guest restarted {when}, without a crash report")
             }
+            Ending::OtherKernel(id) => format!("another kernel runs, with the build id {id}"),
             Ending::NoOutput => format!("no output within {} s", limits.first_byte_s.min(limits.boot_s)),
             Ending::NoMarker => format!("init did not run within {} s", limits.boot_s),
             Ending::NoStart => "the guest fell silent before the reproducer started".to_owned(),

@@ -29,6 +29,7 @@ enum Event<'a> {
 }
 use Event::{Console, Exit, Result, Wait};
 
+const OTHER: Event<'static> = Result("\nkulprit N kernel 0b\n");
 const UP: Event<'static> = Result("\nkulprit N up\n");
 const START: Event<'static> = Result("\nkulprit N settled\n\nkulprit N start\n");
 const MARK_UP: Event<'static> = Console("[    2.8] kulprit M up\n");
@@ -203,4 +204,29 @@ fn a_run_of_the_boot_ends_where_a_reproducer_would_start() {
             }
         }
     }
+}
+
+#[test]
+fn another_kernel_than_was_built_tells_nothing_and_is_ended_at_once() {
+    let course =
+        [BANNER, Wait(2000), OTHER, UP, MARK_UP, Wait(200), START, MARK_START, Console(WARNING), DONE];
+    let ending = |build_id: &str, events: &[Event]| {
+        let mut watch = Watch::new(timeouts(), "N".into(), "M".into()).of_kernel(build_id);
+        for event in events {
+            match event {
+                Console(text) => watch.console(Duration::ZERO, text.as_bytes()),
+                Result(text) => watch.results(Duration::ZERO, text.as_bytes()),
+                Wait(_) | Exit => {}
+            }
+        }
+        watch.ending().cloned()
+    };
+    assert_eq!(ending("0a", &course[..3]), Some(Ending::OtherKernel("0b".into())));
+    for build_id in ["0b", ""] {
+        assert_eq!(ending(build_id, &course[..3]), None);
+        let watch = Watch::new(timeouts(), "N".into(), "M".into()).of_kernel(build_id);
+        assert!(matches!(play_on(watch, &course).0, Outcome::Crashed(_)));
+    }
+    // A reproducer that got hold of the words changes nothing.
+    assert_eq!(ending("0a", &[BANNER, UP, START, OTHER]), None);
 }

@@ -2,7 +2,7 @@
 
 use super::Built;
 use crate::container::Unfinished;
-use crate::fingerprint;
+use crate::fingerprint::{self, build_id};
 use kulprit_common::outcome::InfraClass;
 use std::path::{Path, PathBuf};
 
@@ -37,13 +37,13 @@ pub(super) async fn collect(root: &Path, image: Image) -> Result<Built, Unfinish
         let file = |path: &str, bytes_max| plain_file(&root, path, bytes_max);
         let image = file(image.path, IMAGE_BYTES_MAX)?;
         let (vmlinux, config) = (file("vmlinux", VMLINUX_BYTES_MAX)?, file(".config", CONFIG_BYTES_MAX)?);
-        let fingerprint = fingerprint::of_file(&vmlinux).map_err(|error| {
-            Unfinished::infra(
-                InfraClass::Internal,
-                format!("failed to take the kernel's fingerprint: {error}"),
-            )
-        })?;
-        Ok(Built::Kernel { image, vmlinux, config, fingerprint })
+        let unreadable = |error| {
+            let reason = format!("failed to take the kernel's fingerprint: {error}");
+            Unfinished::infra(InfraClass::Internal, reason)
+        };
+        let fingerprint = fingerprint::of_file(&vmlinux).map_err(unreadable)?;
+        let build_id = build_id::of_file(&vmlinux).map_err(unreadable)?;
+        Ok(Built::Kernel { image, vmlinux, config, fingerprint, build_id })
     });
     collected.await.expect("collecting does not panic")
 }

@@ -134,6 +134,7 @@ impl Run {
         let machine = Machine { memory_mib: 64, cpus: 1, ..Machine::default() };
         let request = BootRequest {
             kernel: &kernel,
+            build_id: "",
             reproducer: b"binary",
             kind: ReproducerKind::Binary,
             args: &[],

@@ -99,6 +99,8 @@ pub struct BuildWork {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunWork {
     pub kernel: Artifact,
+    /// What that kernel must say it is; empty where nobody knows.
+    pub build_id: String,
     pub executable: Artifact,
     pub kind: ReproducerKind,
     pub args: Vec<String>,

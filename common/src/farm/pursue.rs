@@ -204,6 +204,7 @@ impl Farm {
         );
         let work = RunWork {
             kernel: kernel.image,
+            build_id: kernel.build_id.clone(),
             executable: *executable,
             kind: job.reproducer.kind,
             args: job.reproducer.args.clone(),

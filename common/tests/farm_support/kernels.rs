@@ -295,7 +295,9 @@ pub fn carry_out(assignment: &Assignment, culprit: u32, faults: &Faults) -> Prod
                 let outcome = BuildOutcome::Failed { message: "f.c:1: error".into() };
                 return Product::Build(Build { outcome, log: image, duration_ms: 60_000 });
             }
-            let kernel = Kernel { image, vmlinux: image, config: image, fingerprint: made.digest(&text) };
+            let fingerprint = made.digest(&text);
+            let kernel =
+                Kernel { image, vmlinux: image, config: image, fingerprint, build_id: String::new() };
             Product::Build(Build { outcome: BuildOutcome::Built(kernel), log: image, duration_ms: 60_000 })
         }
         Work::Run(work) => {

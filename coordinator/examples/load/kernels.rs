@@ -51,6 +51,7 @@ fn built(history: &History, work: &BuildWork) -> BuildOutcome {
         vmlinux: of("vmlinux"),
         config: of("config"),
         fingerprint: Digest::of(name.as_bytes()),
+        build_id: String::new(),
     })
 }
 

@@ -100,6 +100,7 @@ impl World {
             vmlinux: of("vmlinux"),
             config: of("config"),
             fingerprint: Digest::of(name.as_bytes()),
+            build_id: String::new(),
         })
     }
 }

@@ -1,7 +1,7 @@
 //! What agents say and are told.
 
 use super::job::{kind_in, kind_out};
-use super::{InvalidMessage, Result, artifact, attempt, digest, need, revision, tree};
+use super::{InvalidMessage, Result, artifact, attempt, build_id, digest, need, revision, tree};
 use crate::v1;
 use kulprit_common::farm::action::{Assignment, CompleteAnswer, Desired};
 use kulprit_common::farm::census::Purpose;
@@ -212,6 +212,7 @@ impl From<Work> for v1::Work {
                 }),
                 Work::Run(work) => Wire::Run(v1::RunWork {
                     kernel: Some(work.kernel.into()),
+                    build_id: work.build_id,
                     executable: Some(work.executable.into()),
                     kind: kind_out(work.kind),
                     args: work.args,
@@ -253,6 +254,7 @@ impl TryFrom<v1::Work> for Work {
             }),
             Wire::Run(work) => Work::Run(RunWork {
                 kernel: artifact(work.kernel, "work.kernel")?,
+                build_id: build_id(work.build_id, "work.build_id")?,
                 executable: artifact(work.executable, "work.executable")?,
                 kind: kind_in(work.kind, "work.kind")?,
                 args: work.args,

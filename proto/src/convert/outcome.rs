@@ -1,6 +1,6 @@
 //! What attempts came to.
 
-use super::{InvalidMessage, Result, artifact, digest, enum_map, need};
+use super::{InvalidMessage, Result, artifact, build_id, digest, enum_map, need};
 use crate::v1;
 use kulprit_common::crash::Crash;
 use kulprit_common::outcome::{
@@ -138,6 +138,7 @@ impl From<Build> for v1::BuildProduct {
                     vmlinux: Some(kernel.vmlinux.into()),
                     config: Some(kernel.config.into()),
                     fingerprint: kernel.fingerprint.as_bytes().to_vec(),
+                    build_id: kernel.build_id,
                 }),
                 BuildOutcome::Failed { message } => Wire::Failed(message),
             }),
@@ -158,6 +159,7 @@ impl TryFrom<v1::BuildProduct> for Build {
                     vmlinux: artifact(kernel.vmlinux, "kernel.vmlinux")?,
                     config: artifact(kernel.config, "kernel.config")?,
                     fingerprint: digest(&kernel.fingerprint, "kernel.fingerprint")?,
+                    build_id: build_id(kernel.build_id, "kernel.build_id")?,
                 }),
                 Wire::Failed(message) => BuildOutcome::Failed { message },
             },

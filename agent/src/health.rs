@@ -9,7 +9,7 @@ use kulprit_common::id::{AgentId, Session};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// What was found at start about booting.
+/// What was found about booting.
 #[derive(Clone, Debug)]
 pub struct Booting {
     pub accelerator: Option<Accelerator>,

@@ -97,7 +97,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let accelerator = booting.accelerator.unwrap_or(boot::Accelerator::Tcg);
     let bench = Arc::new(Bench {
         engine: RwLock::new(engine),
-        qemu: QemuConfig { accelerator, ..qemu },
+        qemu: RwLock::new(QemuConfig { accelerator, ..qemu }),
         artifacts,
         slots: Slots::default(),
         guests: Guests::default(),
@@ -180,9 +180,15 @@ async fn keep_looking(
             // Said first: nothing is booted here until the canary has spoken.
             booting.problem.get_or_insert_with(|| health::GUESTS_FAIL.into());
             say.send_replace(health::look(&args, &sizing, engine, &booting).await);
-            booting.problem = health::canary_again(&bench.qemu).await;
+            booting.problem = health::canary_again(&bench.qemu()).await;
             if booting.problem.is_none() {
                 bench.guests.recovered();
+            }
+        } else if booting.accelerator.is_none() {
+            booting = health::booting(&args, &bench.qemu()).await;
+            if let Some(accelerator) = booting.accelerator {
+                tracing::info!(accelerator = accelerator.as_str(), "guests can be booted now");
+                bench.set_accelerator(accelerator);
             }
         }
         if say.send(health::look(&args, &sizing, engine, &booting).await).is_err() {

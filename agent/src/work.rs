@@ -1,7 +1,7 @@
 //! One attempt, from assignment to ending: fetch what it needs, do it, store what it yields.
 
 use crate::artifacts::Artifacts;
-use crate::boot::{self, BootError, BootRequest, QemuConfig};
+use crate::boot::{self, Accelerator, BootError, BootRequest, QemuConfig};
 use crate::build::seed::{Making, Seeds, Turn};
 use crate::build::{self, BuildRequest, Built, Ccache};
 use crate::checkout::{self, CheckedOut, CheckoutError, Source};
@@ -35,7 +35,8 @@ use tokio_util::sync::CancellationToken;
 pub struct Bench {
     /// Absent while there is none; it may come and go.
     pub engine: RwLock<Option<Engine>>,
-    pub qemu: QemuConfig,
+    /// Its accelerator is what a canary came up under, last it was asked.
+    pub qemu: RwLock<QemuConfig>,
     pub artifacts: Artifacts,
     pub slots: Slots,
     pub guests: Guests,
@@ -53,6 +54,14 @@ impl Bench {
 
     pub fn set_engine(&self, engine: Option<Engine>) {
         *self.engine.write().unwrap_or_else(PoisonError::into_inner) = engine;
+    }
+
+    pub fn qemu(&self) -> QemuConfig {
+        self.qemu.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn set_accelerator(&self, accelerator: Accelerator) {
+        self.qemu.write().unwrap_or_else(PoisonError::into_inner).accelerator = accelerator;
     }
 }
 
@@ -399,7 +408,8 @@ impl Attempt<'_> {
             name: &self.name(),
         };
         let booting = async {
-            let booted = boot::boot(&self.bench.qemu, request, self.live.clone(), self.cancel.clone()).await;
+            let qemu = self.bench.qemu();
+            let booted = boot::boot(&qemu, request, self.live.clone(), self.cancel.clone()).await;
             self.bench.guests.ended(&booted);
             booted
         };

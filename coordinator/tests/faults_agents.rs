@@ -298,3 +298,20 @@ fn a_poisoned_item_is_given_up_and_the_queue_flows() {
     );
     figure(POISON, &told);
 }
+
+#[test]
+fn an_agent_that_starts_without_qemu_boots_once_it_is_there() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let farm = Farm::new(dir.path());
+    let mut coordinator = farm.coordinator();
+    let qemu = dir.path().join("qemu");
+    let mut agent = farm.agent_with("faults-no-qemu", |command| {
+        command.args(["--disk-min-mib", "1024"]).arg("--qemu").arg(&qemu);
+    });
+    let boots = || farm.json(&["agent", "list"])[0]["can_boot"].as_bool();
+    wait_for("the agent to say that it cannot boot", LONG, || boots() == Some(false));
+    std::os::unix::fs::symlink("/usr/bin/qemu-system-x86_64", &qemu).expect("a link");
+    wait_for("the agent to find QEMU", LONG, || boots() == Some(true));
+    agent.stop();
+    coordinator.stop();
+}

@@ -90,7 +90,7 @@ impl Host {
         let engine = RwLock::new(Some(engine));
         let bench = Bench {
             engine,
-            qemu: QemuConfig::default(),
+            qemu: RwLock::new(QemuConfig::default()),
             artifacts,
             slots: Slots::default(),
             guests: Guests::default(),

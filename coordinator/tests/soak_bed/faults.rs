@@ -4,6 +4,7 @@ use crate::farm::dice::Dice;
 use crate::farm::text;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -47,6 +48,12 @@ impl Fault {
     }
 }
 
+/// Says which never happened.
+pub fn missing(happened: &BTreeMap<&'static str, usize>) -> Vec<&'static str> {
+    let names = WEIGHTS.iter().map(|(fault, _)| fault.name());
+    names.filter(|name| happened.get(name).is_none_or(|times| *times == 0)).collect()
+}
+
 pub fn draw(dice: &mut Dice) -> Fault {
     let mut point = dice.below(WEIGHTS.iter().map(|(_, weight)| weight).sum());
     for (fault, weight) in WEIGHTS {
@@ -70,16 +77,21 @@ fn one_of<T>(dice: &mut Dice, mut all: Vec<T>) -> Option<T> {
     Some(all.swap_remove(chosen))
 }
 
-/// A QEMU of one of our agents, if there is any now.
-pub fn kill_a_guest(dir: &Path, dice: &mut Dice) -> bool {
-    let dir = dir.to_string_lossy();
-    let is_guest = |pid: &i32| {
-        std::fs::read(format!("/proc/{pid}/cmdline"))
-            .is_ok_and(|line| line.starts_with(b"qemu-system") && text(&line).contains(&*dir))
+/// Every QEMU of our agents: one that has a file below the directory open.
+pub fn guests(dir: &Path) -> Vec<i32> {
+    let is_ours = |pid: &i32| {
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let mut targets = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        name.starts_with("qemu-system") && targets.any(|target| target.starts_with(dir))
     };
     let pids = std::fs::read_dir("/proc").expect("/proc").flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_guest).collect();
-    one_of(dice, pids).is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_ours).collect()
+}
+
+/// One of them, if there is any now.
+pub fn kill_a_guest(dir: &Path, dice: &mut Dice) -> bool {
+    one_of(dice, guests(dir)).is_some_and(|pid| kill(Pid::from_raw(pid), Signal::SIGKILL).is_ok())
 }
 
 /// A container of one of our agents, if there is any now.

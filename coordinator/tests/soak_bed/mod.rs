@@ -195,6 +195,7 @@ impl Soak {
         }
         assert_eq!(leftovers(&AGENTS), Vec::<String>::new());
         assert_eq!(processes(&self.dir.path().to_string_lossy()), Vec::<String>::new());
+        assert_eq!(faults::guests(self.dir.path()), Vec::<i32>::new());
         let builds = builds(&self.farm.facts());
         assert!(builds.values().all(|times| *times == 1), "built twice: {builds:?}");
         let (before, took) = self.warmed_up;

@@ -35,6 +35,15 @@ impl Artifacts {
         self.store()?.download(artifact, &self.cache).await
     }
 
+    /// Downloads, and says now and then how many bytes have come.
+    pub async fn download_watched(
+        &self,
+        artifact: &Artifact,
+        on_bytes: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Cached, Infra> {
+        self.store()?.download_watched(artifact, &self.cache, on_bytes).await
+    }
+
     pub async fn upload(&self, path: &Path) -> Result<Artifact, Infra> {
         self.store()?.upload(path).await
     }

@@ -1,14 +1,16 @@
 //! Brings a slot's work tree to a revision, touching only the files that differ.
 //!
-//! `mirror` gets the objects, `patched` makes the tree where patches are asked for, `plan` finds
+//! `mirror` gets the objects, `supply` those that the coordinator packed, `patched` makes the tree where patches are asked for, `plan` finds
 //! what to change, `apply` changes it. All of it blocks.
 
 mod apply;
 mod mirror;
 mod patched;
 mod plan;
+mod supply;
 
 pub use mirror::FetchProgress;
+pub use supply::{Origin, Refusals, SuppliedPack, Supplier};
 
 use crate::container::io_infra;
 use git2::Oid;
@@ -50,6 +52,9 @@ pub enum CheckoutError {
     Conflict { revision: RevisionId, patch: Patch },
     #[error("failed to {what}: {source}")]
     Io { what: String, source: io::Error },
+    /// The coordinator's packs did not come.
+    #[error("{}", .0.reason)]
+    Supply(Infra),
     #[error("cancelled")]
     Cancelled,
 }
@@ -60,10 +65,22 @@ impl CheckoutError {
         move |source| CheckoutError::Io { what, source }
     }
 
+    /// Says as well why the repository itself was of no use.
+    fn after(self, refused: Option<CheckoutError>) -> Self {
+        match (self, refused) {
+            (CheckoutError::Supply(infra), Some(refused)) => {
+                let reason = format!("{refused}; and from the coordinator: {}", infra.reason);
+                CheckoutError::Supply(Infra { reason, ..infra })
+            }
+            (error, _) => error,
+        }
+    }
+
     /// The infra failure this is; `None` when it was cancelled.
     pub fn infra(&self) -> Option<Infra> {
         match self {
             CheckoutError::Cancelled => None,
+            CheckoutError::Supply(infra) => Some(infra.clone()),
             CheckoutError::Io { what, source } => match io_infra(what, source) {
                 disk @ Infra { class: InfraClass::Disk, .. } => Some(disk),
                 other => Some(Infra { class: InfraClass::Source, ..other }),
@@ -97,9 +114,10 @@ pub fn checkout(
     cache_dir: &Path,
     slot_dir: &Path,
     source: &Source,
+    origin: &Origin<'_>,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<CheckedOut, CheckoutError> {
-    let repository = mirror::with_revisions(cache_dir, source, on_progress)?;
+    let repository = mirror::with_revisions(cache_dir, source, origin, on_progress)?;
     let tree = patched::tree(&repository, source)?;
     let place = slot_dir.join(mirror::short_name(&source.repository));
     let dir = place.join("tree");

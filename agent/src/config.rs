@@ -2,6 +2,7 @@
 
 use crate::boot::{Accelerator, QemuConfig, qemu};
 use crate::preemption::{METADATA_URL, Watching};
+use crate::source::SourceFrom;
 use clap::Parser;
 use kulprit_common::farm::event::Slot;
 use kulprit_common::id::AgentId;
@@ -43,6 +44,10 @@ pub struct Args {
     /// Directory for what the agents of a host share: git mirrors, ccache [default: STATE/cache]
     #[arg(long, env = "KULPRIT_CACHE", value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Where source is fetched: from the job's repository, from the coordinator, or from the
+    /// repository and, where that cannot be asked, the coordinator
+    #[arg(long, env = "KULPRIT_SOURCE", value_name = "WHERE", value_enum, default_value_t)]
+    pub source: SourceFrom,
     /// Items in hand at once [default: cores / slot-cores, as far as memory allows]
     #[arg(long, env = "KULPRIT_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub slots: Option<u32>,

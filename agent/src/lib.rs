@@ -23,6 +23,7 @@ pub mod preemption;
 pub mod process;
 pub mod reproducer;
 pub mod slots;
+pub mod source;
 pub mod store;
 pub mod sync;
 pub mod telemetry;

@@ -12,6 +12,7 @@ use kulprit_agent::guests::Guests;
 use kulprit_agent::health::{self, Booting};
 use kulprit_agent::preemption::Watch;
 use kulprit_agent::slots::Slots;
+use kulprit_agent::source::Supply;
 use kulprit_agent::sync::{self, Agent, Ended, Stop};
 use kulprit_agent::telemetry::{Contact, FIGURES, Ops};
 use kulprit_agent::work::Bench;
@@ -99,6 +100,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         engine: RwLock::new(engine),
         qemu: RwLock::new(QemuConfig { accelerator, ..qemu }),
         artifacts,
+        supply: Supply::new(args.source, id.clone(), client.clone()),
         slots: Slots::default(),
         guests: Guests::default(),
         sizing,

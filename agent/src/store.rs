@@ -43,6 +43,9 @@ const DOWNLOADS_MAX: u32 = 3;
 /// The wait before the second download; it doubles.
 const BACKOFF: Duration = Duration::from_millis(500);
 
+/// Told how many bytes of a download have come.
+pub type OnBytes<'a> = &'a (dyn Fn(u64) + Send + Sync);
+
 /// The farm's store, as the URL that the coordinator gave names it.
 #[derive(Clone, Debug)]
 pub struct AgentStore {
@@ -85,6 +88,16 @@ impl AgentStore {
 
     /// Brings an artifact into the cache, unless it is there; concurrent callers wait for one download.
     pub async fn download(&self, artifact: &Artifact, cache: &Cache) -> Result<Cached, Infra> {
+        self.download_watched(artifact, cache, &|_| ()).await
+    }
+
+    /// The same; `on_bytes` is told how many have come.
+    pub async fn download_watched(
+        &self,
+        artifact: &Artifact,
+        cache: &Cache,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<Cached, Infra> {
         let flight = cache.flight(&artifact.digest);
         let _alone = flight.lock().await;
         if let Some(cached) = cache.get(artifact) {
@@ -93,7 +106,7 @@ impl AgentStore {
         cache.make_room(artifact.size);
         let mut wait = BACKOFF;
         for _ in 1..DOWNLOADS_MAX {
-            match self.fetch(artifact, cache).await {
+            match self.fetch(artifact, cache, on_bytes).await {
                 Err(infra) if infra.class == InfraClass::Artifact => {
                     tracing::warn!(digest = %artifact.digest, reason = infra.reason, "a download is repeated");
                 }
@@ -102,7 +115,7 @@ impl AgentStore {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
-        self.fetch(artifact, cache).await
+        self.fetch(artifact, cache, on_bytes).await
     }
 
     async fn has(&self, artifact: &Artifact) -> Result<bool, Infra> {
@@ -150,7 +163,12 @@ impl AgentStore {
         }
     }
 
-    async fn fetch(&self, artifact: &Artifact, cache: &Cache) -> Result<Cached, Infra> {
+    async fn fetch(
+        &self,
+        artifact: &Artifact,
+        cache: &Cache,
+        on_bytes: OnBytes<'_>,
+    ) -> Result<Cached, Infra> {
         let staged = cache.stage()?;
         let failed = |error| disk("write", staged.path(), error);
         let mut file = tokio::fs::File::from_std(staged.reopen().map_err(failed)?);
@@ -165,6 +183,7 @@ impl AgentStore {
             }
             hasher.update(&chunk);
             file.write_all(&chunk).await.map_err(failed)?;
+            on_bytes(size);
         }
         file.flush().await.map_err(failed)?;
         file.sync_data().await.map_err(failed)?;

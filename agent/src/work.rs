@@ -4,13 +4,14 @@ use crate::artifacts::Artifacts;
 use crate::boot::{self, Accelerator, BootError, BootRequest, QemuConfig};
 use crate::build::seed::{Making, Seeds, Turn};
 use crate::build::{self, BuildRequest, Built, Ccache};
-use crate::checkout::{self, CheckedOut, CheckoutError, Source};
+use crate::checkout::{self, CheckedOut, CheckoutError, Origin, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
 use crate::guests::Guests;
 use crate::maintainers::{self, Question};
 use crate::reproducer::{self, CompileRequest, Compiled};
 use crate::slots::{Hold, Slots};
+use crate::source::{Coordinator, SourceFrom, Supply};
 use crate::store::Cached;
 use crate::telemetry::{Course, FIGURES, Went, outcome_word};
 use crate::untrusted;
@@ -38,6 +39,7 @@ pub struct Bench {
     /// Its accelerator is what a canary came up under, last it was asked.
     pub qemu: RwLock<QemuConfig>,
     pub artifacts: Artifacts,
+    pub supply: Supply,
     pub slots: Slots,
     pub guests: Guests,
     pub sizing: Sizing,
@@ -127,7 +129,7 @@ impl From<CheckoutError> for Stop {
 
 /// Carries an assignment out; `None` when it was cancelled. Its scratch files are gone after.
 pub async fn carry_out(
-    bench: &Bench,
+    bench: &Arc<Bench>,
     assignment: &Assignment,
     activity: &Activity,
     live: mpsc::Sender<Bytes>,
@@ -149,7 +151,7 @@ pub async fn carry_out(
 }
 
 struct Attempt<'a> {
-    bench: &'a Bench,
+    bench: &'a Arc<Bench>,
     assignment: &'a Assignment,
     activity: &'a Activity,
     live: mpsc::Sender<Bytes>,
@@ -373,11 +375,18 @@ impl Attempt<'_> {
         self.activity.set(format!("checking out {}", source.revision.short()));
         let (cache, slot) = (self.bench.cache.join("git"), self.slot_dir());
         let (cancel, activity) = (self.cancel.clone(), self.activity.clone());
+        let (bench, attempt) = (self.bench.clone(), self.assignment.attempt);
+        let runtime = tokio::runtime::Handle::current();
         let checking_out = tokio::task::spawn_blocking(move || {
-            checkout::checkout(&cache, &slot, &source, &mut |progress| {
+            let coordinator = Coordinator::new(&bench, attempt, &activity, &cancel, &runtime);
+            let origin = match bench.supply.from {
+                SourceFrom::Repository => Origin::Repository,
+                SourceFrom::Coordinator => Origin::Coordinator(&coordinator),
+                SourceFrom::Auto => Origin::Either(&coordinator, &bench.supply.refusals),
+            };
+            checkout::checkout(&cache, &slot, &source, &origin, &mut |progress| {
                 if let Some(progress) = progress {
-                    activity
-                        .set(format!("fetching objects, {} of {}", progress.objects, progress.objects_total));
+                    activity.set(progress.to_string());
                 }
                 !cancel.is_cancelled()
             })

@@ -6,7 +6,7 @@ use git2::{Oid, Repository, Signature};
 use kulprit_agent::boot::{BootError, BootRequest, QemuConfig, boot};
 use kulprit_agent::build::seed::{Seeds, Turn};
 use kulprit_agent::build::{BuildRequest, Built, build};
-use kulprit_agent::checkout::{Source, checkout};
+use kulprit_agent::checkout::{Origin, Source, checkout};
 use kulprit_agent::container::{Engine, Limits, Unfinished};
 use kulprit_common::id::{Digest, RevisionId, Session};
 use kulprit_common::job::{ConfigBase, Fragment, KernelBuild, Machine, ReproducerKind, Timeouts};
@@ -97,7 +97,14 @@ impl Bench {
         let at = |name: &str| self.dir.path().join(name);
         let source = Source { repository: at("repo.git").display().to_string(), revision, patches: vec![] };
         let started = Instant::now();
-        let tree = checkout(&at("cache"), &at(&format!("slot-{objects}")), &source, &mut |_| true).unwrap();
+        let tree = checkout(
+            &at("cache"),
+            &at(&format!("slot-{objects}")),
+            &source,
+            &Origin::Repository,
+            &mut |_| true,
+        )
+        .unwrap();
         let checked_out = started.elapsed();
         let started = Instant::now();
         let request = BuildRequest {
@@ -162,7 +169,7 @@ impl Bench {
             patches: vec![],
         };
         let slot = at("slot-one");
-        let tree = checkout(&at("cache"), &slot, &source, &mut |_| true).unwrap();
+        let tree = checkout(&at("cache"), &slot, &source, &Origin::Repository, &mut |_| true).unwrap();
         // The tree is to be the one that "three" builds from as well.
         std::os::unix::fs::symlink(&slot, at(&format!("slot-{other}"))).unwrap();
         let started = Instant::now();

@@ -1,7 +1,7 @@
 //! Work trees are brought from revision to revision, touching what differs and nothing else.
 
 use git2::{Oid, Repository, Signature};
-use kulprit_agent::checkout::{CheckedOut, CheckoutError, Source, checkout};
+use kulprit_agent::checkout::{CheckedOut, CheckoutError, Origin, Source, checkout};
 use kulprit_common::id::RevisionId;
 use kulprit_common::outcome::InfraClass;
 use kulprit_common::patch::Patch;
@@ -71,7 +71,7 @@ impl Bench {
 
     fn try_checkout(&self, repository: &str, revision: RevisionId) -> Result<CheckedOut, CheckoutError> {
         let source = Source { repository: repository.into(), revision, patches: vec![] };
-        checkout(&self.path("cache"), &self.path("slot"), &source, &mut |_| true)
+        checkout(&self.path("cache"), &self.path("slot"), &source, &Origin::Repository, &mut |_| true)
     }
 
     fn repository(&self) -> String {
@@ -225,10 +225,11 @@ fn a_cancelled_checkout_leaves_no_marker() {
     bench.checkout(first);
     let source = Source { repository: bench.repository(), revision: second, patches: vec![] };
     let mut calls = 0;
-    let stopped = checkout(&bench.path("cache"), &bench.path("slot"), &source, &mut |_| {
-        calls += 1;
-        calls < 2
-    });
+    let stopped =
+        checkout(&bench.path("cache"), &bench.path("slot"), &source, &Origin::Repository, &mut |_| {
+            calls += 1;
+            calls < 2
+        });
     assert!(matches!(stopped, Err(CheckoutError::Cancelled)));
     assert!(!bench.marker().exists());
     let tree = bench.checkout(second);
@@ -286,7 +287,7 @@ fn a_commit_is_taken_out_or_put_in_also_where_history_is_fetched_in_part() {
     for repository in [bench.repository(), url] {
         let get = |revision: RevisionId, patches: &[Patch]| {
             let source = Source { repository: repository.clone(), revision, patches: patches.to_vec() };
-            checkout(&bench.path("cache"), &bench.path("slot"), &source, &mut |_| true)
+            checkout(&bench.path("cache"), &bench.path("slot"), &source, &Origin::Repository, &mut |_| true)
         };
         get(bug, &[]).expect("the plain revision first, so that its parent is not there");
         let reverted = get(tip, &[Patch::Revert(bug)]).expect("it applies");

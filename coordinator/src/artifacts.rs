@@ -154,6 +154,31 @@ impl Store {
         }
     }
 
+    /// Whether what is stored is what its digest says; reads all of it.
+    pub async fn is_whole(&self, digest: &Digest) -> Result<bool, StoreError> {
+        let mut reading = match self.get(digest).await {
+            Ok(reading) => reading,
+            Err(StoreError::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        loop {
+            match reading.bytes.try_next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(true),
+                Err(StoreError::Corrupt(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Removes an artifact; one that is not there is no error.
+    pub async fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
+        match self.objects.delete(&location(digest)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     pub async fn exists(&self, digest: &Digest) -> Result<bool, StoreError> {
         Ok(self.size(digest).await?.is_some())
     }

@@ -3,8 +3,10 @@
 //! Everything here blocks; call it in `spawn_blocking`. Nothing is ever written into a
 //! repository of the user, and nobody is ever asked for a password.
 
+mod credentials;
 mod error;
 mod mirrors;
+mod packing;
 mod patched;
 mod releases;
 mod show;
@@ -12,5 +14,7 @@ mod trace;
 mod url;
 mod walk;
 
+pub use credentials::Credentials;
 pub use error::{Field, GitError};
 pub use mirrors::{Mirror, Mirrors};
+pub use packing::Needed;

@@ -16,6 +16,7 @@ pub mod process;
 pub mod ready;
 pub mod server;
 pub mod serving;
+pub mod source;
 pub mod symbols;
 pub mod telemetry;
 pub mod vmlinux;

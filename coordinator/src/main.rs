@@ -10,7 +10,7 @@ use kulprit_coordinator::backup;
 use kulprit_coordinator::door::gate::Gate;
 use kulprit_coordinator::driver::{self, Clock, Driver};
 use kulprit_coordinator::failpoint;
-use kulprit_coordinator::git::Mirrors;
+use kulprit_coordinator::git::{Credentials, Mirrors};
 use kulprit_coordinator::hands::Hands;
 use kulprit_coordinator::journal::Journal;
 use kulprit_coordinator::logs::Logs;
@@ -18,6 +18,7 @@ use kulprit_coordinator::process;
 use kulprit_coordinator::ready::Ready;
 use kulprit_coordinator::server::{ArtifactsAt, Room, Services};
 use kulprit_coordinator::serving::{self, TlsArgs};
+use kulprit_coordinator::source::Sources;
 use kulprit_coordinator::symbols::Symbols;
 use kulprit_coordinator::telemetry::Ops;
 use kulprit_observe::logging::LogArgs;
@@ -66,6 +67,10 @@ struct Args {
     /// Directory for git mirrors, shared by all jobs [default: STATE/mirrors]
     #[arg(long, env = "KULPRIT_MIRRORS", value_name = "DIR")]
     mirrors: Option<PathBuf>,
+    /// TOML file with [[repository]] logins: url, user, password. They are used here and nowhere
+    /// else: agents get such a repository's source from the coordinator
+    #[arg(long, env = "KULPRIT_GIT_CREDENTIALS", value_name = "FILE")]
+    git_credentials: Option<PathBuf>,
     /// Free disk below which no new job is taken, in MiB
     #[arg(long, env = "KULPRIT_COORDINATOR_DISK_MIN_MIB", default_value_t = 256, value_name = "MIB")]
     disk_min_mib: u64,
@@ -172,14 +177,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let store = Arc::new(Store::open(&url).with_context(|| format!("open the artifact store {url}"))?);
     let store_name = without_password(&url);
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
-    let mirrors = args.mirrors.unwrap_or_else(|| args.state.join("mirrors"));
+    let mirrors = Mirrors::new(args.mirrors.unwrap_or_else(|| args.state.join("mirrors")));
+    let mirrors = match args.git_credentials {
+        Some(path) => mirrors.with_credentials(Credentials::open(path)?),
+        None => mirrors,
+    };
+    let sources = Sources::open(mirrors.clone(), store.clone(), args.state.join("source"))
+        .context("open what is packed for agents")?;
 
     tokio::spawn(prune_logs(logs.clone()));
     let (stop, stopped) = watch::channel(false);
     let (handle, ends) = driver::channel();
     let gate = Gate::new(handle.roll());
     let symbols = Symbols::new(store.clone(), args.state.join("symbols"));
-    let hands = Hands::new(Mirrors::new(mirrors), symbols, handle.clone());
+    let hands = Hands::new(mirrors, symbols, handle.clone());
     // Made before the ports are open: it publishes who is shut out.
     let driver = Driver::new(farm, clock, journal, hands, ends);
     let grpc = serving::listen("--listen", args.listen, keys.as_ref(), &["h2"], gate.clone()).await?;
@@ -197,6 +208,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let services = Services {
         driver: handle.clone(),
         store: store.clone(),
+        sources: Arc::new(sources),
         logs,
         artifacts,
         lease_ms,

@@ -5,6 +5,7 @@ mod agents;
 mod enrol;
 mod jobs;
 mod room;
+mod source;
 mod status;
 
 pub use room::Room;
@@ -14,6 +15,7 @@ use crate::door::Caller;
 use crate::door::keys::Keys;
 use crate::driver::Handle;
 use crate::logs::Logs;
+use crate::source::Sources;
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::v1::access_server::AccessServer;
 use kulprit_proto::v1::agents_server::AgentsServer;
@@ -48,6 +50,7 @@ impl ArtifactsAt {
 pub struct Services {
     pub driver: Handle,
     pub store: Arc<Store>,
+    pub sources: Arc<Sources>,
     pub logs: Logs,
     pub artifacts: ArtifactsAt,
     /// Absent where plaintext is spoken.

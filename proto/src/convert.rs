@@ -3,9 +3,11 @@
 mod events;
 mod job;
 mod outcome;
+mod source;
 mod views;
 
 pub use events::{decode_completion, decode_sync, encode_desired};
+pub use source::{SourcePack, SourceWanted, decode_packs};
 
 use kulprit_common::artifact::Artifact;
 use kulprit_common::id::{Attempt, Digest, RevisionId, TreeId};

@@ -1,24 +1,39 @@
 //! A bare mirror per repository: local ones are borrowed from, remote ones fetched.
 
+use super::supply::{self, Origin};
 use super::{CheckoutError, OnProgress, Source, oid};
 use git2::{AutotagOption, FetchOptions, Oid, RemoteCallbacks, Repository};
 use kulprit_common::id::{Digest, RevisionId};
 use kulprit_common::patch::Patch;
+use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 /// The depth that asks for the rest of a history that was cut off.
 const UNSHALLOW: i32 = i32::MAX;
+/// How long a git server may take to be reached, and how long it may then say nothing at all.
+const CONNECT_TIMEOUT_MS: i32 = 20_000;
+const SILENCE_TIMEOUT_MS: i32 = 120_000;
 /// How often a waiting slot looks whether it may go on, or was cancelled.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// How far a fetch is.
+/// How far a fetch is; of a pack that is taken in, bytes only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FetchProgress {
     pub objects: usize,
     pub objects_total: usize,
     pub bytes: usize,
+}
+
+impl fmt::Display for FetchProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.objects_total {
+            0 => write!(f, "unpacking source, {} MiB", self.bytes >> 20),
+            total => write!(f, "fetching objects, {} of {total}", self.objects),
+        }
+    }
 }
 
 /// A directory name for a repository; equal for equal repositories.
@@ -34,21 +49,62 @@ pub(super) fn short_name(repository: &str) -> String {
 pub(super) fn with_revisions(
     cache_dir: &Path,
     source: &Source,
+    origin: &Origin<'_>,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<Repository, CheckoutError> {
     let path = cache_dir.join("mirrors").join(short_name(&source.repository) + ".git");
     fs::create_dir_all(&path).map_err(CheckoutError::io("create a mirror"))?;
     // Slots share the mirror: one fetches, the others then find what they want.
     let _lock = lock(&path.join("kulprit.lock"), on_progress)?;
+    remove_torn_packs(&path);
 
+    let refused = match origin.may_ask(&source.repository) {
+        true => match from_repository(&path, source, on_progress) {
+            Ok(repository) => return Ok(repository),
+            Err(error) => Some(error),
+        },
+        false => None,
+    };
+    match (origin.supplier(), refused) {
+        (Some(supplier), refused) if refused.as_ref().is_none_or(is_about_the_repository) => {
+            if let Some(refused) = &refused {
+                tracing::info!(%refused, "the source is fetched from the coordinator");
+                origin.refused(&source.repository);
+            }
+            let supplied =
+                supply::supply(&path, source, supplier, on_progress).map_err(|error| error.after(refused))?;
+            match missing(&supplied, source) {
+                None => Ok(supplied),
+                Some(revision) => Err(no_revision(source, revision)),
+            }
+        }
+        (_, Some(refused)) => Err(refused),
+        (_, None) => open(&path),
+    }
+}
+
+/// Whether another way to the source may lead further.
+fn is_about_the_repository(error: &CheckoutError) -> bool {
+    match error {
+        CheckoutError::Git(text) => !text.contains("No space left on device"),
+        CheckoutError::NoRevision { .. } => true,
+        CheckoutError::Conflict { .. }
+        | CheckoutError::Io { .. }
+        | CheckoutError::Supply(_)
+        | CheckoutError::Cancelled => false,
+    }
+}
+
+fn from_repository(
+    path: &Path,
+    source: &Source,
+    on_progress: &mut OnProgress<'_>,
+) -> Result<Repository, CheckoutError> {
     let local = local_path(&source.repository);
     if let Some(local) = local {
-        borrow_objects(&path, local)?;
+        borrow_objects(path, local)?;
     }
-    let repository = match Repository::open_bare(&path) {
-        Ok(repository) => repository,
-        Err(_) => Repository::init_bare(&path)?,
-    };
+    let repository = open(path)?;
     if missing(&repository, source).is_none() {
         return Ok(repository);
     }
@@ -57,7 +113,29 @@ pub(super) fn with_revisions(
     }
     match missing(&repository, source) {
         None => Ok(repository),
-        Some(revision) => Err(CheckoutError::NoRevision { repository: source.repository.clone(), revision }),
+        Some(revision) => Err(no_revision(source, revision)),
+    }
+}
+
+fn no_revision(source: &Source, revision: RevisionId) -> CheckoutError {
+    CheckoutError::NoRevision { repository: source.repository.clone(), revision }
+}
+
+pub(super) fn open(path: &Path) -> Result<Repository, CheckoutError> {
+    match Repository::open_bare(path) {
+        Ok(repository) => Ok(repository),
+        Err(_) => Ok(Repository::init_bare(path)?),
+    }
+}
+
+/// Removes what a fetch left that was broken off; the lock says that nobody is writing it.
+fn remove_torn_packs(mirror: &Path) {
+    let Ok(entries) = fs::read_dir(mirror.join("objects/pack")) else { return };
+    for entry in entries.flatten() {
+        if entry.file_name().to_string_lossy().starts_with("pack_git2_") {
+            // A leftover that stays costs space, nothing else.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -74,23 +152,28 @@ fn lock(path: &Path, on_progress: &mut OnProgress<'_>) -> Result<File, CheckoutE
 }
 
 /// A commit that is wanted and not there; of a patch, also one whose parents are not.
-fn missing(repository: &Repository, source: &Source) -> Option<RevisionId> {
+pub(super) fn missing(repository: &Repository, source: &Source) -> Option<RevisionId> {
     let find = |id: &RevisionId| repository.find_commit(oid(id.as_bytes()));
     if find(&source.revision).is_err() {
         return Some(source.revision);
     }
     let whole = |id: &RevisionId| {
-        let raw = |id: Oid| Some(repository.odb().ok()?.read(id).ok()?.data().to_vec());
         // Where the history was cut off, libgit2 shows a commit without its parents.
-        let parents = raw(oid(id.as_bytes())).map(|data| {
-            let header = data.split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
-            header.filter(|line| line.starts_with(b"parent ")).count()
-        });
+        let parents = parents(repository, oid(id.as_bytes())).map(|parents| parents.len());
         find(id).is_ok_and(|commit| {
             Some(commit.parent_count()) == parents && commit.parents().count() == commit.parent_count()
         })
     };
     source.patches.iter().map(Patch::commit).find(|id| !whole(id)).copied()
+}
+
+/// The parents that a commit itself names, here or not.
+pub(super) fn parents(repository: &Repository, id: Oid) -> Option<Vec<Oid>> {
+    let odb = repository.odb().ok()?;
+    let raw = odb.read(id).ok()?;
+    let header = raw.data().split(|byte| *byte == b'\n').take_while(|line| !line.is_empty());
+    let named = header.filter_map(|line| std::str::from_utf8(line.strip_prefix(b"parent ")?).ok());
+    Some(named.filter_map(|id| Oid::from_str(id).ok()).collect())
 }
 
 fn local_path(repository: &str) -> Option<&Path> {
@@ -132,6 +215,7 @@ fn fetch(
     source: &Source,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<(), CheckoutError> {
+    bound_waits();
     let wanted = std::iter::once(&source.revision).chain(source.patches.iter().map(Patch::commit));
     let wanted: Vec<String> = wanted.map(|id| format!("+{id}:refs/kulprit/{id}")).collect();
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -179,4 +263,19 @@ fn fetch_refs(
         Err(error) => Err(CheckoutError::Git(format!("fetching {}: {}", source.repository, error.message()))),
         Ok(()) => Ok(()),
     }
+}
+
+/// Bounds libgit2's waits for servers, once per process.
+fn bound_waits() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // libgit2 offers these as process-wide integers only. They are read when a connection is
+        // opened, which is done here alone.
+        #[allow(unsafe_code)]
+        let set = unsafe {
+            git2::opts::set_server_connect_timeout_in_milliseconds(CONNECT_TIMEOUT_MS)
+                .and_then(|()| git2::opts::set_server_timeout_in_milliseconds(SILENCE_TIMEOUT_MS))
+        };
+        set.expect("libgit2 knows its timeouts");
+    });
 }

@@ -7,6 +7,7 @@ use kulprit_agent::config::Sizing;
 use kulprit_agent::container::Engine;
 use kulprit_agent::guests::Guests;
 use kulprit_agent::slots::Slots;
+use kulprit_agent::source::{SourceFrom, Supply};
 use kulprit_agent::work::{Activity, Bench, carry_out};
 use kulprit_common::artifact;
 use kulprit_common::farm::action::Assignment;
@@ -15,10 +16,12 @@ use kulprit_common::farm::item::{BuildWork, ItemKey, Work};
 use kulprit_common::id::{AgentId, Attempt, Digest, RevisionId, Session, TreeId};
 use kulprit_common::job::{ConfigBase, KernelBuild};
 use kulprit_common::outcome::{AttemptEnd, Build, BuildOutcome, Infra, Product};
+use kulprit_proto::tls::Link;
+use kulprit_proto::v1::agents_client::AgentsClient;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::RwLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -42,7 +45,7 @@ bzImage: vmlinux\n\t@mkdir -p $(O)/arch/x86/boot; for f in boot boot/bzImage; do
 /// An agent on this machine, with secrets in its state directory.
 pub struct Host {
     pub dir: TempDir,
-    bench: Bench,
+    bench: Arc<Bench>,
     agent: AgentId,
     image_id: String,
     next: AtomicU64,
@@ -88,17 +91,19 @@ impl Host {
         let cache = dir.path().join("cache");
         fs::create_dir_all(&cache).unwrap();
         let engine = RwLock::new(Some(engine));
+        let nobody = Link::plain("http://127.0.0.1:9").unwrap();
         let bench = Bench {
             engine,
             qemu: RwLock::new(QemuConfig::default()),
             artifacts,
+            supply: Supply::new(SourceFrom::Repository, agent.clone(), AgentsClient::new(nobody)),
             slots: Slots::default(),
             guests: Guests::default(),
             sizing,
             state,
             cache,
         };
-        Some(Host { dir, bench, agent, image_id, next: AtomicU64::new(100) })
+        Some(Host { dir, bench: Arc::new(bench), agent, image_id, next: AtomicU64::new(100) })
     }
 
     pub fn state(&self) -> &Path {

@@ -26,6 +26,7 @@ pub const METHODS: &[(&str, Allowed)] = &[
     ("kulprit.v1.Agents/Sync", AGENTS),
     ("kulprit.v1.Agents/Complete", AGENTS),
     ("kulprit.v1.Agents/AppendLog", AGENTS),
+    ("kulprit.v1.Agents/Source", AGENTS),
     ("kulprit.v1.Jobs/Submit", OPERATORS),
     ("kulprit.v1.Jobs/Get", READERS),
     ("kulprit.v1.Jobs/List", READERS),

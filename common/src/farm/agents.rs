@@ -3,7 +3,7 @@
 use super::action::{Action, Answer};
 use super::event::{AgentInfo, Holding, Sync};
 use super::fact::Fact;
-use super::item::{Item, ItemKey, Lease, State};
+use super::item::{Item, ItemKey, Lease, State, WorkSource};
 use super::quarantine::Rest;
 use super::{Config, Farm};
 use crate::access::{Member, Role};
@@ -208,6 +208,19 @@ impl Farm {
     /// Whether an agent holds this attempt, wanted or not.
     pub fn is_held_by(&self, agent: &AgentId, attempt: Attempt) -> bool {
         self.leases_of(agent).any(|lease| lease.attempt == attempt)
+    }
+
+    /// Whether an attempt is held of which nothing more is known: its job was not heard of since a
+    /// restart.
+    pub fn is_claimed_by(&self, agent: &AgentId, attempt: Attempt) -> bool {
+        self.claims.values().any(|claim| claim.attempt == attempt && claim.agent == *agent)
+    }
+
+    /// What the work of an attempt that the agent holds is made from; `None` where that is nothing,
+    /// or where the job was not heard of since a restart.
+    pub fn source_of(&self, agent: &AgentId, attempt: Attempt) -> Option<WorkSource> {
+        let mut held = self.items.held_by(agent);
+        held.find(|(_, _, lease)| lease.attempt == attempt).and_then(|(_, item, _)| item.work.source())
     }
 
     /// A new life of an agent holds nothing of the old one.

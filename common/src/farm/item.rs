@@ -69,6 +69,24 @@ impl Work {
             Work::Toolchain { .. } | Work::Run(_) => None,
         }
     }
+
+    /// The commits it is made from, where it needs any.
+    pub fn source(&self) -> Option<WorkSource> {
+        let (repository, revision, patches) = match self {
+            Work::Maintainers(work) => (&work.repository, work.revision, Vec::new()),
+            Work::Build(work) => (&work.repository, work.revision, work.patches.clone()),
+            Work::Toolchain { .. } | Work::Reproducer { .. } | Work::Run(_) => return None,
+        };
+        Some(WorkSource { repository: repository.clone(), revision, patches })
+    }
+}
+
+/// A revision, what is put into it or taken out, and the repository that has both.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkSource {
+    pub repository: String,
+    pub revision: RevisionId,
+    pub patches: Vec<Patch>,
 }
 
 /// Asks a revision's own tree who answers for what it changes, and for a file.

@@ -1,14 +1,15 @@
 //! Our own bare mirrors: of a URL by fetching, of a local path through alternates.
 
+use super::credentials::Credentials;
 use super::url::{Location, mirror_name, redact};
-use super::{GitError, patched, releases, show, trace, walk};
+use super::{GitError, packing, patched, releases, show, trace, walk};
 use crate::failpoint;
 use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
 use git2::{Oid, Repository};
 use kulprit_common::crash::Functions;
 use kulprit_common::history::{History, Revision, TaggedRelease};
 use kulprit_common::id::{RevisionId, TreeId};
-use kulprit_common::patch::{Order, Patched};
+use kulprit_common::patch::{Order, Patch, Patched};
 use kulprit_common::report::CommitDetails;
 use nix::fcntl::{Flock, FlockArg};
 use std::cell::RefCell;
@@ -24,6 +25,8 @@ const CONNECT_TIMEOUT_MS: i32 = 20_000;
 /// How long a git server may say nothing at all; while it packs, it sends keep-alives.
 const SILENCE_TIMEOUT_MS: i32 = 120_000;
 
+const OWN_LOGIN: &str = "it does not take the login that the coordinator has for it";
+
 /// Progress is for people: no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
@@ -31,6 +34,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct Mirrors {
     dir: PathBuf,
+    credentials: Option<Arc<Credentials>>,
     touched: Arc<trace::Touched>,
 }
 
@@ -46,7 +50,12 @@ impl Mirrors {
     /// Takes the directory that holds, or will hold, the mirrors.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         bound_waits();
-        Mirrors { dir: dir.into(), touched: Arc::default() }
+        Mirrors { dir: dir.into(), credentials: None, touched: Arc::default() }
+    }
+
+    /// Logs in where a server asks for it and these have a login for it.
+    pub fn with_credentials(self, credentials: Credentials) -> Self {
+        Mirrors { credentials: Some(Arc::new(credentials)), ..self }
     }
 
     /// Opens a repository: a path is used in place, a URL is fetched first.
@@ -84,7 +93,8 @@ impl Mirrors {
         let _lock = self.lock(&path)?;
         remove_torn_packs(&path);
         let source = open_or_init(&path)?;
-        fetch(&source, url, progress).map_err(|error| unreachable(url, &error))?;
+        fetch(&source, url, self.credentials.as_deref(), progress)
+            .map_err(|error| unreachable(url, &error))?;
         Ok(self.mirror(source, path))
     }
 
@@ -174,6 +184,16 @@ impl Mirror {
         patched::carry_out(&Repository::open(&self.path)?, order)
     }
 
+    /// What an agent is to have for a revision with patches, beside what it holds.
+    pub fn needed(
+        &self,
+        revision: &RevisionId,
+        patches: &[Patch],
+        held: &[RevisionId],
+    ) -> Result<packing::Needed, GitError> {
+        packing::needed(&self.source, revision, patches, held)
+    }
+
     /// The commit as `git show --stat` has it; a merge is compared with its first parent.
     pub fn details(&self, revision: &RevisionId) -> Result<CommitDetails, GitError> {
         show::details(&self.source, oid(revision)?)
@@ -252,12 +272,18 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Fetches all heads and tags, and remembers which branch the server's `HEAD` names.
-fn fetch(repository: &Repository, url: &str, progress: &mut dyn FnMut(String)) -> Result<(), git2::Error> {
+fn fetch(
+    repository: &Repository,
+    url: &str,
+    credentials: Option<&Credentials>,
+    progress: &mut dyn FnMut(String),
+) -> Result<(), git2::Error> {
     progress(format!("fetching {}", redact(url)));
     let refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
     let mut remote = repository.remote_anonymous(url)?;
     let head = {
-        let connection = remote.connect_auth(Direction::Fetch, None, Some(proxy()))?;
+        let connection =
+            remote.connect_auth(Direction::Fetch, Some(logging_in(url, credentials)), Some(proxy()))?;
         connection.default_branch().ok()
     };
     let mut options = FetchOptions::new();
@@ -266,7 +292,7 @@ fn fetch(repository: &Repository, url: &str, progress: &mut dyn FnMut(String)) -
         .prune(FetchPrune::On)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false)
-        .remote_callbacks(callbacks(progress));
+        .remote_callbacks(callbacks(logging_in(url, credentials), progress));
     remote.fetch(&refspecs, Some(&mut options), None)?;
     match head.as_ref().and_then(|name| name.as_str().ok()) {
         Some(name) => repository.set_head(name),
@@ -280,7 +306,27 @@ fn proxy() -> ProxyOptions<'static> {
     options
 }
 
-fn callbacks<'a>(progress: &'a mut dyn FnMut(String)) -> RemoteCallbacks<'a> {
+/// Without a login for the URL, a server that wants one is answered with an error.
+fn logging_in<'a>(url: &str, credentials: Option<&Credentials>) -> RemoteCallbacks<'a> {
+    let mut callbacks = RemoteCallbacks::new();
+    if let Some(login) = credentials.and_then(|credentials| credentials.login(url)) {
+        let mut tried = false;
+        callbacks.credentials(move |_, _, _| match std::mem::replace(&mut tried, true) {
+            false => git2::Cred::userpass_plaintext(&login.user, &login.password),
+            true => Err(auth(OWN_LOGIN)),
+        });
+    }
+    callbacks
+}
+
+fn auth(message: &str) -> git2::Error {
+    git2::Error::new(ErrorCode::Auth, git2::ErrorClass::Http, message)
+}
+
+fn callbacks<'a>(
+    mut callbacks: RemoteCallbacks<'a>,
+    progress: &'a mut dyn FnMut(String),
+) -> RemoteCallbacks<'a> {
     let mut last = Instant::now();
     let say = RefCell::new(move |line: String| {
         if last.elapsed() >= PROGRESS_EVERY && !line.is_empty() {
@@ -290,8 +336,6 @@ fn callbacks<'a>(progress: &'a mut dyn FnMut(String)) -> RemoteCallbacks<'a> {
     });
     let say = std::rc::Rc::new(say);
     let transfer = say.clone();
-    let mut callbacks = RemoteCallbacks::new();
-    // No credentials callback: a server that wants some is answered with an error.
     callbacks.sideband_progress(move |text| {
         let text = String::from_utf8_lossy(text);
         let line = text.rsplit(['\r', '\n']).map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
@@ -313,7 +357,10 @@ fn callbacks<'a>(progress: &'a mut dyn FnMut(String)) -> RemoteCallbacks<'a> {
 
 fn unreachable(url: &str, error: &git2::Error) -> GitError {
     let why = match error.code() {
-        ErrorCode::Auth => "it wants a login, and kulprit never asks for one".to_owned(),
+        ErrorCode::Auth if error.message() == OWN_LOGIN => OWN_LOGIN.to_owned(),
+        ErrorCode::Auth => "it wants a login, and kulprit never asks for one: see --git-credentials of \
+                            kulprit-coordinator"
+            .to_owned(),
         ErrorCode::Certificate => format!("its certificate is not trusted ({})", error.message()),
         _ => error.message().replace(url, &redact(url)),
     };

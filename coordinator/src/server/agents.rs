@@ -1,6 +1,7 @@
 //! What agents call.
 
 use super::Services;
+use super::source::SourceStream;
 use crate::door::Caller;
 use crate::driver::{News, Stopped};
 use crate::telemetry::{FIGURES, attempts};
@@ -92,6 +93,15 @@ impl Agents for Services {
             }
         }
         Ok(Response::new(v1::AppendLogResponse {}))
+    }
+
+    type SourceStream = SourceStream;
+
+    async fn source(
+        &self,
+        request: Request<v1::SourceRequest>,
+    ) -> Result<Response<Self::SourceStream>, Status> {
+        self.answer_source(request).await
     }
 }
 

@@ -42,6 +42,9 @@ pub struct Figures {
     pub transfers: IntCounterVec,
     pub transfer_bytes: IntCounterVec,
     pub transfer_time: HistogramVec,
+    pub source_packs: IntCounterVec,
+    pub source_pack_bytes: IntCounterVec,
+    pub source_pack_time: HistogramVec,
 }
 
 impl Figures {
@@ -163,6 +166,22 @@ impl Figures {
                 LONG_S,
                 "How long one artifact took.",
             ),
+            source_packs: book.counter(
+                "kulprit_source_packs_total",
+                &["kind"],
+                "Packs of source that agents were given, by whether they were made for it.",
+            ),
+            source_pack_bytes: book.counter(
+                "kulprit_source_pack_bytes_total",
+                &["kind"],
+                "Bytes of the packs of source that were made.",
+            ),
+            source_pack_time: book.histogram(
+                "kulprit_source_pack_seconds",
+                &["kind"],
+                LONG_S,
+                "How long it took to make a pack of source and store it.",
+            ),
             book,
         };
         figures.begin();
@@ -181,6 +200,8 @@ impl Figures {
             self.transfer_bytes.begin(&[&[direction]]);
             self.transfers.begin(&[&[direction, "done"], &[direction, "failed"]]);
         }
+        self.source_packs.begin(&[&["base"], &["thin"], &["reused"]]);
+        self.source_pack_bytes.begin(&[&["base"], &["thin"]]);
         self.syncs.begin(&[&["answered"], &["superseded"], &["refused"], &["failed"]]);
         self.refused.begin(&[&["too-fast"], &["not-admitted"]]);
         self.verdicts.begin(&[&["good"], &["bad"], &["skip"]]);

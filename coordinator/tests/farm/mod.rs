@@ -4,6 +4,7 @@
 
 pub mod dice;
 pub mod fake_store;
+pub mod git_server;
 pub mod hands;
 pub mod hosts;
 pub mod idler;

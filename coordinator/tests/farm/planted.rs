@@ -1,6 +1,6 @@
 //! A repository of commits that "build" within seconds, one of which is to blame.
 
-use kulprit_common::id::RevisionId;
+use kulprit_common::id::{Digest, RevisionId};
 use std::path::{Path, PathBuf};
 
 /// What a history is made of.
@@ -42,12 +42,20 @@ bzImage: vmlinux
 impl Planted {
     /// Makes the history in `dir/linux`.
     pub fn new(dir: &Path, shape: Shape) -> Planted {
+        Planted::with_ballast(dir, shape, 0)
+    }
+
+    /// The same with a file of so many bytes that do not compress, which no commit changes.
+    pub fn with_ballast(dir: &Path, shape: Shape, bytes: usize) -> Planted {
         let repository = dir.join("linux");
         std::fs::create_dir_all(&repository).expect("a directory");
         let git = |args: &[&str]| super::git(&repository, args);
         let write = |name: &str, text: &str| std::fs::write(repository.join(name), text).expect("written");
         git(&["init", "-q", "-b", "main"]);
         write("Makefile", MAKEFILE);
+        if bytes > 0 {
+            std::fs::write(repository.join("ballast"), noise(bytes)).expect("written");
+        }
         write("build_s", &shape.build_s.to_string());
         write("build_mib", &shape.build_mib.to_string());
         let mut commits = Vec::new();
@@ -101,4 +109,14 @@ impl Planted {
     pub fn index(&self, revision: &RevisionId) -> Option<usize> {
         self.commits.iter().position(|it| it == revision)
     }
+}
+
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut digest = Digest::of(b"ballast");
+    let mut noise = Vec::with_capacity(bytes);
+    while noise.len() < bytes {
+        noise.extend_from_slice(digest.as_bytes());
+        digest = Digest::of(digest.as_bytes());
+    }
+    noise
 }

@@ -55,6 +55,10 @@ pub struct Small {
 impl Small {
     /// `None`, with a word, where there is no engine with the toolchain.
     pub fn new(dir: &Path, shape: Shape, boot_s: u32) -> Option<Small> {
+        Small::with_ballast(dir, shape, boot_s, 0)
+    }
+
+    pub fn with_ballast(dir: &Path, shape: Shape, boot_s: u32, ballast: usize) -> Option<Small> {
         let inspected = Command::new("docker").args(["image", "inspect", IMAGE]).output();
         if !inspected.is_ok_and(|output| output.status.success()) {
             assert!(std::env::var_os("KULPRIT_TEST_REAL").is_none(), "{IMAGE} is missing");
@@ -67,7 +71,7 @@ impl Small {
         let qemu = dir.join("qemu");
         std::fs::write(&qemu, QEMU.replace("BOOT_S", &boot_s.to_string())).expect("written");
         open(&qemu).expect("it is ours");
-        Some(Small { dir: dir.to_owned(), planted: Planted::new(dir, shape), slots: 2 })
+        Some(Small { dir: dir.to_owned(), planted: Planted::with_ballast(dir, shape, ballast), slots: 2 })
     }
 
     /// The rest of an agent's command line; each agent has a cache of its own.
@@ -96,6 +100,19 @@ impl Small {
 
     pub fn submit(&self, farm: &super::Farm, job: &str) {
         let job = self.planted.job(job);
+        self.submit_file(farm, &job);
+    }
+
+    /// Submits a job file in which the repository stands under another name.
+    pub fn submit_as(&self, farm: &super::Farm, job: &str, repository: &str) {
+        let job = self.planted.job(job);
+        let text = std::fs::read_to_string(&job).expect("it was written");
+        let known = self.planted.repository.display().to_string();
+        std::fs::write(&job, text.replace(&known, repository)).expect("written");
+        self.submit_file(farm, &job);
+    }
+
+    fn submit_file(&self, farm: &super::Farm, job: &Path) {
         let output = farm.kulprit(&["bisect", "start", &job.to_string_lossy()]);
         assert!(output.status.success(), "{}", text(&output.stderr));
     }

@@ -14,7 +14,7 @@ use kulprit_common::patch::Patch;
 const SLOTS_MAX: usize = 1024;
 const IMAGES_MAX: usize = 4096;
 
-fn agent_id(text: &str) -> Result<AgentId> {
+pub(super) fn agent_id(text: &str) -> Result<AgentId> {
     text.parse().map_err(|error| InvalidMessage::new("agent", error))
 }
 

@@ -1,0 +1,52 @@
+//! What a pack for an agent has to hold, and which of the agent's commits it is best made against.
+
+use super::GitError;
+use super::mirrors::revision_id;
+use git2::{DiffOptions, Oid, Repository};
+use kulprit_common::id::RevisionId;
+use kulprit_common::patch::Patch;
+
+/// Of an agent's commits, those that are weighed: each costs a comparison of two trees.
+const WEIGHED_MAX: usize = 16;
+
+/// What of a repository an agent is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    pub revision: RevisionId,
+    /// The revision, and each patch with the commit that it is a change to.
+    pub commits: Vec<RevisionId>,
+    /// Commits of the agent that are known here, the nearest to the revision first.
+    pub held: Vec<RevisionId>,
+}
+
+pub(super) fn needed(
+    git: &Repository,
+    revision: &RevisionId,
+    patches: &[Patch],
+    held: &[RevisionId],
+) -> Result<Needed, GitError> {
+    let mut commits = vec![*revision];
+    for patch in patches {
+        let commit = git.find_commit(oid(patch.commit())?)?;
+        commits.push(*patch.commit());
+        commits.extend(commit.parent_ids().map(revision_id));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    commits.retain(|commit| seen.insert(*commit));
+    let wanted = git.find_commit(oid(revision)?)?.tree()?;
+    let mut weighed = Vec::new();
+    for commit in held.iter().take(WEIGHED_MAX) {
+        // The agent may have fetched what this mirror never had.
+        let Ok(tree) = git.find_commit(oid(commit)?).and_then(|commit| commit.tree()) else { continue };
+        let mut options = DiffOptions::new();
+        options.skip_binary_check(true).ignore_submodules(true);
+        let diff = git.diff_tree_to_tree(Some(&tree), Some(&wanted), Some(&mut options))?;
+        weighed.push((diff.deltas().len(), *commit));
+    }
+    weighed.sort_by_key(|(files, _)| *files);
+    Ok(Needed { revision: *revision, commits, held: weighed.into_iter().map(|(_, commit)| commit).collect() })
+}
+
+fn oid(id: &RevisionId) -> Result<Oid, GitError> {
+    Ok(Oid::from_bytes(id.as_bytes())?)
+}

@@ -10,9 +10,11 @@ mod first_error;
 mod object_tree;
 mod outputs;
 pub mod seed;
+mod shared;
 
 pub use ccache::Ccache;
 pub use first_error::first_error;
+pub use shared::{Questions, Serving, SharedCcache, SharedCcacheArgs};
 
 use crate::container::{
     Access, Bind, CCACHE_TROUBLE, Engine, Exit, Limits, LogSink, RunSpec, Unfinished, infra_of_failure,
@@ -53,8 +55,10 @@ pub struct BuildRequest<'a> {
     pub objects_dir: &'a Path,
     /// Shared by the builds of one repository and toolchain, see `Ccache`.
     pub ccache_dir: &'a Path,
+    /// Asked for what is not in that one.
+    pub shared_ccache: Option<&'a Serving>,
     /// The host's first build of its kind: a seed is made of it, so that the compiler's cache
-    /// would only cost time.
+    /// would only cost time, unless others have filled it.
     pub is_first: bool,
     pub jobs: u32,
     pub limits: Limits,
@@ -144,7 +148,9 @@ async fn attempt(
     tree.begin()?;
     ccache_stats::clear(tree.root());
     let exit = engine.run(&spec, &mut log, cancel).await;
-    ccache_stats::count(tree.root());
+    if let Some(calls) = ccache_stats::count(tree.root()) {
+        log.note(&calls.to_string()).map_err(|e| Unfinished::io("write the log", &e))?;
+    }
     if matches!(&exit, Ok(Exit { code: 0, .. })) {
         for lost in config::lost_symbols(request.kernel, tree.root()) {
             log.note(&lost).map_err(|e| Unfinished::io("write the log", &e))?;
@@ -204,7 +210,8 @@ fn spec<'a>(
         ConfigBase::Target(target) => target.clone(),
         ConfigBase::File(_) => String::new(),
     };
-    let without_cache = request.is_first.then(|| ("CCACHE_DISABLE", "1".to_owned()));
+    let is_alone = request.is_first && request.shared_ccache.is_none();
+    let without_cache = is_alone.then(|| ("CCACHE_DISABLE", "1".to_owned()));
     let mut argv: Vec<String> = ["/bin/sh", "-c", SCRIPT, "build"].map(String::from).into();
     argv.extend(kernel.make_args.iter().cloned());
     let objects = Access::Writable { bytes_max: request.objects_bytes_max };
@@ -232,6 +239,7 @@ fn spec<'a>(
         ]
         .into_iter()
         .chain(without_cache)
+        .chain(request.shared_ccache.map(|shared| ("CCACHE_REMOTE_STORAGE", shared.storage())))
         .collect(),
         workdir: "/build",
         binds: vec![
@@ -239,7 +247,14 @@ fn spec<'a>(
             Bind { host: tree.root(), container: "/build", access: objects },
             Bind { host: tree.inputs(), container: "/kulprit", access: Access::ReadOnly },
             Bind { host: ccache, container: "/ccache", access: cached },
-        ],
+        ]
+        .into_iter()
+        .chain(request.shared_ccache.map(|shared| Bind {
+            host: shared.dir(),
+            container: shared::IN_CONTAINER,
+            access: Access::ReadOnly,
+        }))
+        .collect(),
         limits: Limits { time, ..request.limits },
         attempt: request.attempt_label,
     }

@@ -1,6 +1,7 @@
 //! The agent's settings: flags, each with a `KULPRIT_*` twin.
 
 use crate::boot::{Accelerator, QemuConfig, qemu};
+use crate::build::SharedCcacheArgs;
 use crate::preemption::{METADATA_URL, Watching};
 use crate::source::SourceFrom;
 use clap::Parser;
@@ -48,6 +49,8 @@ pub struct Args {
     /// repository and, where that cannot be asked, the coordinator
     #[arg(long, env = "KULPRIT_SOURCE", value_name = "WHERE", value_enum, default_value_t)]
     pub source: SourceFrom,
+    #[command(flatten)]
+    pub shared_ccache: SharedCcacheArgs,
     /// Items in hand at once [default: cores / slot-cores, as far as memory allows]
     #[arg(long, env = "KULPRIT_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     pub slots: Option<u32>,

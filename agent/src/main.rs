@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
 use kulprit_agent::artifacts::Artifacts;
 use kulprit_agent::boot::QemuConfig;
+use kulprit_agent::build::SharedCcache;
 use kulprit_agent::config::{Args, Sizing};
 use kulprit_agent::container::Engine;
 use kulprit_agent::disk_guard::{self, Marks, Places};
@@ -100,6 +101,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         engine: RwLock::new(engine),
         qemu: RwLock::new(QemuConfig { accelerator, ..qemu }),
         artifacts,
+        shared_ccache: SharedCcache::open(&args.shared_ccache)?,
         supply: Supply::new(args.source, id.clone(), client.clone()),
         slots: Slots::default(),
         guests: Guests::default(),

@@ -3,7 +3,7 @@
 use crate::artifacts::Artifacts;
 use crate::boot::{self, Accelerator, BootError, BootRequest, QemuConfig};
 use crate::build::seed::{Making, Seeds, Turn};
-use crate::build::{self, BuildRequest, Built, Ccache};
+use crate::build::{self, BuildRequest, Built, Ccache, Serving, SharedCcache};
 use crate::checkout::{self, CheckedOut, CheckoutError, Origin, Source};
 use crate::config::Sizing;
 use crate::container::{Engine, Limits, Unfinished, io_infra};
@@ -40,6 +40,8 @@ pub struct Bench {
     pub qemu: RwLock<QemuConfig>,
     pub artifacts: Artifacts,
     pub supply: Supply,
+    /// Absent where this agent shares none.
+    pub shared_ccache: Option<Arc<SharedCcache>>,
     pub slots: Slots,
     pub guests: Guests,
     pub sizing: Sizing,
@@ -257,12 +259,14 @@ impl Attempt<'_> {
         let log = self.scratch.join("build.log");
         let ccaches = self.bench.cache.join("ccache");
         let ccache = Ccache::open(ccaches, &work.image_id, &work.repository).await?;
+        let shared = self.serve_shared_ccache(&ccache)?;
         let request = BuildRequest {
             kernel: &work.kernel,
             image_id: &work.image_id,
             source_dir: &source_dir,
             objects_dir: &objects_dir,
             ccache_dir: ccache.dir(),
+            shared_ccache: shared.as_ref(),
             is_first: making.is_some(),
             jobs: self.bench.sizing.jobs,
             limits: self.limits(Duration::from_secs(u64::from(work.timeout_s))),
@@ -273,6 +277,17 @@ impl Attempt<'_> {
         let engine = self.engine()?;
         let building = build::build(&engine, request, self.live.clone(), self.cancel.clone());
         let (built, took) = self.stage("build", building).await?;
+        if let Some(shared) = shared {
+            let asked = shared.finish().await;
+            tracing::info!(
+                hits = asked.hits,
+                misses = asked.misses,
+                failures = asked.failures,
+                written = asked.written,
+                unwritten = asked.unwritten,
+                "asked the compiler's shared cache"
+            );
+        }
         let outcome = if matches!(built, Built::Kernel { .. }) { "built" } else { "failed" };
         FIGURES.build_time.took(&[outcome], took);
         let duration_ms = millis(took);
@@ -298,6 +313,13 @@ impl Attempt<'_> {
             Built::Failed { message } => BuildOutcome::Failed { message },
         };
         Ok(Product::Build(Build { outcome, log: self.upload(&log).await?, duration_ms }))
+    }
+
+    /// The socket by which a build asks for what others have compiled, where there is a place for that.
+    fn serve_shared_ccache(&self, ccache: &Ccache) -> Result<Option<Serving>, Stop> {
+        let Some(shared) = &self.bench.shared_ccache else { return Ok(None) };
+        let served = shared.serve(self.scratch.join("ccache-shared"), &ccache.name());
+        served.map(Some).map_err(|error| io_infra("open the shared cache's socket", &error).into())
     }
 
     /// Gives a cold object tree what another slot of the host has built, or says that this one is

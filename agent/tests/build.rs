@@ -270,6 +270,7 @@ bzImage: $(O)/vmlinux\n\tmkdir -p $(O)/arch/x86/boot; cp $(O)/vmlinux $(O)/arch/
             source_dir: &self.source(),
             objects_dir: &self.dir.path().join(objects),
             ccache_dir: &self.dir.path().join("ccache"),
+            shared_ccache: None,
             is_first: false,
             jobs: 2,
             limits: Limits { time: Duration::from_secs(300), ..Limits::default() },

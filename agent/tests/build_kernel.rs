@@ -113,6 +113,7 @@ impl Bench {
             source_dir: &tree.dir,
             objects_dir: &at(objects),
             ccache_dir: &self.ccache,
+            shared_ccache: None,
             is_first: false,
             jobs: 2,
             limits: Limits { time: Duration::from_secs(3600), ..Limits::default() },

@@ -36,6 +36,11 @@ impl Ccache {
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
+    /// The same on every host, for builds that may share what they compile.
+    pub fn name(&self) -> String {
+        self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
 
 fn open(all: &Path, name: &str) -> io::Result<Ccache> {

@@ -5,6 +5,7 @@
 use crate::telemetry::FIGURES;
 use kulprit_observe::figures::Count as _;
 use nix::fcntl::OFlag;
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -19,7 +20,10 @@ const BYTES_MAX: u64 = 32 << 20;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Calls {
+    /// Had by this host.
     hit: u64,
+    /// Had by the cache that agents share.
+    shared: u64,
     miss: u64,
     /// What is not cached: links, tests of the compiler.
     other: u64,
@@ -32,14 +36,27 @@ pub(super) fn clear(tree: &Path) {
 }
 
 /// Counts what the build that has just ended left, where it used ccache.
-pub(super) fn count(tree: &Path) {
+pub(super) fn count(tree: &Path) -> Option<Calls> {
     let read = File::options().read(true).custom_flags(flags()).open(path(tree)).and_then(text);
-    let Ok(text) = read else { return };
-    let Calls { hit, miss, other } = calls(&text);
-    for (result, count) in [("hit", hit), ("miss", miss), ("other", other)] {
+    let calls = calls(&read.ok()?);
+    let Calls { hit, shared, miss, other } = calls;
+    tracing::info!(local_hits = hit, shared_hits = shared, misses = miss, "ccache");
+    for (result, count) in [("hit", hit), ("shared-hit", shared), ("miss", miss), ("other", other)] {
         FIGURES.ccache.add(&[result], count);
     }
     clear(tree);
+    Some(calls)
+}
+
+impl fmt::Display for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Calls { hit, shared, miss, .. } = self;
+        write!(f, "ccache: {hit} local hits, {shared} shared hits, {miss} misses")?;
+        match (hit + shared).checked_mul(100).and_then(|hits| hits.checked_div(hit + shared + miss)) {
+            Some(percent) => write!(f, " ({percent} %)"),
+            None => Ok(()),
+        }
+    }
 }
 
 fn path(tree: &Path) -> PathBuf {
@@ -73,10 +90,12 @@ fn calls(text: &str) -> Calls {
     }
     for block in blocks {
         let has = |word: &str| block.contains(&word);
-        match (has("direct_cache_hit") || has("preprocessed_cache_hit"), has("cache_miss")) {
-            (true, _) => calls.hit += 1,
-            (false, true) => calls.miss += 1,
-            (false, false) => calls.other += 1,
+        let is_hit = has("direct_cache_hit") || has("preprocessed_cache_hit");
+        match (is_hit, has("remote_storage_hit"), has("cache_miss")) {
+            (true, false, _) => calls.hit += 1,
+            (true, true, _) => calls.shared += 1,
+            (false, _, true) => calls.miss += 1,
+            (false, _, false) => calls.other += 1,
         }
     }
     calls
@@ -89,9 +108,13 @@ mod tests {
     #[test]
     fn compilations_are_counted_by_what_came_of_them() {
         let text = "stray\n# a.c\ndirect_cache_hit\nlocal_storage_hit\n# b.c\ndirect_cache_miss\n\
-                    preprocessed_cache_miss\ncache_miss\n# c.c\npreprocessed_cache_hit\n# d\ncalled_for_link\n";
-        assert_eq!(calls(text), Calls { hit: 2, miss: 1, other: 1 });
+                    preprocessed_cache_miss\ncache_miss\n# c.c\npreprocessed_cache_hit\n# d\ncalled_for_link\n\
+                    # e.c\ndirect_cache_hit\nlocal_storage_miss\nremote_storage_hit\n";
+        let counted = calls(text);
+        assert_eq!(counted, Calls { hit: 2, shared: 1, miss: 1, other: 1 });
+        assert_eq!(counted.to_string(), "ccache: 2 local hits, 1 shared hits, 1 misses (75 %)");
         assert_eq!(calls(""), Calls::default());
+        assert_eq!(calls("").to_string(), "ccache: 0 local hits, 0 shared hits, 0 misses");
     }
 
     #[test]
@@ -104,6 +127,6 @@ mod tests {
         clear(dir.path());
         assert!(elsewhere.exists() && !path(dir.path()).exists());
         nix::unistd::mkfifo(&path(dir.path()), nix::sys::stat::Mode::S_IRWXU).expect("made");
-        count(dir.path());
+        assert_eq!(count(dir.path()), None);
     }
 }

@@ -16,6 +16,7 @@ pub struct Figures {
     pub build_time: HistogramVec,
     pub boot_time: HistogramVec,
     pub ccache: IntCounterVec,
+    pub shared_ccache: IntCounterVec,
     pub transfer_bytes: IntCounterVec,
     pub syncs: IntCounterVec,
     pub contact_age: GaugeVec,
@@ -63,6 +64,11 @@ impl Figures {
                 &["result"],
                 "Compilations that ccache was asked for, by whether it had them.",
             ),
+            shared_ccache: book.counter(
+                "kulprit_agent_shared_ccache_requests_total",
+                &["result"],
+                "What builds asked of the cache that agents share, and what came of it.",
+            ),
             transfer_bytes: book.counter(
                 "kulprit_agent_transfer_bytes_total",
                 &["direction"],
@@ -101,7 +107,9 @@ impl Figures {
         for kind in ItemKey::KINDS {
             self.attempts.begin(&[&[kind, "done"], &[kind, "infra"], &[kind, "cancelled"]]);
         }
-        self.ccache.begin(&[&["hit"], &["miss"], &["other"]]);
+        self.ccache.begin(&[&["hit"], &["shared-hit"], &["miss"], &["other"]]);
+        let shared = ["hit", "miss", "failed", "written", "unwritten"];
+        shared.iter().for_each(|result| self.shared_ccache.begin(&[&[result]]));
         self.transfer_bytes.begin(&[&["in"], &["out"]]);
         self.syncs.begin(&[&["answered"], &["failed"]]);
     }

@@ -96,6 +96,7 @@ impl Host {
             engine,
             qemu: RwLock::new(QemuConfig::default()),
             artifacts,
+            shared_ccache: None,
             supply: Supply::new(SourceFrom::Repository, agent.clone(), AgentsClient::new(nobody)),
             slots: Slots::default(),
             guests: Guests::default(),

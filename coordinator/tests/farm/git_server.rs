@@ -52,7 +52,7 @@ impl GitServer {
     pub fn logins(&self, path: &Path) {
         use std::os::unix::fs::OpenOptionsExt as _;
         let mut file =
-            std::fs::File::options().create(true).write(true).mode(0o600).open(path).expect("a file");
+            std::fs::File::options().create_new(true).write(true).mode(0o600).open(path).expect("a file");
         let url = self.url("");
         let text = format!("[[repository]]\nurl = \"{url}\"\nuser = \"{USER}\"\npassword = \"{PASSWORD}\"\n");
         file.write_all(text.as_bytes()).expect("written");

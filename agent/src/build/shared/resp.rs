@@ -1,0 +1,146 @@
+//! As much of Redis' protocol as ccache and a Redis server speak with us, bounded.
+
+use bytes::Bytes;
+use std::io;
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+/// Of what is cached, one compilation's.
+pub(super) const VALUE_BYTES_MAX: usize = 64 << 20;
+const LINE_BYTES_MAX: u64 = 1 << 10;
+/// `SET key value` has three.
+const PARTS_MAX: usize = 8;
+
+/// What a server answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    Status(String),
+    Error(String),
+    Number(i64),
+    Value(Bytes),
+    Nothing,
+}
+
+/// Reads a command; `None` where the other end has gone.
+pub(super) async fn read_command(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<Bytes>>> {
+    let Some(line) = read_line(from).await? else { return Ok(None) };
+    let count = number(line.strip_prefix('*').ok_or_else(|| bad("a command is an array"))?)?;
+    if count == 0 || count > PARTS_MAX {
+        return Err(bad("a command has one to eight parts"));
+    }
+    let mut parts = Vec::with_capacity(count);
+    for _ in 0..count {
+        let line = read_line(from).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let length = line.strip_prefix('$').ok_or_else(|| bad("a part is a string"))?;
+        parts.push(read_bulk(from, number(length)?).await?);
+    }
+    Ok(Some(parts))
+}
+
+pub(super) async fn read_reply(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Reply> {
+    let line = read_line(from).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let (kind, rest) = line.split_at_checked(1).ok_or_else(|| bad("an empty answer"))?;
+    match kind {
+        "+" => Ok(Reply::Status(rest.to_owned())),
+        "-" => Ok(Reply::Error(rest.to_owned())),
+        ":" => rest.parse().map(Reply::Number).map_err(|_| bad("no number")),
+        "$" if rest == "-1" => Ok(Reply::Nothing),
+        "$" => Ok(Reply::Value(read_bulk(from, number(rest)?).await?)),
+        _ => Err(bad("an answer of a kind that was not asked for")),
+    }
+}
+
+pub(super) async fn write_command(to: &mut (impl AsyncWrite + Unpin), parts: &[&[u8]]) -> io::Result<()> {
+    to.write_all(format!("*{}\r\n", parts.len()).as_bytes()).await?;
+    for part in parts {
+        write_bulk(to, part).await?;
+    }
+    to.flush().await
+}
+
+pub(super) async fn write_reply(to: &mut (impl AsyncWrite + Unpin), reply: &Reply) -> io::Result<()> {
+    match reply {
+        Reply::Status(text) => to.write_all(format!("+{text}\r\n").as_bytes()).await?,
+        Reply::Error(text) => to.write_all(format!("-ERR {text}\r\n").as_bytes()).await?,
+        Reply::Number(number) => to.write_all(format!(":{number}\r\n").as_bytes()).await?,
+        Reply::Value(value) => write_bulk(to, value).await?,
+        Reply::Nothing => to.write_all(b"$-1\r\n").await?,
+    }
+    to.flush().await
+}
+
+async fn write_bulk(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(format!("${}\r\n", bytes.len()).as_bytes()).await?;
+    to.write_all(bytes).await?;
+    to.write_all(b"\r\n").await
+}
+
+async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    from.take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let text = line.strip_suffix(b"\r\n").ok_or_else(|| bad("a line without an end"))?;
+    String::from_utf8(text.to_vec()).map(Some).map_err(|_| bad("a line that is no text"))
+}
+
+async fn read_bulk(from: &mut (impl AsyncBufRead + Unpin), length: usize) -> io::Result<Bytes> {
+    if length > VALUE_BYTES_MAX {
+        return Err(bad("a value that is too large"));
+    }
+    // Room is made as bytes come: a length that is only said takes none.
+    let mut bytes = Vec::new();
+    from.take(length as u64 + 2).read_to_end(&mut bytes).await?;
+    if bytes.len() != length + 2 || !bytes.ends_with(b"\r\n") {
+        return Err(bad("a value without an end"));
+    }
+    bytes.truncate(length);
+    Ok(bytes.into())
+}
+
+fn number(text: &str) -> io::Result<usize> {
+    text.parse().map_err(|_| bad("no number"))
+}
+
+fn bad(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn commands_and_answers_come_through() {
+        let mut wire = Vec::new();
+        write_command(&mut wire, &[b"SET", b"k", b"a\r\nb"]).await.unwrap();
+        let parts = read_command(&mut &wire[..]).await.unwrap().unwrap();
+        assert_eq!(parts, [&b"SET"[..], b"k", b"a\r\nb"]);
+        for reply in [
+            Reply::Status("OK".into()),
+            Reply::Number(1),
+            Reply::Value(Bytes::from_static(b"\r\n")),
+            Reply::Nothing,
+        ] {
+            let mut wire = Vec::new();
+            write_reply(&mut wire, &reply).await.unwrap();
+            assert_eq!(read_reply(&mut &wire[..]).await.unwrap(), reply);
+        }
+        assert_eq!(read_command(&mut &b""[..]).await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn what_makes_no_sense_is_refused_and_takes_no_memory() {
+        for wire in [
+            "GET k\r\n".to_owned(),
+            "*99\r\n".into(),
+            "*0\r\n".into(),
+            "*1\r\n$99999999999\r\n".into(),
+            "*1\r\n$60000000\r\nshort".into(),
+            "*1\r\n$3\r\nGETxx".into(),
+            format!("*{}", "1".repeat(5000)),
+        ] {
+            assert!(read_command(&mut wire.as_bytes()).await.is_err(), "{wire:.20}");
+        }
+    }
+}

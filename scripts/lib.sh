@@ -13,7 +13,7 @@
 #     demo/history-SEED/        its truth.toml and job.toml
 #     bench/                    work trees of the baseline; emptied by each run
 #     bench-search/             trials of the search, by version of the engine
-#     tools/                    cargo-fuzz
+#     tools/                    cargo-fuzz, s3s-fs
 #     fuzz/TARGET/              what a fuzz target found: corpus/, failures/, log
 #     target/                   what cargo builds, shared by all clones
 #     test/                     objects, repositories and compiler cache of the tests

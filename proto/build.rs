@@ -3,8 +3,8 @@
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files =
-        ["types", "agents", "jobs", "journal", "access"].map(|name| format!("kulprit/v1/{name}.proto"));
+    let files = ["types", "agents", "jobs", "journal", "access", "artifacts"]
+        .map(|name| format!("kulprit/v1/{name}.proto"));
     for file in &files {
         println!("cargo::rerun-if-changed={file}");
     }

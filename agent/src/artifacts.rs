@@ -2,50 +2,80 @@
 
 use crate::store::{AgentStore, Cache, Cached};
 use kulprit_common::artifact::Artifact;
-use kulprit_common::id::Digest;
+use kulprit_common::id::{AgentId, Attempt, Digest};
 use kulprit_common::outcome::{Infra, InfraClass};
-use kulprit_proto::tls::Wallet;
+use kulprit_proto::tls::{Link, Wallet};
+use kulprit_proto::v1;
+use kulprit_proto::v1::agents_client::AgentsClient;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Where the coordinator says that artifacts are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    Url(String),
+    /// In a cloud's store; the coordinator signs each request.
+    Signed,
+}
+
+impl Place {
+    pub fn of(response: &v1::SyncResponse) -> Place {
+        if response.artifacts_presigned { Place::Signed } else { Place::Url(response.artifacts_url.clone()) }
+    }
+}
+
 pub struct Artifacts {
     cache: Cache,
-    /// The URL as it was given, and the store it opened.
-    store: Mutex<Option<(String, AgentStore)>>,
+    /// The place as it was given, and the store it opened.
+    store: Mutex<Option<(Place, AgentStore)>>,
     /// What is shown to a store of the farm's own.
     wallet: Option<Arc<Wallet>>,
+    /// Who is asked to sign, and for whom.
+    signing: Option<(AgentsClient<Link>, AgentId)>,
 }
 
 impl Artifacts {
     /// Opens the cache at `dir`, of `bytes_max` at most.
     pub fn open(dir: PathBuf, bytes_max: u64, wallet: Option<Arc<Wallet>>) -> Result<Self, Infra> {
-        Ok(Artifacts { cache: Cache::open(dir, bytes_max)?, store: Mutex::new(None), wallet })
+        Ok(Artifacts { cache: Cache::open(dir, bytes_max)?, store: Mutex::new(None), wallet, signing: None })
     }
 
-    /// Uses the store at `url` from now on; a restarted coordinator may serve elsewhere.
-    pub fn point_at(&self, url: &str) -> Result<(), Infra> {
+    /// Asks there for what is to be signed.
+    pub fn signed_by(mut self, client: AgentsClient<Link>, agent: AgentId) -> Self {
+        self.signing = Some((client, agent));
+        self
+    }
+
+    /// Uses the store at this place from now on; a restarted coordinator may serve elsewhere.
+    pub fn point_at(&self, place: Place) -> Result<(), Infra> {
         let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        if store.as_ref().is_none_or(|(known, _)| known != url) {
-            *store = Some((url.to_owned(), AgentStore::open(url, self.wallet.as_ref())?));
+        if store.as_ref().is_none_or(|(known, _)| *known != place) {
+            let opened = match (&place, &self.signing) {
+                (Place::Url(url), _) => AgentStore::open(url, self.wallet.as_ref())?,
+                (Place::Signed, Some((client, agent))) => AgentStore::signed(client.clone(), agent.clone())?,
+                (Place::Signed, None) => return Err(unnamed()),
+            };
+            *store = Some((place, opened));
         }
         Ok(())
     }
 
-    pub async fn download(&self, artifact: &Artifact) -> Result<Cached, Infra> {
-        self.store()?.download(artifact, &self.cache).await
+    pub async fn download(&self, attempt: Attempt, artifact: &Artifact) -> Result<Cached, Infra> {
+        self.store()?.for_attempt(attempt).download(artifact, &self.cache).await
     }
 
     /// Downloads, and says now and then how many bytes have come.
     pub async fn download_watched(
         &self,
+        attempt: Attempt,
         artifact: &Artifact,
         on_bytes: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Cached, Infra> {
-        self.store()?.download_watched(artifact, &self.cache, on_bytes).await
+        self.store()?.for_attempt(attempt).download_watched(artifact, &self.cache, on_bytes).await
     }
 
-    pub async fn upload(&self, path: &Path) -> Result<Artifact, Infra> {
-        self.store()?.upload(path).await
+    pub async fn upload(&self, attempt: Attempt, path: &Path) -> Result<Artifact, Infra> {
+        self.store()?.for_attempt(attempt).upload(path).await
     }
 
     /// What was downloaded.
@@ -60,10 +90,10 @@ impl Artifacts {
 
     fn store(&self) -> Result<AgentStore, Infra> {
         let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let none = || Infra {
-            class: InfraClass::Artifact,
-            reason: "the coordinator named no artifact store".into(),
-        };
-        store.as_ref().map(|(_, store)| store.clone()).ok_or_else(none)
+        store.as_ref().map(|(_, store)| store.clone()).ok_or_else(unnamed)
     }
+}
+
+fn unnamed() -> Infra {
+    Infra { class: InfraClass::Artifact, reason: "the coordinator named no artifact store".into() }
 }

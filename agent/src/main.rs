@@ -95,7 +95,8 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let cache = args.cache.clone().unwrap_or_else(|| args.state.join("cache"));
     std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
     let artifacts = Artifacts::open(args.state.join("artifacts"), args.kernel_cache_mib << 20, wallet)
-        .map_err(|infra| anyhow::anyhow!("open the cache of artifacts: {}", infra.reason))?;
+        .map_err(|infra| anyhow::anyhow!("open the cache of artifacts: {}", infra.reason))?
+        .signed_by(client.clone(), id.clone());
     let accelerator = booting.accelerator.unwrap_or(boot::Accelerator::Tcg);
     let bench = Arc::new(Bench {
         engine: RwLock::new(engine),

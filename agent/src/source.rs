@@ -122,8 +122,8 @@ impl<'a> Coordinator<'a> {
         for SourcePack { pack, commits } in packs {
             let say = |bytes: u64| self.activity.set(fetching(before + bytes, total));
             let artifacts = &self.bench.artifacts;
-            let cached =
-                artifacts.download_watched(&pack, &say).await.map_err(|infra| (infra, pack.digest))?;
+            let download = artifacts.download_watched(self.attempt, &pack, &say);
+            let cached = download.await.map_err(|infra| (infra, pack.digest))?;
             before += pack.size;
             supplied.push(SuppliedPack { path: cached.path().to_owned(), commits });
             self.keep(pack, cached);

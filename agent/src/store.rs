@@ -4,6 +4,7 @@
 
 mod cache;
 mod location;
+mod signed;
 #[cfg(test)]
 mod tests;
 
@@ -12,16 +13,19 @@ pub use cache::{Cache, Cached};
 use crate::telemetry::FIGURES;
 use bytes::Bytes;
 use cache::disk;
+use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kulprit_common::artifact::{self, Artifact};
-use kulprit_common::id::Digest;
+use kulprit_common::id::{AgentId, Attempt, Digest};
 use kulprit_common::outcome::{Infra, InfraClass};
 use kulprit_observe::figures::Count as _;
-use kulprit_proto::tls::Wallet;
+use kulprit_proto::tls::{Link, Wallet};
+use kulprit_proto::v1::agents_client::AgentsClient;
 use location::Uploads;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, PutPayloadMut, WriteMultipart};
 use sha2::Digest as _;
+use signed::Signed;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,50 +44,81 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// How often a download is tried. Below it, object_store repeats single requests on its own.
 const DOWNLOADS_MAX: u32 = 3;
 
+/// Bytes that do not come for so long come no more.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
 /// The wait before the second download; it doubles.
 const BACKOFF: Duration = Duration::from_millis(500);
 
 /// Told how many bytes of a download have come.
 pub type OnBytes<'a> = &'a (dyn Fn(u64) + Send + Sync);
 
-/// The farm's store, as the URL that the coordinator gave names it.
+/// The farm's store.
 #[derive(Clone, Debug)]
 pub struct AgentStore {
-    objects: Arc<dyn ObjectStore>,
-    uploads: Uploads,
+    way: Way,
     permits: Arc<Semaphore>,
 }
 
+#[derive(Clone, Debug)]
+enum Way {
+    /// As the URL that the coordinator gave names it.
+    Direct { objects: Arc<dyn ObjectStore>, uploads: Uploads },
+    /// A cloud's, request by request.
+    Signed(Signed),
+}
+
 impl AgentStore {
-    /// Opens `https://host:port/` or `http://` (the coordinator's endpoint), `file://`, `s3://`, `gs://` or `az://`.
+    /// Opens `https://host:port/` or `http://` (the coordinator's endpoint), or `file://`.
     pub fn open(url: &str, wallet: Option<&Arc<Wallet>>) -> Result<AgentStore, Infra> {
         let (objects, uploads) = location::open(url, wallet)
             .map_err(|why| store(format_args!("cannot open the artifact store {url:?}: {why}")))?;
-        Ok(AgentStore { objects, uploads, permits: Arc::new(Semaphore::new(UPLOADS_MAX)) })
+        Ok(AgentStore::over(Way::Direct { objects, uploads }))
+    }
+
+    /// A cloud's store, each request to which the coordinator signs.
+    pub fn signed(client: AgentsClient<Link>, agent: AgentId) -> Result<AgentStore, Infra> {
+        Ok(AgentStore::over(Way::Signed(Signed::new(client, agent)?)))
+    }
+
+    fn over(way: Way) -> AgentStore {
+        AgentStore { way, permits: Arc::new(Semaphore::new(UPLOADS_MAX)) }
+    }
+
+    /// The same for an attempt: the coordinator signs for what it holds.
+    pub fn for_attempt(mut self, attempt: Attempt) -> AgentStore {
+        if let Way::Signed(signed) = &mut self.way {
+            signed.attempt = attempt;
+        }
+        self
     }
 
     /// Stores a file under its digest; what is there already is not sent again.
     pub async fn upload(&self, path: &Path) -> Result<Artifact, Infra> {
         let artifact = hash_file(path).await?;
-        if self.has(&artifact).await? {
-            return Ok(artifact);
-        }
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
-        let sent = match self.uploads {
-            Uploads::Whole => self.send_whole(path, artifact).await,
-            Uploads::Parts => self.send_parts(path, artifact).await,
-        }?;
-        FIGURES.transfer_bytes.add(&["out"], sent.size);
-        Ok(sent)
+        let was_sent = match &self.way {
+            Way::Direct { objects, .. } if has(objects.as_ref(), &artifact).await? => false,
+            Way::Direct { objects, uploads: Uploads::Whole } => {
+                send_whole(objects.as_ref(), path, &artifact).await.map(|()| true)?
+            }
+            Way::Direct { objects, uploads: Uploads::Parts } => {
+                send_parts(objects.as_ref(), path, &artifact).await.map(|()| true)?
+            }
+            Way::Signed(signed) => signed.upload(path, &artifact).await?,
+        };
+        if was_sent {
+            FIGURES.transfer_bytes.add(&["out"], artifact.size);
+        }
+        Ok(artifact)
     }
 
     /// Stores bytes under their digest.
     pub async fn upload_bytes(&self, bytes: Bytes) -> Result<Artifact, Infra> {
-        let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
-        if !self.has(&artifact).await? {
-            self.objects.put(&location(&artifact), bytes.into()).await.map_err(refused)?;
-        }
-        Ok(artifact)
+        let failed = |error| disk("write", &std::env::temp_dir(), error);
+        let file = tempfile::NamedTempFile::new().map_err(failed)?;
+        std::fs::write(file.path(), bytes).map_err(failed)?;
+        self.upload(file.path()).await
     }
 
     /// Brings an artifact into the cache, unless it is there; concurrent callers wait for one download.
@@ -104,10 +139,11 @@ impl AgentStore {
             return Ok(cached);
         }
         cache.make_room(artifact.size);
-        let mut wait = BACKOFF;
+        let (mut wait, mut is_damaged) = (BACKOFF, false);
         for _ in 1..DOWNLOADS_MAX {
-            match self.fetch(artifact, cache, on_bytes).await {
+            match self.fetch(artifact, cache, is_damaged, on_bytes).await {
                 Err(infra) if infra.class == InfraClass::Artifact => {
+                    is_damaged = infra == damaged(artifact);
                     tracing::warn!(digest = %artifact.digest, reason = infra.reason, "a download is repeated");
                 }
                 ended => return ended,
@@ -115,68 +151,24 @@ impl AgentStore {
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
-        self.fetch(artifact, cache, on_bytes).await
+        self.fetch(artifact, cache, is_damaged, on_bytes).await
     }
 
-    async fn has(&self, artifact: &Artifact) -> Result<bool, Infra> {
-        match self.objects.head(&location(artifact)).await {
-            Ok(meta) => Ok(meta.size == artifact.size),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(refused(error)),
-        }
-    }
-
-    async fn send_whole(&self, path: &Path, artifact: Artifact) -> Result<Artifact, Infra> {
-        let mut payload = PutPayloadMut::new();
-        let mut hasher = sha2::Sha256::new();
-        let mut chunks = chunks(path).await?;
-        while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
-            hasher.update(&chunk);
-            payload.push(chunk);
-        }
-        unchanged(path, hasher, &artifact)?;
-        self.objects.put(&location(&artifact), payload.freeze()).await.map_err(refused)?;
-        Ok(artifact)
-    }
-
-    async fn send_parts(&self, path: &Path, artifact: Artifact) -> Result<Artifact, Infra> {
-        let mut chunks = chunks(path).await?;
-        let mut hasher = sha2::Sha256::new();
-        let upload = self.objects.put_multipart(&location(&artifact)).await.map_err(refused)?;
-        let mut upload = WriteMultipart::new(upload);
-        let sent = async {
-            while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
-                hasher.update(&chunk);
-                upload.wait_for_capacity(PARTS_MAX).await.map_err(refused)?;
-                upload.put(chunk);
-            }
-            unchanged(path, hasher, &artifact)
-        };
-        match sent.await {
-            Ok(()) => upload.finish().await.map_err(refused).map(|_| artifact),
-            Err(infra) => {
-                if let Err(error) = upload.abort().await {
-                    tracing::warn!(digest = %artifact.digest, %error, "an upload was not cleaned up");
-                }
-                Err(infra)
-            }
-        }
-    }
-
+    /// `is_damaged` says that what came before was not what it should be.
     async fn fetch(
         &self,
         artifact: &Artifact,
         cache: &Cache,
+        is_damaged: bool,
         on_bytes: OnBytes<'_>,
     ) -> Result<Cached, Infra> {
         let staged = cache.stage()?;
         let failed = |error| disk("write", staged.path(), error);
         let mut file = tokio::fs::File::from_std(staged.reopen().map_err(failed)?);
-        let got = self.objects.get(&location(artifact)).await.map_err(refused)?;
+        let mut chunks = self.read(artifact, is_damaged).await?;
         let mut hasher = sha2::Sha256::new();
         let mut size = 0;
-        let mut chunks = got.into_stream();
-        while let Some(chunk) = chunks.try_next().await.map_err(refused)? {
+        while let Some(chunk) = heard(chunks.try_next()).await? {
             size += chunk.len() as u64;
             if size > artifact.size {
                 break;
@@ -188,10 +180,69 @@ impl AgentStore {
         file.flush().await.map_err(failed)?;
         file.sync_data().await.map_err(failed)?;
         if size != artifact.size || Digest::from_bytes(hasher.finalize().into()) != artifact.digest {
-            return Err(store(format_args!("artifact {} is damaged in the store", artifact.digest)));
+            return Err(damaged(artifact));
         }
         FIGURES.transfer_bytes.add(&["in"], size);
         cache.keep(artifact, staged)
+    }
+
+    async fn read(
+        &self,
+        artifact: &Artifact,
+        is_damaged: bool,
+    ) -> Result<BoxStream<'static, Result<Bytes, Infra>>, Infra> {
+        match &self.way {
+            Way::Direct { objects, .. } => {
+                let got = objects.get(&location(artifact)).await.map_err(refused)?;
+                Ok(got.into_stream().map_err(refused).boxed())
+            }
+            Way::Signed(signed) => signed.open(artifact, is_damaged).await,
+        }
+    }
+}
+
+async fn has(objects: &dyn ObjectStore, artifact: &Artifact) -> Result<bool, Infra> {
+    match objects.head(&location(artifact)).await {
+        Ok(meta) => Ok(meta.size == artifact.size),
+        Err(object_store::Error::NotFound { .. }) => Ok(false),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+async fn send_whole(objects: &dyn ObjectStore, path: &Path, artifact: &Artifact) -> Result<(), Infra> {
+    let mut payload = PutPayloadMut::new();
+    let mut hasher = sha2::Sha256::new();
+    let mut chunks = chunks(path).await?;
+    while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
+        hasher.update(&chunk);
+        payload.push(chunk);
+    }
+    unchanged(path, hasher, artifact)?;
+    objects.put(&location(artifact), payload.freeze()).await.map_err(refused)?;
+    Ok(())
+}
+
+async fn send_parts(objects: &dyn ObjectStore, path: &Path, artifact: &Artifact) -> Result<(), Infra> {
+    let mut chunks = chunks(path).await?;
+    let mut hasher = sha2::Sha256::new();
+    let upload = objects.put_multipart(&location(artifact)).await.map_err(refused)?;
+    let mut upload = WriteMultipart::new(upload);
+    let sent = async {
+        while let Some(chunk) = chunks.try_next().await.map_err(|error| disk("read", path, error))? {
+            hasher.update(&chunk);
+            upload.wait_for_capacity(PARTS_MAX).await.map_err(refused)?;
+            upload.put(chunk);
+        }
+        unchanged(path, hasher, artifact)
+    };
+    match sent.await {
+        Ok(()) => upload.finish().await.map_err(refused).map(drop),
+        Err(infra) => {
+            if let Err(error) = upload.abort().await {
+                tracing::warn!(digest = %artifact.digest, %error, "an upload was not cleaned up");
+            }
+            Err(infra)
+        }
     }
 }
 
@@ -209,7 +260,7 @@ async fn hash_file(path: &Path) -> Result<Artifact, Infra> {
     Ok(Artifact { digest: Digest::from_bytes(hasher.finalize().into()), size })
 }
 
-async fn chunks(path: &Path) -> Result<futures::stream::BoxStream<'static, std::io::Result<Bytes>>, Infra> {
+async fn chunks(path: &Path) -> Result<BoxStream<'static, std::io::Result<Bytes>>, Infra> {
     let file = tokio::fs::File::open(path).await.map_err(|error| disk("read", path, error))?;
     Ok(tokio_util::io::ReaderStream::with_capacity(file, CHUNK_BYTES).boxed())
 }
@@ -220,6 +271,16 @@ fn unchanged(path: &Path, hasher: sha2::Sha256, artifact: &Artifact) -> Result<(
     }
     let reason = format!("{} changed while it was sent", path.display());
     Err(Infra { class: InfraClass::Internal, reason })
+}
+
+/// What comes, unless nothing does for too long.
+async fn heard<T>(coming: impl Future<Output = Result<T, Infra>>) -> Result<T, Infra> {
+    let silent = |_| store(format_args!("artifact store: nothing came for {} s", SILENCE_MAX.as_secs()));
+    tokio::time::timeout(SILENCE_MAX, coming).await.map_err(silent)?
+}
+
+fn damaged(artifact: &Artifact) -> Infra {
+    store(format_args!("artifact {} is damaged in the store", artifact.digest))
 }
 
 fn store(reason: std::fmt::Arguments<'_>) -> Infra {

@@ -3,6 +3,7 @@
 //! Contact is counted from when a sync was sent: an agent that has not been confirmed for the
 //! length of a lease less its margin stops its work, so that no item has two live holders.
 
+use crate::artifacts::Place;
 use crate::live_log;
 use crate::telemetry::{self, Contact};
 use crate::work::{self, Activity, Bench};
@@ -262,15 +263,12 @@ impl Loop {
         self.retry = RETRY_FIRST;
         self.lease = Duration::from_millis(response.lease_ms);
         self.confirmed_until = sent + self.lease.saturating_sub(LEASE_MARGIN);
+        let place = Place::of(&response);
         for attempt in response.revoke {
             self.revoke(Attempt(attempt));
         }
-        if let Err(error) = self.agent.bench.artifacts.point_at(&response.artifacts_url) {
-            tracing::error!(
-                why = error.reason,
-                url = response.artifacts_url,
-                "cannot use the artifact store"
-            );
+        if let Err(error) = self.agent.bench.artifacts.point_at(place.clone()) {
+            tracing::error!(why = error.reason, ?place, "cannot use the artifact store");
         }
         self.waiting.clear();
         // An answer may be older than the lease it grants; what it gives may be another's by now.

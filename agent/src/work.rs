@@ -453,7 +453,7 @@ impl Attempt<'_> {
     async fn fetch(&self, artifact: &Artifact) -> Result<Cached, Stop> {
         let fetching = async {
             tokio::select! {
-                cached = self.bench.artifacts.download(artifact) => Ok(cached?),
+                cached = self.bench.artifacts.download(self.assignment.attempt, artifact) => Ok(cached?),
                 () = self.cancel.cancelled() => Err(Stop::Cancelled),
             }
         };
@@ -463,7 +463,7 @@ impl Attempt<'_> {
     async fn upload(&self, path: &Path) -> Result<Artifact, Stop> {
         let uploading = async {
             tokio::select! {
-                artifact = self.bench.artifacts.upload(path) => Ok(artifact?),
+                artifact = self.bench.artifacts.upload(self.assignment.attempt, path) => Ok(artifact?),
                 () = self.cancel.cancelled() => Err(Stop::Cancelled),
             }
         };

@@ -18,6 +18,7 @@ pub mod outcome;
 pub mod patch;
 pub mod recipients;
 pub mod report;
+pub mod retention;
 pub mod signature;
 pub mod simulate;
 pub mod time;

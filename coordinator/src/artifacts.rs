@@ -1,24 +1,38 @@
 //! Everything large, by digest: written once, verified by whoever reads it.
 //!
-//! Which store it is, a URL says (`location`); how agents reach a local one is `endpoint`.
+//! Which store it is, a URL says (`location`); how agents reach a local one is `endpoint`, and a cloud's
+//! `ways` with `presign`. `keeping` looks at what is stored.
 
 mod endpoint;
+mod in_use;
+mod keeping;
 mod location;
+mod presign;
 mod transfer;
+mod uploads;
+mod ways;
 
 pub use endpoint::router;
+pub use keeping::Condition;
+pub use presign::{PART_BYTES, Presigned, SIGNATURE_LIFE};
+pub use uploads::IDLE_MAX;
+pub use ways::WayUp;
 
 use crate::failpoint;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use in_use::InUse;
 use kulprit_common::artifact::{self, Artifact};
 use kulprit_common::id::Digest;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, WriteMultipart};
+use presign::Presigner;
 use sha2::Digest as _;
 use std::io::ErrorKind;
 use std::sync::Arc;
+use tokio::sync::mpsc;
+use uploads::Uploads;
 
 /// Parts of one upload that are under way at once; each holds 5 MiB of memory.
 const PARTS_MAX: usize = 2;
@@ -45,6 +59,10 @@ pub enum StoreError {
     Sender(String),
     #[error("read {}: {source}", path.display())]
     File { path: std::path::PathBuf, source: std::io::Error },
+    #[error("sign requests for the artifact store: it is the coordinator's own")]
+    Unsigned,
+    #[error("keep the books of uploads: {source}")]
+    Books { source: std::io::Error },
     #[error("use the artifact store: {0}")]
     Store(object_store::Error),
 }
@@ -59,6 +77,12 @@ impl From<object_store::Error> for StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// Of a cloud's store.
+    presigner: Option<Presigner>,
+    uploads: Option<Uploads>,
+    in_use: Arc<InUse>,
+    /// Who is told of artifacts that should have been there, or whole.
+    suspicions: Option<mpsc::Sender<Digest>>,
 }
 
 /// An artifact on its way out.
@@ -75,12 +99,38 @@ impl Store {
     /// Credentials and regions come from the environment, as the clouds' own tools read them.
     pub fn open(url: &str) -> Result<Store, StoreError> {
         let refuse = |why: String| StoreError::BadUrl { url: url.into(), why };
-        Ok(Store { objects: location::open(url).map_err(refuse)? })
+        let location::Opened { objects, presigner } = location::open(url).map_err(refuse)?;
+        Ok(Store { objects, presigner, uploads: None, in_use: Arc::default(), suspicions: None })
+    }
+
+    /// Keeps the books of uploads in parts in a directory of its own.
+    pub fn with_uploads_in(mut self, dir: std::path::PathBuf) -> Result<Store, StoreError> {
+        self.uploads = Some(Uploads::open(dir).map_err(|source| StoreError::Books { source })?);
+        Ok(self)
+    }
+
+    /// Tells of artifacts that were missed or found damaged.
+    pub fn with_suspicions_to(mut self, whom: mpsc::Sender<Digest>) -> Store {
+        self.suspicions = Some(whom);
+        self
+    }
+
+    /// Says that an artifact may be missing or damaged. Where too many are, some are left for the next time.
+    pub fn suspect(&self, digest: &Digest) {
+        if let Some(whom) = &self.suspicions {
+            let _ = whom.try_send(*digest);
+        }
+    }
+
+    fn uploads(&self) -> Result<&Uploads, StoreError> {
+        let none = || StoreError::Books { source: std::io::Error::other("there is no directory for them") };
+        self.uploads.as_ref().ok_or_else(none)
     }
 
     /// Stores bytes under their digest.
     pub async fn put(&self, bytes: Bytes) -> Result<Artifact, StoreError> {
         let artifact = Artifact { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+        let _pass = self.in_use.enter(&artifact.digest).await;
         if self.size(&artifact.digest).await? != Some(artifact.size) {
             failpoint::pass("before-artifact");
             self.objects.put(&location(&artifact.digest), bytes.into()).await?;
@@ -108,7 +158,6 @@ impl Store {
         size_max: u64,
     ) -> Result<Artifact, StoreError> {
         let at = location(&digest);
-        let stored = self.size(&digest).await?;
         let mut upload = WriteMultipart::new(self.objects.put_multipart(&at).await?);
         let mut hasher = sha2::Sha256::new();
         let mut size = 0;
@@ -134,7 +183,8 @@ impl Store {
             if found == digest { Ok(()) } else { Err(StoreError::Mismatch { expected: digest, found }) }
         });
         // What is there already is left alone, unless it is torn.
-        let keep = ended.is_ok() && stored != Some(size);
+        let _pass = self.in_use.enter(&digest).await;
+        let keep = ended.is_ok() && self.size(&digest).await? != Some(size);
         if keep {
             failpoint::pass("before-artifact");
             upload.finish().await?;
@@ -185,6 +235,12 @@ impl Store {
 
     /// Opens an artifact for reading; whoever reads to the end knows that it is the right one.
     pub async fn get(&self, digest: &Digest) -> Result<Reading, StoreError> {
+        drop(self.in_use.enter(digest).await);
+        self.read(digest).await
+    }
+
+    /// The same, where it does not count as a use of it.
+    pub async fn read(&self, digest: &Digest) -> Result<Reading, StoreError> {
         let digest = *digest;
         let got = self.objects.get(&location(&digest)).await.map_err(|error| match error {
             object_store::Error::NotFound { .. } => StoreError::NotFound(digest),

@@ -5,7 +5,6 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand as _};
 use kulprit_common::farm::{Config, Farm};
 use kulprit_common::job::Repairs;
 use kulprit_common::toolchain::{Rule, Rules};
-use kulprit_coordinator::artifacts::Store;
 use kulprit_coordinator::backup;
 use kulprit_coordinator::door::gate::Gate;
 use kulprit_coordinator::driver::{self, Clock, Driver};
@@ -13,12 +12,14 @@ use kulprit_coordinator::failpoint;
 use kulprit_coordinator::git::{Credentials, Mirrors};
 use kulprit_coordinator::hands::Hands;
 use kulprit_coordinator::journal::Journal;
+use kulprit_coordinator::keeper::Keeper;
 use kulprit_coordinator::logs::Logs;
 use kulprit_coordinator::process;
 use kulprit_coordinator::ready::Ready;
 use kulprit_coordinator::server::{ArtifactsAt, Room, Services};
 use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::source::Sources;
+use kulprit_coordinator::storing::{Opened, StoreArgs, without_password};
 use kulprit_coordinator::symbols::Symbols;
 use kulprit_coordinator::telemetry::Ops;
 use kulprit_observe::logging::LogArgs;
@@ -61,9 +62,8 @@ struct Args {
     /// better on loopback or a network of your own [default: not served]
     #[arg(long, env = "KULPRIT_LISTEN_OPS", value_name = "ADDR:PORT")]
     listen_ops: Option<SocketAddr>,
-    /// Where artifacts are kept: a directory, or file://, s3://, gs://, az:// [default: STATE/artifacts]
-    #[arg(long, env = "KULPRIT_ARTIFACTS", value_name = "URL")]
-    artifacts: Option<String>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// Directory for git mirrors, shared by all jobs [default: STATE/mirrors]
     #[arg(long, env = "KULPRIT_MIRRORS", value_name = "DIR")]
     mirrors: Option<PathBuf>,
@@ -173,8 +173,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let (farm, first) = Farm::restore(config, facts, clock.now());
 
-    let url = args.artifacts.unwrap_or_else(|| args.state.join("artifacts").to_string_lossy().into_owned());
-    let store = Arc::new(Store::open(&url).with_context(|| format!("open the artifact store {url}"))?);
+    let Opened { store, url, suspects } = args.store.open(&args.state)?;
     let store_name = without_password(&url);
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
     let mirrors = Mirrors::new(args.mirrors.unwrap_or_else(|| args.state.join("mirrors")));
@@ -198,17 +197,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let http =
         serving::listen("--listen-artifacts", at, keys.as_ref(), &["h2", "http/1.1"], gate.clone()).await?;
     let (http_at, grpc_at) = (http.address, grpc.address);
-    let artifacts = match (is_local(&url), &keys) {
-        (false, _) => ArtifactsAt::Url(url),
+    let artifacts = match (!store.presigns(), &keys) {
+        (false, _) => ArtifactsAt::Url(without_password(&url)),
         (true, None) => ArtifactsAt::Url(format!("http://{http_at}/")),
         (true, Some(_)) => ArtifactsAt::Port(http_at.port()),
     };
+    let keeper = Keeper::new(store.clone(), handle.clone(), args.store.retention(), args.store.young());
     let room = Room { state: args.state.clone(), free_mib_min: args.disk_min_mib };
     let asking = handle.clone();
     let services = Services {
         driver: handle.clone(),
         store: store.clone(),
         sources: Arc::new(sources),
+        keeper: keeper.clone(),
         logs,
         artifacts,
         lease_ms,
@@ -230,6 +231,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // failed, and says so when it is waited for.
     if asking.ask(|_, _| ()).await.is_ok() {
         ops.serves(handle);
+        tokio::spawn(keeper.clone().keep());
+        tokio::spawn(keeper.mend(suspects));
         if let Some(path) = &args.ready_file {
             let (grpc, artifacts) = (format!("{scheme}://{grpc_at}"), format!("{scheme}://{http_at}"));
             let ops = ops_at.map(|at| format!("http://{at}"));
@@ -250,19 +253,6 @@ async fn serve_ops(address: Option<SocketAddr>, ops: &Arc<Ops>) -> anyhow::Resul
     let address = listener.local_addr().context("read the address of --listen-ops")?;
     tokio::spawn(kulprit_observe::ops::serve(listener, ops.clone()));
     Ok(Some(address))
-}
-
-/// A store as it may be shown.
-fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut url) if url.password().is_some() || url.query().is_some() => {
-            // Both fail only for URLs that cannot have them.
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.into()
-        }
-        Ok(_) | Err(_) => url.to_owned(),
-    }
 }
 
 /// Live logs are kept for a week; the whole ones are artifacts.
@@ -302,11 +292,6 @@ async fn wait_for_the_end(
         Some(ended) => ended.context("run the driver")?,
         None => driving.await.context("run the driver")?,
     }
-}
-
-/// Whether agents elsewhere cannot open the store themselves and need our endpoint.
-fn is_local(url: &str) -> bool {
-    !["s3://", "gs://", "az://"].iter().any(|scheme| url.starts_with(scheme))
 }
 
 async fn open_journal(state: &Path) -> anyhow::Result<(Journal, Vec<kulprit_common::farm::fact::Fact>)> {

@@ -2,11 +2,13 @@
 
 mod access;
 mod agents;
+mod artifacts;
 mod enrol;
 mod jobs;
 mod room;
 mod source;
 mod status;
+mod transfers;
 
 pub use room::Room;
 
@@ -14,11 +16,13 @@ use crate::artifacts::Store;
 use crate::door::Caller;
 use crate::door::keys::Keys;
 use crate::driver::Handle;
+use crate::keeper::Keeper;
 use crate::logs::Logs;
 use crate::source::Sources;
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::v1::access_server::AccessServer;
 use kulprit_proto::v1::agents_server::AgentsServer;
+use kulprit_proto::v1::artifacts_server::ArtifactsServer;
 use kulprit_proto::v1::enrol_server::EnrolServer;
 use kulprit_proto::v1::jobs_server::JobsServer;
 use std::sync::Arc;
@@ -51,6 +55,7 @@ pub struct Services {
     pub driver: Handle,
     pub store: Arc<Store>,
     pub sources: Arc<Sources>,
+    pub keeper: Arc<Keeper>,
     pub logs: Logs,
     pub artifacts: ArtifactsAt,
     /// Absent where plaintext is spoken.
@@ -65,6 +70,10 @@ pub struct Services {
 impl Services {
     pub fn agents(&self) -> AgentsServer<Services> {
         AgentsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
+    }
+
+    pub fn artifacts(&self) -> ArtifactsServer<Services> {
+        ArtifactsServer::new(self.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     pub fn enrol(&self) -> EnrolServer<Services> {

@@ -23,7 +23,7 @@ use tonic_health::server::HealthReporter;
 use tonic_reflection::server as reflection;
 
 /// A vmlinux with all debug information stays below it.
-const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
+pub const ARTIFACT_BYTES_MAX: u64 = 4 << 30;
 /// Calls under way at once over one connection: an agent of 256 slots sends a log and an ending
 /// from each of them.
 const STREAMS_MAX: u32 = 1024;
@@ -33,8 +33,14 @@ const RESETS_MAX: usize = 64;
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// What may be asked after by name; the empty name is all of them.
-const SERVICES: [&str; 5] =
-    ["", "kulprit.v1.Agents", "kulprit.v1.Jobs", "kulprit.v1.Access", "kulprit.v1.Enrol"];
+const SERVICES: [&str; 6] = [
+    "",
+    "kulprit.v1.Agents",
+    "kulprit.v1.Jobs",
+    "kulprit.v1.Access",
+    "kulprit.v1.Enrol",
+    "kulprit.v1.Artifacts",
+];
 /// Names are asked after, and no more.
 const QUESTION_BYTES_MAX: usize = 4 << 10;
 
@@ -154,6 +160,7 @@ pub async fn grpc(
         .add_service(services.agents())
         .add_service(services.jobs())
         .add_service(services.access())
+        .add_service(services.artifacts())
         .add_service(health.max_decoding_message_size(QUESTION_BYTES_MAX))
         .add_service(
             described()

@@ -11,7 +11,7 @@ use crate::artifacts::{Store, StoreError};
 use crate::git::{GitError, Mirrors, Needed};
 use crate::telemetry::FIGURES;
 use kulprit_common::farm::item::WorkSource;
-use kulprit_common::id::{Digest, RevisionId};
+use kulprit_common::id::{Attempt, Digest, RevisionId};
 use kulprit_observe::figures::{Count as _, Measure as _};
 use kulprit_proto::convert::SourcePack;
 use shelf::{Entry, Shelf};
@@ -24,6 +24,9 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 /// A thin pack that is larger than this part of its base says that the base has grown old: the next
 /// new agent gets another one.
 const BASE_WORN: u64 = 4;
+
+/// Attempts whose packs are remembered, the newest.
+const OFFERED_MAX: usize = 4096;
 
 /// Why an agent gets no source.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,8 @@ pub struct Sources {
     dir: PathBuf,
     /// By the name of the mirror. Whoever holds one is alone with its repository.
     shelves: BlockingMutex<BTreeMap<String, Arc<Mutex<Shelf>>>>,
+    /// The packs that attempts were told of, and may fetch.
+    offered: BlockingMutex<BTreeMap<Attempt, Vec<Digest>>>,
 }
 
 impl Sources {
@@ -61,7 +66,22 @@ impl Sources {
     pub fn open(mirrors: Mirrors, store: Arc<Store>, dir: PathBuf) -> std::io::Result<Sources> {
         std::fs::create_dir_all(&dir)?;
         pack::remove_torn(&dir)?;
-        Ok(Sources { mirrors, store, dir, shelves: BlockingMutex::default() })
+        let (shelves, offered) = (BlockingMutex::default(), BlockingMutex::default());
+        Ok(Sources { mirrors, store, dir, shelves, offered })
+    }
+
+    /// Remembers which packs an attempt was told of. One that was forgotten asks again.
+    pub fn offer(&self, attempt: Attempt, packs: &[SourcePack]) {
+        let mut offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        offered.insert(attempt, packs.iter().map(|it| it.pack.digest).collect());
+        while offered.len() > OFFERED_MAX {
+            offered.pop_first();
+        }
+    }
+
+    pub fn was_offered(&self, attempt: Attempt, digest: &Digest) -> bool {
+        let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        offered.get(&attempt).is_some_and(|packs| packs.contains(digest))
     }
 
     /// The packs that lead from the commits an agent holds to those of an attempt, in order. One is

@@ -74,9 +74,9 @@ fn killed_while(activity: &str, shape: Shape, boot_s: u32, item: &str) {
     let [first, second] = names.each_ref().map(String::as_str);
     let coordinator = farm.coordinator_with(|command| {
         command.args(["--artifacts", FakeStore::URL]);
-        store.tell(command, "coordinator");
+        store.tell(command);
     });
-    let start = |name: &str| small.start(&farm, name, |command| store.tell(command, name));
+    let start = |name: &str| small.start(&farm, name, |_| {});
     let mut victim = start(first);
     small.submit(&farm, "job");
     // What an agent does is heard of with its next sync only; its log says it at once.

@@ -35,14 +35,14 @@ impl From<InvalidMessage> for tonic::Status {
     }
 }
 
-pub(crate) type Result<T> = std::result::Result<T, InvalidMessage>;
+pub type Result<T> = std::result::Result<T, InvalidMessage>;
 
 /// A field that must be there.
 pub(crate) fn need<T>(value: Option<T>, field: &'static str) -> Result<T> {
     value.ok_or(InvalidMessage::Missing(field))
 }
 
-pub(crate) fn digest(bytes: &[u8], field: &'static str) -> Result<Digest> {
+pub fn digest(bytes: &[u8], field: &'static str) -> Result<Digest> {
     sized(bytes, field).map(Digest::from_bytes)
 }
 
@@ -68,7 +68,7 @@ impl From<Artifact> for v1::Artifact {
     }
 }
 
-pub(crate) fn artifact(message: Option<v1::Artifact>, field: &'static str) -> Result<Artifact> {
+pub fn artifact(message: Option<v1::Artifact>, field: &'static str) -> Result<Artifact> {
     let message = need(message, field)?;
     Ok(Artifact { digest: digest(&message.digest, field)?, size: message.size })
 }

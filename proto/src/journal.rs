@@ -36,6 +36,7 @@ pub fn kind(fact: &Fact) -> &'static str {
         Fact::Overruled { .. } => "overruled",
         Fact::Explained { .. } => "explained",
         Fact::Configured { .. } => "configured",
+        Fact::ProductsForgotten { .. } => "products-forgotten",
         Fact::JobEnded { .. } => "job-ended",
     }
 }
@@ -116,6 +117,11 @@ impl From<Fact> for Wire {
                 fragment: configured.worked.fragment.map(Into::into),
                 tried: configured.worked.tried,
                 items: configured.items.into_iter().map(Into::into).collect(),
+            }),
+            Fact::ProductsForgotten { at, items, by } => Wire::ProductsForgotten(v1::ProductsForgotten {
+                at_ms: at.0,
+                items: items.into_iter().map(Into::into).collect(),
+                by: by.to_string(),
             }),
             Fact::JobEnded { id, at, end, rendered } => Wire::JobEnded(v1::JobEnded {
                 job_id: id.to_string(),
@@ -203,6 +209,11 @@ impl TryFrom<Wire> for Fact {
                     worked: Worked { fragment: it.fragment.map(Into::into), tried: it.tried },
                     items: it.items.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
                 },
+            },
+            Wire::ProductsForgotten(it) => Fact::ProductsForgotten {
+                at: Timestamp(it.at_ms),
+                items: it.items.into_iter().map(ItemKey::try_from).collect::<Result<_>>()?,
+                by: access::principal(&it.by)?,
             },
             Wire::JobEnded(it) => Fact::JobEnded {
                 id: job_id(&it.job_id)?,

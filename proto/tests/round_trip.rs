@@ -299,6 +299,7 @@ fn facts() -> Vec<Fact> {
     let picked = RevisionId::from_bytes([6; 20]);
     let mut facts = vec![
         Fact::EpochStarted { epoch: 3 },
+        Fact::ProductsForgotten { at, items: items(), by: Principal::Local },
         submitted(job(None, ConfigBase::File(text), ToolchainChoice::Auto, ReproducerKind::Script)),
         submitted(job(
             Some("v1.0"),

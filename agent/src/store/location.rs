@@ -1,13 +1,9 @@
 //! From the coordinator's URL to a store.
 
 use kulprit_proto::tls::{SteadyClock, Trust, Wallet, client_config};
-use object_store::aws::{AmazonS3Builder, Checksum};
-use object_store::azure::MicrosoftAzureBuilder;
 use object_store::client::{HttpClient, HttpConnector};
-use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::http::HttpBuilder;
 use object_store::local::LocalFileSystem;
-use object_store::prefix::PrefixStore;
 use object_store::{BackoffConfig, ClientOptions, ObjectStore, ObjectStoreScheme, RetryConfig};
 use std::path::Path;
 use std::sync::Arc;
@@ -44,33 +40,20 @@ pub(super) fn open(
         return Ok((local(Path::new(text))?, Uploads::Parts));
     }
     let url = Url::parse(text).map_err(|error| error.to_string())?;
-    let unknown = || format!("the scheme {:?} is not one of http, https, file, s3, gs, az", url.scheme());
-    let (scheme, prefix) = ObjectStoreScheme::parse(&url).map_err(|_| unknown())?;
-    let bad = |error: object_store::Error| error.to_string();
-    let cloud: Arc<dyn ObjectStore> = match scheme {
-        ObjectStoreScheme::Http => return Ok((Arc::new(http(&url, wallet).map_err(bad)?), Uploads::Whole)),
+    let unknown = || format!("the scheme {:?} is not one of http, https, file", url.scheme());
+    let (scheme, _) = ObjectStoreScheme::parse(&url).map_err(|_| unknown())?;
+    match scheme {
+        ObjectStoreScheme::Http => {
+            let store = http(&url, wallet).map_err(|error| error.to_string())?;
+            Ok((Arc::new(store), Uploads::Whole))
+        }
         ObjectStoreScheme::Local => {
             let path = url.to_file_path().map_err(|()| "it is not a path of this machine".to_owned())?;
-            return Ok((local(&path)?, Uploads::Parts));
+            Ok((local(&path)?, Uploads::Parts))
         }
-        ObjectStoreScheme::AmazonS3 => {
-            let builder = AmazonS3Builder::from_env().with_url(text).with_retry(retry());
-            // What is damaged on its way is refused there, rather than kept under its digest.
-            Arc::new(builder.with_checksum_algorithm(Checksum::SHA256).build().map_err(bad)?)
-        }
-        ObjectStoreScheme::GoogleCloudStorage => {
-            let builder = GoogleCloudStorageBuilder::from_env().with_url(text);
-            Arc::new(builder.with_retry(retry()).build().map_err(bad)?)
-        }
-        ObjectStoreScheme::MicrosoftAzure => {
-            let builder = MicrosoftAzureBuilder::from_env().with_url(text);
-            Arc::new(builder.with_retry(retry()).build().map_err(bad)?)
-        }
-        // Memory is nobody's but the coordinator's.
-        ObjectStoreScheme::Memory => return Err(unknown()),
-        _ => return Err(unknown()),
-    };
-    Ok((Arc::new(PrefixStore::new(cloud, prefix)), Uploads::Parts))
+        // Clouds' stores are reached by what the coordinator signs. Memory is nobody's but its own.
+        _ => Err(unknown()),
+    }
 }
 
 fn local(path: &Path) -> Result<Arc<dyn ObjectStore>, String> {
@@ -150,13 +133,19 @@ mod tests {
         for (url, uploads) in [
             ("http://127.0.0.1:7000/", Uploads::Whole),
             ("https://farm.example.org/artifacts/", Uploads::Whole),
-            ("s3://bucket/prefix", Uploads::Parts),
             ("file:///tmp", Uploads::Parts),
             ("/tmp", Uploads::Parts),
         ] {
             assert_eq!(open(url, None).unwrap_or_else(|why| panic!("{url}: {why}")).1, uploads, "{url}");
         }
-        for url in ["ftp://host/x", "memory:///", "file://host/x", "/nonexistent/store", "http://"] {
+        for url in [
+            "ftp://host/x",
+            "memory:///",
+            "file://host/x",
+            "/nonexistent/store",
+            "http://",
+            "s3://bucket/prefix",
+        ] {
             assert!(open(url, None).is_err(), "{url}");
         }
     }

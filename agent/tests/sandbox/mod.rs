@@ -1,7 +1,7 @@
 //! A whole agent without a coordinator: attempts carried out as production does, on toy kernels.
 
 use git2::{Oid, Repository, Signature};
-use kulprit_agent::artifacts::Artifacts;
+use kulprit_agent::artifacts::{Artifacts, Place};
 use kulprit_agent::boot::QemuConfig;
 use kulprit_agent::config::Sizing;
 use kulprit_agent::container::Engine;
@@ -79,7 +79,7 @@ impl Host {
         let store = dir.path().join("store");
         fs::create_dir_all(&store).unwrap();
         let artifacts = Artifacts::open(state.join("cached"), 1 << 30, None).unwrap();
-        artifacts.point_at(&format!("file://{}", store.display())).unwrap();
+        artifacts.point_at(Place::Url(format!("file://{}", store.display()))).unwrap();
         let sizing = Sizing {
             slots: 2,
             slot: Slot { cores: 2, memory_mib: MEMORY_MIB },

@@ -27,6 +27,9 @@ pub const METHODS: &[(&str, Allowed)] = &[
     ("kulprit.v1.Agents/Complete", AGENTS),
     ("kulprit.v1.Agents/AppendLog", AGENTS),
     ("kulprit.v1.Agents/Source", AGENTS),
+    ("kulprit.v1.Agents/Upload", AGENTS),
+    ("kulprit.v1.Agents/Uploaded", AGENTS),
+    ("kulprit.v1.Agents/Download", AGENTS),
     ("kulprit.v1.Jobs/Submit", OPERATORS),
     ("kulprit.v1.Jobs/Get", READERS),
     ("kulprit.v1.Jobs/List", READERS),
@@ -39,6 +42,11 @@ pub const METHODS: &[(&str, Allowed)] = &[
     ("kulprit.v1.Jobs/AgentRelease", OPERATORS),
     ("kulprit.v1.Jobs/FarmStatus", READERS),
     ("kulprit.v1.Jobs/ReadLog", READERS),
+    ("kulprit.v1.Artifacts/List", READERS),
+    ("kulprit.v1.Artifacts/Get", READERS),
+    // Reads all that is stored, which is work for whoever pays for the store.
+    ("kulprit.v1.Artifacts/Verify", OPERATORS),
+    ("kulprit.v1.Artifacts/Gc", OPERATORS),
     ("kulprit.v1.Access/TokenCreate", OPERATORS),
     ("kulprit.v1.Access/TokenList", OPERATORS),
     ("kulprit.v1.Access/TokenRevoke", OPERATORS),
@@ -79,9 +87,18 @@ mod tests {
             METHODS.iter().filter(admits).map(|(name, _)| *name).collect::<Vec<_>>()
         };
         let viewer = admitted(Role::Viewer);
-        for changing in
-            ["Submit", "Cancel", "Overrule", "Release", "Quarantine", "Token", "Access", "Agents/", "write"]
-        {
+        for changing in [
+            "Submit",
+            "Cancel",
+            "Overrule",
+            "Release",
+            "Quarantine",
+            "Token",
+            "Access",
+            "Agents/",
+            "write",
+            "Gc",
+        ] {
             assert!(!viewer.iter().any(|name| name.contains(changing)), "{changing}: {viewer:?}");
         }
         assert!(!admitted(Role::Agent).iter().any(|name| name.contains("Jobs") || name.contains("Access")));

@@ -5,9 +5,10 @@ use super::fact::Fact;
 use super::item::{ItemKey, Work};
 use crate::access::AccessAnswer;
 use crate::artifact::Artifact;
-use crate::id::{Attempt, JobId, RevisionId};
+use crate::id::{Attempt, Digest, JobId, RevisionId};
 use crate::job::{Backport, Mode};
 use crate::patch::Order;
+use std::collections::BTreeSet;
 
 /// In the order given: a fact is durable before anything that follows it happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,6 +98,8 @@ pub enum Answer {
     /// The job has ended already.
     AlreadyEnded,
     Access(AccessAnswer),
+    /// These artifacts are not counted on any more; those to be removed now may be.
+    Gone(BTreeSet<Digest>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

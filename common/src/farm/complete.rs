@@ -105,6 +105,7 @@ impl Farm {
         if let Some(item) = self.items.remove(&key) {
             self.dirty.extend(item.wanted_by);
         }
+        self.yielded.insert(key.clone(), self.submissions);
         self.products.insert(key, product);
         compared
     }

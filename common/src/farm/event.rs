@@ -11,6 +11,7 @@ use crate::outcome::AttemptEnd;
 use crate::patch::Patched;
 use crate::report::CommitDetails;
 use crate::verdict::Verdict;
+use std::collections::BTreeSet;
 
 #[derive(Clone, Debug)]
 pub enum Event {
@@ -53,6 +54,8 @@ pub enum Event {
         job: JobId,
         described: Described,
     },
+    /// What became of artifacts, or is to.
+    Artifacts(ArtifactsEvent),
     Synced(Sync),
     Completed {
         agent: AgentId,
@@ -94,6 +97,15 @@ pub enum Event {
     Access(Box<AccessEvent>),
     /// A deadline has come; what is due is seen from `now`.
     Tick,
+}
+
+/// What became of artifacts, or is to. The answer is `Answer::Gone`.
+#[derive(Clone, Debug)]
+pub enum ArtifactsEvent {
+    /// They were found to be missing, whoever needs them.
+    Lost(BTreeSet<Digest>),
+    /// They are to be removed, where no open job needs them.
+    ToRemove { digests: BTreeSet<Digest>, by: Principal },
 }
 
 /// What a search goes by before anything has run: as much of it as could be had.

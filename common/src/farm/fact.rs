@@ -87,6 +87,12 @@ pub enum Fact {
         id: JobId,
         configured: Configured,
     },
+    /// What these items had yielded is not in the store any more: whoever wants them has them made again.
+    ProductsForgotten {
+        at: Timestamp,
+        items: Vec<ItemKey>,
+        by: Principal,
+    },
     JobEnded {
         id: JobId,
         at: Timestamp,

@@ -1,11 +1,12 @@
 //! The farm: which item is in whose hands, and what each job wants next.
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
-//! or speaks. `agents` has leases and grants, `complete` the endings of attempts, `items` the queue, `jobs` the
+//! or speaks. `agents` has leases and grants, `artifacts` what of the store is needed, `complete` the endings of attempts, `items` the queue, `jobs` the
 //! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `census` what there is of it, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
+pub mod artifacts;
 mod breakage;
 pub mod census;
 mod complete;
@@ -111,6 +112,8 @@ pub struct Farm {
     items: Items,
     items_made: u64,
     products: HashMap<ItemKey, Product>,
+    /// How many jobs had been submitted when it was yielded.
+    yielded: HashMap<ItemKey, u64>,
     /// Which attempt yielded a product.
     finished: BTreeSet<Attempt>,
     agents: BTreeMap<AgentId, agents::AgentState>,
@@ -192,6 +195,7 @@ impl Farm {
             Event::AgentReleaseRequested { agent, by } => self.release_agent(now, agent, by, &mut actions),
             Event::ReleaseRequested { job, what, by } => self.release(now, &job, &what, by, &mut actions),
             Event::Access(event) => self.access(now, *event, &mut actions),
+            Event::Artifacts(event) => self.artifacts(now, event, &mut actions),
             Event::Tick => {}
         }
         actions

@@ -35,6 +35,7 @@ impl Farm {
             items: Items::default(),
             items_made: 0,
             products: HashMap::new(),
+            yielded: HashMap::new(),
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
             access: crate::access::Ledger::default(),
@@ -111,6 +112,7 @@ impl Farm {
                 }
             }
             Fact::Configured { id, configured } => self.take_configured(&id, configured),
+            Fact::ProductsForgotten { items, .. } => self.forget_products(&items),
             Fact::JobEnded { id, at, end, rendered } => {
                 if let Some(state) = self.jobs.get_mut(&id) {
                     let ended = EndedJob { at, end, rendered: *rendered };

@@ -86,6 +86,30 @@ impl Agents for Bare {
     ) -> Result<Response<v1::AppendLogResponse>, Status> {
         Ok(Response::new(v1::AppendLogResponse {}))
     }
+
+    async fn upload(&self, _: Request<v1::UploadRequest>) -> Result<Response<v1::UploadResponse>, Status> {
+        Ok(Response::new(v1::UploadResponse::default()))
+    }
+
+    async fn uploaded(
+        &self,
+        _: Request<v1::UploadedRequest>,
+    ) -> Result<Response<v1::UploadedResponse>, Status> {
+        Ok(Response::new(v1::UploadedResponse::default()))
+    }
+
+    async fn download(
+        &self,
+        _: Request<v1::DownloadRequest>,
+    ) -> Result<Response<v1::DownloadResponse>, Status> {
+        Ok(Response::new(v1::DownloadResponse::default()))
+    }
+
+    type SourceStream = tokio_stream::Empty<Result<v1::SourceUpdate, Status>>;
+
+    async fn source(&self, _: Request<v1::SourceRequest>) -> Result<Response<Self::SourceStream>, Status> {
+        Ok(Response::new(tokio_stream::empty()))
+    }
 }
 
 async fn calls() -> anyhow::Result<f64> {

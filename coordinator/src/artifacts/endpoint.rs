@@ -41,7 +41,12 @@ async fn read(
     Path((prefix, digest)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
     let digest = parse(&prefix, &digest)?;
-    let reading = endpoint.store.get(&digest).await?;
+    let reading = endpoint.store.get(&digest).await.inspect_err(|error| {
+        // A question whether it is there comes before each upload.
+        if method == Method::GET && matches!(error, StoreError::NotFound(_)) {
+            endpoint.store.suspect(&digest);
+        }
+    })?;
     let headers = [
         (header::CONTENT_TYPE, "application/octet-stream".to_owned()),
         (header::CONTENT_LENGTH, reading.artifact.size.to_string()),
@@ -52,7 +57,13 @@ async fn read(
         return Ok(headers.into_response());
     }
     let mut transfer = Transfer::outgoing(reading.artifact.size);
-    let bytes = reading.bytes.inspect(move |chunk| transfer.saw(chunk));
+    let store = endpoint.store.clone();
+    let bytes = reading.bytes.inspect(move |chunk| {
+        if matches!(chunk, Err(StoreError::Corrupt(_))) {
+            store.suspect(&digest);
+        }
+        transfer.saw(chunk);
+    });
     Ok((headers, Body::from_stream(bytes)).into_response())
 }
 
@@ -115,6 +126,8 @@ impl From<StoreError> for Refusal {
             StoreError::Corrupt(_)
             | StoreError::BadUrl { .. }
             | StoreError::File { .. }
+            | StoreError::Unsigned
+            | StoreError::Books { .. }
             | StoreError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Refusal(status, format!("failed to {error}\n"))

@@ -1,11 +1,15 @@
 //! From a URL to a store.
 
+use super::presign::{Cloud, Presigner};
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use object_store::multipart::MultipartStore;
+use object_store::path::Path as Location;
 use object_store::prefix::PrefixStore;
+use object_store::signer::Signer;
 use object_store::{ObjectStore, ObjectStoreScheme};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,10 +19,22 @@ use url::Url;
 /// Staged files of a process that died are removed when they are older than any upload lives.
 const STAGED_AGE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// A store, and who signs requests for it.
+pub(super) struct Opened {
+    pub objects: Arc<dyn ObjectStore>,
+    pub presigner: Option<Presigner>,
+}
+
+impl From<Arc<dyn ObjectStore>> for Opened {
+    fn from(objects: Arc<dyn ObjectStore>) -> Self {
+        Opened { objects, presigner: None }
+    }
+}
+
 /// Opens the store, or says why not as a fragment.
-pub(super) fn open(text: &str) -> Result<Arc<dyn ObjectStore>, String> {
+pub(super) fn open(text: &str) -> Result<Opened, String> {
     if !text.contains("://") {
-        return local(Path::new(text));
+        return local(Path::new(text)).map(Opened::from);
     }
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     let known = || format!("the scheme {:?} is not one of file, memory, s3, gs, az", url.scheme());
@@ -28,26 +44,38 @@ pub(super) fn open(text: &str) -> Result<Arc<dyn ObjectStore>, String> {
         _ => known(),
     })?;
     let bad = |error: object_store::Error| error.to_string();
-    let cloud: Arc<dyn ObjectStore> = match scheme {
+    match scheme {
         ObjectStoreScheme::Local => {
             let path = url.to_file_path().map_err(|()| "it is not a path of this machine".to_owned())?;
-            return local(&path);
+            local(&path).map(Opened::from)
         }
-        ObjectStoreScheme::Memory => return Ok(Arc::new(InMemory::new())),
+        ObjectStoreScheme::Memory => Ok(Opened::from(Arc::new(InMemory::new()) as Arc<dyn ObjectStore>)),
         ObjectStoreScheme::AmazonS3 => {
-            Arc::new(AmazonS3Builder::from_env().with_url(text).build().map_err(bad)?)
+            let store = Arc::new(AmazonS3Builder::from_env().with_url(text).build().map_err(bad)?);
+            Ok(signed(Cloud::S3, store.clone(), Some(store), prefix))
         }
         ObjectStoreScheme::GoogleCloudStorage => {
-            Arc::new(GoogleCloudStorageBuilder::from_env().with_url(text).build().map_err(bad)?)
+            let store = GoogleCloudStorageBuilder::from_env().with_url(text).build().map_err(bad)?;
+            Ok(signed(Cloud::Google, Arc::new(store), None, prefix))
         }
         ObjectStoreScheme::MicrosoftAzure => {
-            Arc::new(MicrosoftAzureBuilder::from_env().with_url(text).build().map_err(bad)?)
+            let store = MicrosoftAzureBuilder::from_env().with_url(text).build().map_err(bad)?;
+            Ok(signed(Cloud::Azure, Arc::new(store), None, prefix))
         }
         // An agent's way to a coordinator, but no place for a coordinator to keep things.
-        ObjectStoreScheme::Http => return Err(known()),
-        _ => return Err(known()),
-    };
-    Ok(Arc::new(PrefixStore::new(cloud, prefix)))
+        ObjectStoreScheme::Http => Err(known()),
+        _ => Err(known()),
+    }
+}
+
+fn signed<S: ObjectStore + Signer>(
+    cloud: Cloud,
+    store: Arc<S>,
+    parts: Option<Arc<dyn MultipartStore>>,
+    prefix: Location,
+) -> Opened {
+    let presigner = Presigner { cloud, signer: store.clone(), parts, prefix: prefix.clone() };
+    Opened { objects: Arc::new(PrefixStore::new(store, prefix)), presigner: Some(presigner) }
 }
 
 fn local(path: &Path) -> Result<Arc<dyn ObjectStore>, String> {

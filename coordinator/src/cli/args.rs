@@ -1,11 +1,14 @@
 //! What can be typed: commands, flags with their units and defaults, examples.
 
 mod access;
+mod artifact;
 
 pub use access::{
     CaCommand, CaInitArgs, CaIssueArgs, JoinArgs, MemberCommand, RevokeArgs, TokenCommand, TokenCreateArgs,
     TokenListArgs, TokenRevokeArgs, WhoamiArgs,
 };
+
+pub use artifact::{ArtifactCommand, ArtifactGcArgs, ArtifactGetArgs, ArtifactListArgs, ArtifactVerifyArgs};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -62,6 +65,12 @@ pub enum Command {
     Agent {
         #[command(subcommand)]
         command: AgentCommand,
+    },
+    /// See, fetch, verify and remove what a farm has stored: kernels, consoles, logs
+    #[command(subcommand_required = true)]
+    Artifact {
+        #[command(subcommand)]
+        command: ArtifactCommand,
     },
     /// Search in virtual time: forecast what a search costs, or measure a policy
     Simulate(SimulateArgs),

@@ -4,10 +4,12 @@ use super::args::To;
 use super::credentials;
 use super::failure::Failure;
 use kulprit_common::access::Member;
+use kulprit_common::id::Digest;
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::tls::{self, Link, Trust};
 use kulprit_proto::v1;
 use kulprit_proto::v1::access_client::AccessClient;
+use kulprit_proto::v1::artifacts_client::ArtifactsClient;
 use kulprit_proto::v1::jobs_client::JobsClient;
 use std::error::Error as _;
 use std::time::Duration;
@@ -23,6 +25,7 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 pub struct Coordinator {
     client: JobsClient<Link>,
     access: AccessClient<Link>,
+    artifacts: ArtifactsClient<Link>,
     url: String,
 }
 
@@ -53,10 +56,11 @@ impl Coordinator {
 
     fn over(link: Link, url: &str) -> Self {
         let access = AccessClient::new(link.clone());
+        let artifacts = ArtifactsClient::new(link.clone()).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let client = JobsClient::new(link)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Coordinator { client, access, url: url.to_owned() }
+        Coordinator { client, access, artifacts, url: url.to_owned() }
     }
 
     pub fn url(&self) -> &str {
@@ -151,6 +155,34 @@ impl Coordinator {
         follow: bool,
     ) -> Result<Streaming<v1::ReadLogChunk>, Failure> {
         let answer = self.client.read_log(v1::ReadLogRequest { attempt, follow }).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn artifact_list(&mut self) -> Result<Streaming<v1::ArtifactView>, Failure> {
+        let answer = self.artifacts.list(v1::ArtifactListRequest {}).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn artifact_get(&mut self, digest: &Digest) -> Result<Streaming<v1::ArtifactChunk>, Failure> {
+        let request = v1::ArtifactGetRequest { digest: digest.as_bytes().to_vec() };
+        let answer = self.artifacts.get(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn artifact_verify(
+        &mut self,
+        digests: &[Digest],
+    ) -> Result<Streaming<v1::ArtifactVerdict>, Failure> {
+        let digests = digests.iter().map(|digest| digest.as_bytes().to_vec()).collect();
+        let answer = self.artifacts.verify(v1::ArtifactVerifyRequest { digests }).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
+    }
+
+    pub async fn artifact_gc(
+        &mut self,
+        request: v1::ArtifactGcRequest,
+    ) -> Result<Streaming<v1::ArtifactGone>, Failure> {
+        let answer = self.artifacts.gc(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 

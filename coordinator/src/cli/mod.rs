@@ -9,6 +9,7 @@
 mod access;
 mod agents;
 mod args;
+mod artifacts;
 mod audit;
 mod bisect;
 mod ca;
@@ -22,6 +23,7 @@ mod follow;
 mod json;
 mod manual;
 mod parse;
+mod progress;
 mod results;
 mod run;
 mod say;
@@ -33,7 +35,9 @@ mod submission;
 mod tables;
 mod watching;
 
-use args::{AgentCommand, BisectCommand, CaCommand, Cli, Command, MemberCommand, TokenCommand};
+use args::{
+    AgentCommand, ArtifactCommand, BisectCommand, CaCommand, Cli, Command, MemberCommand, TokenCommand,
+};
 use clap::Parser as _;
 use failure::Failure;
 use kulprit_common::access::Role;
@@ -77,6 +81,12 @@ async fn dispatch(command: Command) -> Result<u8, Failure> {
             AgentCommand::Drain(args) => agents::drain(args).await,
             AgentCommand::Release(args) => agents::release(args).await,
             AgentCommand::Revoke(args) => access::revoke(Role::Agent, args).await,
+        },
+        Command::Artifact { command } => match command {
+            ArtifactCommand::List(args) => artifacts::list(args).await,
+            ArtifactCommand::Get(args) => artifacts::get(args).await,
+            ArtifactCommand::Verify(args) => artifacts::verify(args).await,
+            ArtifactCommand::Gc(args) => artifacts::gc(args).await,
         },
         Command::Operator { command: MemberCommand::Revoke(args) } => {
             access::revoke(Role::Operator, args).await

@@ -145,6 +145,78 @@ pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
 }
 
 /// Columns without lines, as wide as they need to be: made for reading and for `awk` alike.
+/// What is stored.
+pub fn artifacts(views: &[v1::ArtifactView], now_ms: u64) -> String {
+    if views.is_empty() {
+        return "there are no artifacts\n".into();
+    }
+    let mut table = table(["DIGEST", "CONTENT", "SIZE", "AGE", "NEEDED BY JOB"]);
+    for view in views {
+        let artifact = view.artifact.clone().unwrap_or_default();
+        let (digest, size) = (hex::encode(&artifact.digest), size(artifact.size));
+        let age = since(view.modified_ms, now_ms);
+        table.add_row([&digest, content(&view.content), &size, &age, &view.jobs.join(", ")]);
+    }
+    render(&table)
+}
+
+/// What reading artifacts came to.
+pub fn verdicts(whole: u64, wrong: &[v1::ArtifactVerdict]) -> String {
+    let mut text = String::new();
+    for it in wrong {
+        let digest = it.artifact.as_ref().map(|it| hex::encode(&it.digest)).unwrap_or_default();
+        let needed = match it.jobs.is_empty() {
+            true => String::new(),
+            false => format!(", needed by job {}", it.jobs.join(", ")),
+        };
+        text.push_str(&format!("{}: {digest} ({}{needed})\n", state_word(it.state()), content(&it.content)));
+    }
+    text + &format!("{whole} whole, {} not\n", wrong.len())
+}
+
+pub fn state_word(state: v1::ArtifactState) -> &'static str {
+    match state {
+        v1::ArtifactState::Whole => "whole",
+        v1::ArtifactState::Corrupt => "corrupt",
+        v1::ArtifactState::Missing => "missing",
+        v1::ArtifactState::Unspecified => "unknown",
+    }
+}
+
+/// What went, and what there was.
+pub fn collected(gone: &[v1::ArtifactView], sums: &v1::ArtifactGone, is_dry: bool) -> String {
+    let mut text = String::new();
+    for view in gone {
+        let artifact = view.artifact.clone().unwrap_or_default();
+        let (digest, size) = (hex::encode(&artifact.digest), size(artifact.size));
+        text.push_str(&format!("{digest} {} {size}\n", content(&view.content)));
+    }
+    let bytes = gone.iter().filter_map(|view| view.artifact.as_ref()).map(|it| it.size).sum();
+    let verb = if is_dry { "would be removed" } else { "removed" };
+    text + &format!(
+        "{} of {} artifacts {verb}, {} of {}; open jobs need {}\n",
+        gone.len(),
+        sums.stored,
+        size(bytes),
+        size(sums.stored_bytes),
+        sums.needed
+    )
+}
+
+/// What no fact names was stored by an attempt that never said so.
+fn content(content: &str) -> &str {
+    if content.is_empty() { "unknown" } else { content }
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..=1023 => format!("{bytes} B"),
+        1024..=1_048_575 => format!("{:.1} KiB", bytes as f64 / 1024.0),
+        1_048_576..=1_073_741_823 => format!("{:.1} MiB", bytes as f64 / 1_048_576.0),
+        _ => format!("{:.1} GiB", bytes as f64 / 1_073_741_824.0),
+    }
+}
+
 pub fn table<'a>(head: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Disabled);

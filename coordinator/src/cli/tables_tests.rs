@@ -154,3 +154,34 @@ a1: low on disk
     assert_eq!(agents(&[agent, bare], 61_000), expected);
     assert_eq!(agents(&[], 0), "no agent has been heard of\n");
 }
+
+#[test]
+fn what_is_stored_and_what_went_of_it() {
+    let view = |byte: u8, size, content: &str, jobs: &[&str]| v1::ArtifactView {
+        artifact: Some(v1::Artifact { digest: vec![byte; 2], size }),
+        modified_ms: 1000,
+        content: content.into(),
+        jobs: jobs.iter().map(ToString::to_string).collect(),
+    };
+    let kernel = view(0xab, 12 << 20, "kernel", &["7", "9"]);
+    let unknown = view(1, 1023, "", &[]);
+    let expected = "\
+DIGEST  CONTENT  SIZE      AGE   NEEDED BY JOB
+abab    kernel   12.0 MiB  1m0s  7, 9
+0101    unknown  1023 B    1m0s
+";
+    assert_eq!(artifacts(&[kernel.clone(), unknown.clone()], 61_000), expected);
+    assert_eq!(artifacts(&[], 0), "there are no artifacts\n");
+
+    let sums = v1::ArtifactGone { stored: 2, stored_bytes: 5 << 30, needed: 1, gone: None };
+    let expected = "0101 unknown 1023 B\n\
+        1 of 2 artifacts would be removed, 1023 B of 5.0 GiB; open jobs need 1\n";
+    assert_eq!(collected(&[unknown], &sums, true), expected);
+    assert!(collected(&[], &sums, false).starts_with("0 of 2 artifacts removed, 0 B of"));
+
+    let state = v1::ArtifactState::Missing as i32;
+    let artifact = kernel.artifact.clone();
+    let lost = v1::ArtifactVerdict { artifact, content: "kernel".into(), state, all: 3, jobs: kernel.jobs };
+    let expected = "missing: abab (kernel, needed by job 7, 9)\n2 whole, 1 not\n";
+    assert_eq!(verdicts(2, &[lost]), expected);
+}

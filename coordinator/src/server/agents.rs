@@ -55,7 +55,7 @@ impl Agents for Services {
         let agent =
             request.agent.parse().map_err(|error| Status::invalid_argument(format!("agent: {error}")))?;
         caller.speaks_for(&agent)?;
-        let event = decode_completion(request)?;
+        let event = self.believed(decode_completion(request)?).await?;
         let Event::Completed { item, end, .. } = &event else {
             return Err(Status::internal("a completion is read as something else"));
         };
@@ -103,6 +103,30 @@ impl Agents for Services {
     ) -> Result<Response<Self::SourceStream>, Status> {
         self.answer_source(request).await
     }
+
+    async fn upload(
+        &self,
+        request: Request<v1::UploadRequest>,
+    ) -> Result<Response<v1::UploadResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        self.way_up(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn uploaded(
+        &self,
+        request: Request<v1::UploadedRequest>,
+    ) -> Result<Response<v1::UploadedResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        self.arrived(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn download(
+        &self,
+        request: Request<v1::DownloadRequest>,
+    ) -> Result<Response<v1::DownloadResponse>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        self.way_down(&caller, request.into_inner()).await.map(Response::new)
+    }
 }
 
 impl Services {
@@ -136,6 +160,7 @@ impl Services {
             lease_ms: self.lease_ms,
             next_sync_ms: u64::try_from(NEXT_SYNC.as_millis()).unwrap_or(u64::MAX),
             artifacts_url: self.artifacts.url(&caller),
+            artifacts_presigned: self.store.presigns(),
         }))
     }
 

@@ -36,10 +36,11 @@ impl Services {
                 () = updates.closed() => return,
             };
             let update = match packed {
-                Ok(packs) => Ok(v1::SourceUpdate {
-                    progress: String::new(),
-                    packs: packs.into_iter().map(Into::into).collect(),
-                }),
+                Ok(packs) => {
+                    sources.offer(wanted.attempt, &packs);
+                    let packs = packs.into_iter().map(Into::into).collect();
+                    Ok(v1::SourceUpdate { progress: String::new(), packs })
+                }
                 Err(error) => {
                     tracing::warn!(agent = %wanted.agent, attempt = %wanted.attempt, %error, "no source for an agent");
                     Err(refusal(&error))

@@ -149,6 +149,7 @@ pub fn fact(fact: &Fact, kind: &'static str, at: Timestamp) {
         | Fact::AgentWent { .. }
         | Fact::Quarantine(_)
         | Fact::Overruled { .. }
+        | Fact::ProductsForgotten { .. }
         | Fact::Explained { .. }
         | Fact::Configured { .. } => {}
     }

@@ -32,7 +32,7 @@ struct Inner {
     /// Of uploads under way, by path.
     parts: BTreeMap<String, BTreeMap<u32, Bytes>>,
     mode: Mode,
-    /// To whom it behaves so; absent, to all.
+    /// To which agents it behaves so, by the last word of their names; absent, to all.
     only: Option<&'static str>,
 }
 
@@ -70,7 +70,7 @@ impl FakeStore {
         self.shared.lock().expect("whole").mode = mode;
     }
 
-    /// Behaves so to those who were told to be `who`.
+    /// Behaves so to agents whose names end in `who`.
     pub fn set_for(&self, mode: Mode, who: &'static str) {
         let mut inner = self.shared.lock().expect("whole");
         (inner.mode, inner.only) = (mode, Some(who));
@@ -89,10 +89,10 @@ impl FakeStore {
         self.serve(listener);
     }
 
-    /// What a process is told to use it, as `who`.
-    pub fn tell(&self, command: &mut Command, who: &str) {
+    /// What a coordinator is told to use it.
+    pub fn tell(&self, command: &mut Command) {
         command.env("AWS_ENDPOINT", format!("http://{}", self.address)).env("AWS_ALLOW_HTTP", "true");
-        command.env("AWS_ACCESS_KEY_ID", who).env("AWS_SECRET_ACCESS_KEY", "b").env("AWS_REGION", "here");
+        command.env("AWS_ACCESS_KEY_ID", "a").env("AWS_SECRET_ACCESS_KEY", "b").env("AWS_REGION", "here");
         for proxy in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
             command.env_remove(proxy);
         }
@@ -112,8 +112,8 @@ impl Drop for FakeStore {
 
 impl Inner {
     fn mode_for(&self, request: &Request) -> Mode {
-        let signed = request.headers().get("authorization").and_then(|it| it.to_str().ok()).unwrap_or("");
-        let is_meant = |who: &str| signed.contains(&format!("Credential={who}/"));
+        let agent = request.headers().get("user-agent").and_then(|it| it.to_str().ok()).unwrap_or("");
+        let is_meant = |who: &str| agent.ends_with(&format!("-{who})"));
         if self.only.is_none_or(is_meant) { self.mode } else { Mode::Well }
     }
 }

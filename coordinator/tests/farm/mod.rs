@@ -9,6 +9,7 @@ pub mod hands;
 pub mod hosts;
 pub mod idler;
 pub mod planted;
+pub mod s3;
 pub mod scrape;
 pub mod secure;
 pub mod small;
@@ -104,6 +105,10 @@ pub struct Process {
 }
 
 impl Process {
+    pub fn of(child: Child) -> Process {
+        Process { child }
+    }
+
     pub fn kill9(&mut self) {
         self.child.kill().expect("it can be killed");
         self.child.wait().expect("it has ended");

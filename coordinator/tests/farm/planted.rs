@@ -37,6 +37,7 @@ vmlinux:
 bzImage: vmlinux
 	@mkdir -p $(O)/arch/x86/boot
 	@cp $(O)/kernel.txt $(O)/arch/x86/boot/bzImage
+	@$(if $(filter large,$(FOR)),head -c 40M /dev/zero >>$(O)/arch/x86/boot/bzImage)
 "#;
 
 impl Planted {
@@ -73,7 +74,7 @@ impl Planted {
         Planted { repository, commits, culprit }
     }
 
-    /// Writes a job file about it, under this name; the reproducer is a script.
+    /// Writes a job file about it, under this name; the reproducer is a script. Kernels of `large` are.
     pub fn job(&self, name: &str) -> PathBuf {
         let dir = self.repository.parent().expect("it has a parent");
         std::fs::write(dir.join("repro.sh"), "#!/bin/sh\n").expect("written");

@@ -1,0 +1,477 @@
+//! A cloud's store, played by a real S3 server: what is signed, what agents do with it, and what is kept.
+
+mod farm;
+
+use farm::planted::{Planted, Shape};
+use farm::s3::S3;
+use farm::small::Small;
+use farm::{Farm, text, wait_for};
+use futures::TryStreamExt as _;
+use kulprit_common::artifact::{Artifact, path};
+use kulprit_common::farm::fact::Fact;
+use kulprit_common::farm::item::ItemKey;
+use kulprit_common::id::Digest;
+use kulprit_common::outcome::{AttemptEnd, Build, BuildOutcome, Kernel, Product, ToolchainFacts};
+use kulprit_coordinator::artifacts::{Condition, PART_BYTES, Presigned, Store, StoreError, WayUp};
+use kulprit_proto::tls::Link;
+use kulprit_proto::v1;
+use kulprit_proto::v1::agents_client::AgentsClient;
+use kulprit_proto::v1::upload_response::How;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tonic::Code;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// An agent on a busy machine says within it that it stored something.
+const YOUNG: Duration = Duration::from_secs(10);
+
+/// Settings of a cloud are those of a process: a test with one runs in a process of its own.
+const CHILD: &str = "KULPRIT_TEST_S3_CHILD";
+
+/// Runs the test of this name in a process that has the keys, which the server is up for.
+fn with_keys(name: &str) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", name, "--nocapture"]).envs(s3.settings()).env(CHILD, dir.path());
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
+
+/// The store of such a process, and the server's directory; `None` in the process that starts it.
+fn store_of_child(name: &str) -> Option<(Store, std::path::PathBuf)> {
+    let Some(dir) = std::env::var_os(CHILD) else {
+        with_keys(name);
+        return None;
+    };
+    let dir = std::path::PathBuf::from(dir);
+    let store = Store::open(farm::s3::URL).and_then(|store| store.with_uploads_in(dir.join("uploads")));
+    Some((store.expect("it opens"), dir.join("s3/farm/some/prefix")))
+}
+
+/// One request, as it stands here; the status and the body.
+fn http(
+    method: &str,
+    url: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> (u16, Vec<u8>, BTreeMap<String, String>) {
+    let url = url::Url::parse(url).expect("a URL");
+    let (host, port) = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let mut connection = TcpStream::connect((host, port)).expect("the server is up");
+    let mut head = format!("{method} {}?{} HTTP/1.1\r\n", url.path(), url.query().unwrap_or(""));
+    head += &format!("host: {host}:{port}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    connection.write_all(format!("{head}\r\n").as_bytes()).expect("sent");
+    // One that refuses early may not read it all.
+    let _ = connection.write_all(body);
+    let mut answer = Vec::new();
+    let _ = connection.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (status, answer[end + 4..].to_vec(), fields)
+}
+
+fn send(method: &str, request: &Presigned, body: &[u8]) -> u16 {
+    http(method, &request.url, &request.headers, body).0
+}
+
+fn artifact(bytes: &[u8]) -> Artifact {
+    Artifact { digest: Digest::of(bytes), size: bytes.len() as u64 }
+}
+
+/// The same with another first digit of its signature.
+fn forged(url: &str) -> String {
+    let (head, signature) = url.split_once("X-Amz-Signature=").expect("it is signed");
+    let digit = if signature.starts_with('0') { '1' } else { '0' };
+    format!("{head}X-Amz-Signature={digit}{}", &signature[1..])
+}
+
+/// Bytes that are not all the same.
+fn large(size: usize) -> Vec<u8> {
+    (0..size).map(|at| (at % 251) as u8).collect()
+}
+
+/// What every store does alike; `at` is where it keeps its files.
+async fn behaves(store: &Store, at: &Path) {
+    let file_of = |digest: &Digest| at.join(path(digest));
+    let kernel = store.put("kernel".into()).await.unwrap();
+    assert_eq!(kernel, artifact(b"kernel"));
+    assert_eq!(store.get_bytes(&kernel.digest, 6).await.unwrap(), "kernel");
+    let (dir, bytes) = (tempfile::tempdir().unwrap(), large(12_000_000));
+    std::fs::write(dir.path().join("vmlinux"), &bytes).unwrap();
+    let vmlinux = store.put_file(&dir.path().join("vmlinux")).await.unwrap();
+    assert_eq!(store.get_bytes(&vmlinux.digest, u64::MAX).await.unwrap(), bytes);
+    let wrong = futures::stream::iter([Ok("other".into())]);
+    let refused = store.receive(Digest::of(b"this"), wrong, 100).await;
+    assert!(matches!(refused, Err(StoreError::Mismatch { .. })));
+
+    let mut listed: Vec<_> = store.list().try_collect().await.unwrap();
+    listed.sort_by_key(|it| it.size);
+    let sizes: Vec<_> = listed.iter().map(|it| (it.digest, it.size)).collect();
+    assert_eq!(sizes, [(kernel.digest, 6), (vmlinux.digest, vmlinux.size)], "what was refused is not there");
+    assert!(listed.iter().all(|it| it.modified.0 > 1_700_000_000_000));
+
+    assert_eq!(store.look_at(&kernel.digest).await.unwrap(), Condition::Whole);
+    assert_eq!(store.look_at(&Digest::of(b"none")).await.unwrap(), Condition::Missing);
+    std::fs::write(file_of(&kernel.digest), "kernal").unwrap();
+    assert_eq!(store.look_at(&kernel.digest).await.unwrap(), Condition::Corrupt);
+    assert!(matches!(store.get_bytes(&kernel.digest, 6).await, Err(StoreError::Corrupt(_))));
+    assert_eq!(store.remove_corrupt(&vmlinux.digest).await.unwrap(), Condition::Whole);
+    assert_eq!(store.remove_corrupt(&kernel.digest).await.unwrap(), Condition::Corrupt);
+    assert_eq!(store.size(&kernel.digest).await.unwrap(), None);
+
+    assert!(!store.remove_unused(&vmlinux.digest, HOUR).await.unwrap(), "it was in use just now");
+    assert!(store.exists(&vmlinux.digest).await.unwrap());
+    assert!(store.remove_unused(&vmlinux.digest, Duration::ZERO).await.unwrap());
+    assert!(!store.exists(&vmlinux.digest).await.unwrap());
+    assert!(store.remove_unused(&vmlinux.digest, Duration::ZERO).await.unwrap(), "gone already is gone");
+    assert_eq!(store.list().try_collect::<Vec<_>>().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_directory_keeps_artifacts() {
+    let dir = tempfile::tempdir().unwrap();
+    behaves(&Store::open(dir.path().to_str().unwrap()).unwrap(), dir.path()).await;
+}
+
+#[tokio::test]
+async fn a_bucket_keeps_artifacts() {
+    let Some((store, at)) = store_of_child("a_bucket_keeps_artifacts") else { return };
+    behaves(&store, &at).await;
+}
+
+#[tokio::test]
+async fn what_is_signed_allows_that_and_nothing_else() {
+    let Some((store, _)) = store_of_child("what_is_signed_allows_that_and_nothing_else") else { return };
+    let it = artifact(b"a kernel");
+    assert!(matches!(store.way_down(&it).await, Err(StoreError::NotFound(_))));
+    assert!(!store.arrived(&it, "", vec![]).await.unwrap(), "what was not sent is not believed");
+    let WayUp::Whole(put) = store.way_up(&it, "", 0).await.unwrap() else { panic!("it is small") };
+    assert!(put.url.contains("X-Amz-Expires=600") && !put.url.contains("secret"), "{}", put.url);
+    assert_eq!(send("PUT", &put, b"a colonel"), 400, "the store knows the digest");
+    for (what, url) in [
+        ("another signature", forged(&put.url)),
+        ("another artifact", put.url.replace(&it.digest.to_string(), &Digest::of(b"x").to_string())),
+        ("a longer life", put.url.replace("X-Amz-Expires=600", "X-Amz-Expires=6000")),
+        ("no signature", put.url.split('?').next().unwrap().to_owned()),
+    ] {
+        let (status, ..) = http("PUT", &url, &put.headers, b"a kernel");
+        assert_eq!(status, 403, "{what}");
+    }
+    let without_digest = Presigned { headers: vec![], ..put.clone() };
+    assert!(send("PUT", &without_digest, b"a kernel") >= 400, "the digest is signed too");
+    for method in ["GET", "DELETE", "POST"] {
+        assert!(send(method, &put, b"") >= 400, "{method}");
+    }
+    assert_eq!(send("PUT", &put, b"a kernel"), 200);
+    assert!(store.arrived(&it, "", vec![]).await.unwrap());
+    assert_eq!(store.way_up(&it, "", 0).await.unwrap(), WayUp::Stored);
+    let get = store.way_down(&it).await.unwrap();
+    assert_eq!(http("GET", &get.url, &[], b"").1, b"a kernel");
+    assert_eq!(send("PUT", &get, b"a kernel"), 403, "to read is not to write");
+    assert_eq!(send("DELETE", &get, b""), 403);
+    let bare = get.url.split('?').next().unwrap();
+    assert_eq!(http("GET", bare, &[], b"").0, 403);
+    // Of another size under its name: it is removed rather than believed.
+    let longer = Artifact { size: 9, ..it };
+    assert!(!store.arrived(&longer, "", vec![]).await.unwrap());
+    assert!(!store.exists(&it.digest).await.unwrap());
+}
+
+#[tokio::test]
+async fn large_ones_go_in_parts_and_what_breaks_off_is_taken_back() {
+    let name = "large_ones_go_in_parts_and_what_breaks_off_is_taken_back";
+    let Some((store, _)) = store_of_child(name) else { return };
+    let bytes = large(2 * PART_BYTES as usize + 5);
+    let it = artifact(&bytes);
+    let pieces: Vec<&[u8]> = bytes.chunks(PART_BYTES as usize).collect();
+    let parts = |way| match way {
+        WayUp::Parts { upload, part_bytes, first, requests } => {
+            assert_eq!(part_bytes, PART_BYTES);
+            (upload, first, requests)
+        }
+        other => panic!("{other:?}"),
+    };
+    let put = |request: &Presigned, body: &[u8]| {
+        let (status, said, fields) = http("PUT", &request.url, &request.headers, body);
+        assert_eq!(status, 200, "{}", text(&said));
+        fields["etag"].clone()
+    };
+    let (upload, first, requests) = parts(store.way_up(&it, "", 0).await.unwrap());
+    assert_eq!((first, requests.len()), (0, 3));
+    let mut etags = vec![put(&requests[0], pieces[0]), put(&requests[1], pieces[1])];
+    let other_part = requests[1].url.replace("partNumber=2", "partNumber=3");
+    assert_eq!(http("PUT", &other_part, &[], pieces[2]).0, 403, "each part is signed for itself");
+    assert!(!store.arrived(&it, &upload, etags.clone()).await.unwrap(), "a part is missing");
+    // Later, with new signatures, it goes on where it was.
+    let (again, first, requests) = parts(store.way_up(&it, &upload, 2).await.unwrap());
+    assert_eq!((again.as_str(), first, requests.len()), (upload.as_str(), 2, 1));
+    etags.push(put(&requests[0], pieces[2]));
+    assert!(store.arrived(&it, &upload, etags.clone()).await.unwrap());
+    assert!(store.arrived(&it, &upload, etags).await.unwrap(), "said again, since the answer was lost");
+    assert_eq!(store.look_at(&it.digest).await.unwrap(), Condition::Whole);
+
+    let other = large(2 * PART_BYTES as usize + 6);
+    let it = artifact(&other);
+    let (upload, _, requests) = parts(store.way_up(&it, "", 0).await.unwrap());
+    put(&requests[0], &other[..PART_BYTES as usize]);
+    assert_eq!(store.abort_broken_off(HOUR).await.unwrap(), 0, "its sender was heard of just now");
+    assert_eq!(store.abort_broken_off(Duration::ZERO).await.unwrap(), 1);
+    assert!(send("PUT", &requests[1], b"late") >= 400, "it is no more");
+    let (anew, first, _) = parts(store.way_up(&it, &upload, 1).await.unwrap());
+    assert!(anew != upload && first == 0, "it begins anew");
+    let foreign = artifact(&large(PART_BYTES as usize + 7));
+    let (own, ..) = parts(store.way_up(&foreign, &anew, 1).await.unwrap());
+    assert_ne!(own, anew, "an upload is one artifact's");
+    assert_eq!(store.abort_broken_off(Duration::ZERO).await.unwrap(), 2);
+}
+
+const KEYS: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ENDPOINT"];
+
+/// Whatever the environment of this test has.
+fn without_keys(command: &mut Command) {
+    KEYS.iter().for_each(|name| _ = command.env_remove(name));
+}
+
+/// A job of real agents whose only way to the store is what is signed for them; then retention.
+#[test]
+fn a_farm_keeps_its_artifacts_in_a_bucket() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
+    let shape = Shape { commits: 4, culprit: 2, build_s: 0, build_mib: 0 };
+    let Some(small) = Small::new(dir.path(), shape, 0) else { return };
+    let farm = Farm::new(&dir.path().join("farm"));
+    let start = || {
+        farm.coordinator_with(|command| {
+            s3.tell(command);
+            command.env("KULPRIT_ARTIFACTS_YOUNG_S", YOUNG.as_secs().to_string());
+        })
+    };
+    let mut coordinator = start();
+    let names = ["objects-a", "objects-b"];
+    let mut agents: Vec<_> = names.iter().map(|name| small.start(&farm, name, without_keys)).collect();
+    let environment = std::fs::read(format!("/proc/{}/environ", agents[0].id())).expect("it is ours");
+    for name in KEYS {
+        assert!(!text(&environment).contains(name), "agents hold no keys: {name}");
+    }
+    small.submit(&farm, "large");
+    // A coordinator that dies in the middle has its uploads in its books.
+    wait_for("an artifact", farm::LONG, || !s3.objects().is_empty());
+    coordinator.kill9();
+    coordinator = start();
+    small.wait_for_culprit(&farm, "1");
+    let local = farm.state.join("coordinator/artifacts");
+    assert!(!local.exists(), "nothing is kept on the coordinator's disk");
+    let kernels: Vec<u64> = s3
+        .objects()
+        .iter()
+        .map(|it| it.metadata().map_or(0, |it| it.len()))
+        .filter(|size| *size > 40 << 20)
+        .collect();
+    assert!(kernels.len() >= 3, "{kernels:?}");
+    assert_eq!(s3.parts(), Vec::<std::path::PathBuf>::new(), "all were put together");
+
+    let listed = farm.json(&["artifact", "list"]);
+    let contents = |word: &str| {
+        let all = listed.as_array().expect("an array");
+        let of = all.iter().filter(|it| it["content"] == word);
+        of.map(|it| it["digest"].as_str().expect("a digest").to_owned()).collect::<Vec<_>>()
+    };
+    for content in ["kernel", "vmlinux", "config", "build log", "console"] {
+        assert!(!contents(content).is_empty(), "{content}: {listed}");
+    }
+    assert!(text(&farm.kulprit(&["artifact", "list"]).stdout).contains("NEEDED BY JOB"));
+    let kernel = &contents("kernel")[0];
+    let out = dir.path().join("bzImage");
+    let got = farm.kulprit(&["artifact", "get", kernel, "--out", &out.to_string_lossy()]);
+    assert!(got.status.success(), "{}", text(&got.stderr));
+    assert_eq!(Digest::of(&std::fs::read(&out).expect("it is there")).to_string(), *kernel);
+    let none = farm.kulprit(&["artifact", "get", &"0".repeat(64), "--out", "/nonexistent/x"]);
+    assert_eq!(none.status.code(), Some(2), "{}", text(&none.stderr));
+
+    let verified = farm.kulprit(&["artifact", "verify"]);
+    assert!(verified.status.success(), "{}", text(&verified.stdout));
+    let torn = s3.objects().into_iter().find(|it| it.ends_with(kernel)).expect("the kernel");
+    std::fs::write(&torn, vec![0; 41 << 20]).expect("torn");
+    let verified = farm.kulprit(&["artifact", "verify", "-o", "json"]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(text(&verified.stdout).contains("corrupt") && text(&verified.stdout).contains(kernel.as_str()));
+    wait_for("what is corrupt to be removed", Duration::from_secs(20), || !torn.exists());
+
+    let refused = farm.kulprit(&["artifact", "gc"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("no retention is set"), "{}", text(&refused.stderr));
+    std::thread::sleep(YOUNG);
+    let gc = |args: &[&str]| farm.json(&[&["artifact", "gc", "--keep-days", "1"], args].concat());
+    assert_eq!(gc(&[])["removed"], serde_json::json!([]), "nothing is old");
+    s3.age(2 * DAY);
+    let before = s3.objects().len();
+    assert_eq!(gc(&["--dry-run"])["removed"].as_array().map(Vec::len), Some(before));
+    assert_eq!(s3.objects().len(), before);
+    assert_eq!(gc(&[])["removed"].as_array().map(Vec::len), Some(before), "nobody needs anything");
+    assert_eq!(s3.objects().len(), 0);
+
+    // The same kernels, for other runs: they are built again, on either side of a restart.
+    coordinator.stop();
+    coordinator = start();
+    std::thread::sleep(YOUNG);
+    let job = small.planted.job("large");
+    let changed = std::fs::read_to_string(&job).expect("the job").replace("settle_ms = 0", "settle_ms = 1");
+    std::fs::write(&job, changed).expect("written");
+    let output = farm.kulprit(&["bisect", "start", &job.to_string_lossy()]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    wait_for("what the job needs", farm::LONG, || {
+        farm.json(&["artifact", "list", "--needed"]) != serde_json::json!([])
+    });
+    s3.age(2 * DAY);
+    assert!(gc(&[])["needed"].as_u64() > Some(0), "what it needs is old, and stays");
+    small.wait_for_culprit(&farm, "2");
+    agents.iter_mut().for_each(farm::Process::stop);
+    coordinator.stop();
+    let facts = farm.facts();
+    let builds = farm::builds(&facts);
+    assert!(
+        builds.values().any(|times| *times == 2) && builds.values().all(|times| *times <= 2),
+        "{builds:?}"
+    );
+    let failed = facts.iter().filter(|fact| matches!(fact, Fact::AttemptFailed { .. })).count();
+    assert_eq!(failed, 0, "{facts:?}");
+    let runs = facts.iter().filter(|fact| matches!(fact, Fact::ItemFinished { item: ItemKey::Run(..), .. }));
+    println!("objects: {before}, kernels in parts: {}, runs of both jobs: {}", kernels.len(), runs.count());
+    assert_eq!(farm::leftovers(&names), Vec::<String>::new());
+}
+
+#[test]
+fn a_store_that_cannot_be_used_is_named_with_its_setting() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = farm::command("kulprit-coordinator");
+    command.arg("--state").arg(dir.path()).args([
+        "--artifacts",
+        "az://container/x",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    for name in ["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"] {
+        command.env_remove(name);
+    }
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    assert!(!output.status.success());
+    let said = text(&output.stderr);
+    assert!(said.contains("az://container/x") && said.to_lowercase().contains("account"), "{said}");
+}
+
+/// What an agent says of itself; it has the image that toolchains are looked for in.
+fn speaks(agent: &str, sequence: u64, holding: Vec<v1::Holding>) -> v1::SyncRequest {
+    let info = v1::AgentInfo {
+        version: kulprit_proto::VERSION.into(),
+        slots: vec![v1::Slot { cores: 1, memory_mib: 4096 }],
+        images: vec![farm::hands::IMAGE.into()],
+        can_build: true,
+        ..Default::default()
+    };
+    v1::SyncRequest {
+        agent: agent.into(),
+        session: 1,
+        sequence,
+        info: Some(info),
+        holding,
+        ..Default::default()
+    }
+}
+
+/// Syncs until there is work.
+async fn given(client: &mut AgentsClient<Link>, agent: &str, sequence: &mut u64) -> v1::Assignment {
+    loop {
+        *sequence += 1;
+        let answer = client.sync(speaks(agent, *sequence, vec![])).await.expect("an answer").into_inner();
+        assert!(answer.artifacts_presigned);
+        if let Some(work) = answer.assignments.into_iter().next() {
+            return work;
+        }
+    }
+}
+
+#[test]
+fn no_agent_is_signed_for_what_is_not_its_own() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
+    let farm = Farm::new(&dir.path().join("farm"));
+    let mut coordinator = farm.coordinator_with(|command| s3.tell(command));
+    let planted = Planted::new(dir.path(), Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 });
+    let job = planted.job("job").to_string_lossy().into_owned();
+    assert!(farm.kulprit(&["bisect", "start", &job]).status.success());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut client = AgentsClient::new(Link::plain(&farm.url()).expect("an address"));
+        let mut sequence = 0;
+        let work = given(&mut client, "a", &mut sequence).await;
+        let log = artifact(b"a log");
+        let up = |agent: &str, artifact: Artifact| v1::UploadRequest {
+            agent: agent.into(),
+            attempt: work.attempt,
+            artifact: Some(artifact.into()),
+            ..Default::default()
+        };
+        let refused = client.upload(up("b", log)).await.expect_err("another's attempt");
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        let refused = client.upload(up("a", Artifact { size: 1 << 40, ..log })).await.expect_err("too large");
+        assert!(
+            refused.code() == Code::InvalidArgument && refused.message().contains("artifact: has"),
+            "{refused}"
+        );
+        let answer = client.upload(up("a", log)).await.expect("its own").into_inner();
+        assert!(matches!(answer.how, Some(How::Whole(_))));
+        let down = v1::DownloadRequest {
+            agent: "a".into(),
+            attempt: work.attempt,
+            artifact: Some(log.into()),
+            damaged: true,
+        };
+        let refused = client.download(down).await.expect_err("nothing that it needs");
+        assert_eq!(refused.code(), Code::PermissionDenied);
+
+        let end = |work: &v1::Assignment, product| v1::CompleteRequest {
+            agent: "a".into(),
+            session: 1,
+            attempt: work.attempt,
+            item: work.item.clone(),
+            end: Some(AttemptEnd::Done(product).into()),
+        };
+        let facts =
+            ToolchainFacts { image_id: farm::hands::IMAGE.into(), gcc: "gcc".into(), ld: "ld".into() };
+        client.complete(end(&work, Product::Toolchain(facts))).await.expect("an answer");
+        let build = given(&mut client, "a", &mut sequence).await;
+        // It never sent what it speaks of.
+        let kernel = Kernel {
+            image: log,
+            vmlinux: log,
+            config: log,
+            fingerprint: log.digest,
+            build_id: String::new(),
+        };
+        let product = Build { outcome: BuildOutcome::Built(kernel), log, duration_ms: 1 };
+        client.complete(end(&build, Product::Build(product))).await.expect("an answer");
+    });
+    coordinator.stop();
+    let failed: Vec<String> = farm
+        .facts()
+        .into_iter()
+        .filter_map(|fact| match fact {
+            Fact::AttemptFailed { infra, .. } => Some(infra.reason),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert!(failed[0].starts_with("its kernel is not in the artifact store: "), "{failed:?}");
+}

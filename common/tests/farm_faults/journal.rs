@@ -156,6 +156,7 @@ fn describe(fact: &Fact) -> String {
         Fact::Explained { id, .. } => format!("job {id} explained"),
         Fact::Configured { id, .. } => format!("job {id} configured"),
         Fact::CancelRequested { id, .. } => format!("job {id} is to be cancelled"),
+        Fact::ProductsForgotten { items, .. } => format!("forgotten: {items:?}"),
         Fact::Quarantine(it) => format!("{it:?}"),
         Fact::Access(access) => format!("{access:?}"),
     }

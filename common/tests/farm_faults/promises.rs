@@ -237,6 +237,7 @@ impl Promises {
             | Fact::Configured { .. }
             | Fact::Quarantine(_)
             | Fact::CancelRequested { .. }
+            | Fact::ProductsForgotten { .. }
             | Fact::Access(_) => {}
         }
     }

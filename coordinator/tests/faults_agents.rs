@@ -32,10 +32,7 @@ fn in_hand(log: &str, kind: &str) -> Vec<String> {
             starts.and_then(|line| line.split_whitespace().find(|word| word.starts_with("attempt=")));
         attempt.is_some_and(|it| log.lines().any(|line| line.contains("reported") && line.contains(it)))
     };
-    let held: Vec<String> =
-        started(log).into_iter().filter(|item| item.starts_with(kind) && !is_over(item)).collect();
-    assert!(!held.is_empty(), "it holds nothing: {log}");
-    held
+    started(log).into_iter().filter(|item| item.starts_with(kind) && !is_over(item)).collect()
 }
 
 /// Each item has one ending that counts, and each build one.
@@ -96,6 +93,9 @@ fn killed_while(activity: &str, shape: Shape, boot_s: u32, item: &str) {
     let killed = Instant::now();
     store.set(Mode::Well);
     let lost = in_hand(&farm.said(first), item);
+    assert!(!lost.is_empty(), "it held nothing: {}", farm.said(first));
+    // One that is there all the time makes other runs meanwhile, and the lost ones may not be wanted any more.
+    std::thread::sleep(Duration::from_secs(36));
     let helper = start(second);
     wait_for("the work to go on elsewhere", Duration::from_secs(60), || {
         started(&farm.said(second)).iter().any(|it| lost.contains(it))
@@ -121,7 +121,7 @@ fn killed_in_a_build() {
 #[test]
 #[ignore = "takes longer than a minute: scripts/faults runs it"]
 fn killed_in_a_boot() {
-    killed_while("booting", SHORT, 4, "run:");
+    killed_while("booting", SHORT, 2, "run:");
 }
 
 #[test]

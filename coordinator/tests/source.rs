@@ -2,6 +2,7 @@
 
 mod farm;
 
+use farm::fake_store::FakeStore;
 use farm::git_server::{ENCODED, GitServer, PASSWORD};
 use farm::planted::Shape;
 use farm::secure::block_on;
@@ -84,10 +85,12 @@ fn a_private_repository_is_read_by_the_coordinator_alone() {
     let small = Small { slots: 1, ..small };
     let server = GitServer::start(dir.path());
     let farm = Farm::new(&dir.path().join("farm"));
-    let logins = dir.path().join("logins.toml");
+    let (logins, store) = (dir.path().join("logins.toml"), FakeStore::start());
     server.logins(&logins);
+    // In a bucket, so that the coordinator has to sign for the packs too.
     let mut coordinator = farm.coordinator_with(|command| {
-        command.arg("--git-credentials").arg(&logins);
+        command.arg("--git-credentials").arg(&logins).args(["--artifacts", FakeStore::URL]);
+        store.tell(command);
     });
     let names = ["source-private-a", "source-private-b"];
     let mut agents: Vec<Process> = names.iter().map(|name| small.start(&farm, name, |_| {})).collect();

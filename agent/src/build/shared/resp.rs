@@ -3,9 +3,10 @@
 use bytes::Bytes;
 use std::io;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Of what is cached, one compilation's.
-pub(super) const VALUE_BYTES_MAX: usize = 64 << 20;
+pub(super) const VALUE_BYTES_MAX: usize = 32 << 20;
 const LINE_BYTES_MAX: u64 = 1 << 10;
 /// `SET key value` has three.
 const PARTS_MAX: usize = 8;
@@ -20,20 +21,33 @@ pub(super) enum Reply {
     Nothing,
 }
 
-/// Reads a command; `None` where the other end has gone.
-pub(super) async fn read_command(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<Vec<Bytes>>> {
+/// What was said, and the room in memory that it takes.
+pub(super) struct Command<'a> {
+    pub parts: Vec<Bytes>,
+    _room: Vec<SemaphorePermit<'a>>,
+}
+
+/// Reads a command; `None` where the other end has gone. What it says comes only once `room`, a number
+/// of bytes that all readers share, has as much.
+pub(super) async fn read_command<'a>(
+    from: &mut (impl AsyncBufRead + Unpin),
+    room: &'a Semaphore,
+) -> io::Result<Option<Command<'a>>> {
     let Some(line) = read_line(from).await? else { return Ok(None) };
     let count = number(line.strip_prefix('*').ok_or_else(|| bad("a command is an array"))?)?;
     if count == 0 || count > PARTS_MAX {
         return Err(bad("a command has one to eight parts"));
     }
-    let mut parts = Vec::with_capacity(count);
+    let (mut parts, mut taken) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for _ in 0..count {
         let line = read_line(from).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let length = line.strip_prefix('$').ok_or_else(|| bad("a part is a string"))?;
-        parts.push(read_bulk(from, number(length)?).await?);
+        let length = number(line.strip_prefix('$').ok_or_else(|| bad("a part is a string"))?)?;
+        let bytes = u32::try_from(length).ok().filter(|_| length <= VALUE_BYTES_MAX);
+        let bytes = bytes.ok_or_else(|| bad("a value that is too large"))?;
+        taken.push(room.acquire_many(bytes).await.map_err(io::Error::other)?);
+        parts.push(read_bulk(from, length).await?);
     }
-    Ok(Some(parts))
+    Ok(Some(Command { parts, _room: taken }))
 }
 
 pub(super) async fn read_reply(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Reply> {
@@ -114,8 +128,10 @@ mod tests {
     async fn commands_and_answers_come_through() {
         let mut wire = Vec::new();
         write_command(&mut wire, &[b"SET", b"k", b"a\r\nb"]).await.unwrap();
-        let parts = read_command(&mut &wire[..]).await.unwrap().unwrap();
-        assert_eq!(parts, [&b"SET"[..], b"k", b"a\r\nb"]);
+        let room = Semaphore::new(1 << 10);
+        let command = read_command(&mut &wire[..], &room).await.unwrap().unwrap();
+        assert_eq!(room.available_permits(), (1 << 10) - 8);
+        assert_eq!(command.parts, [&b"SET"[..], b"k", b"a\r\nb"]);
         for reply in [
             Reply::Status("OK".into()),
             Reply::Number(1),
@@ -126,7 +142,7 @@ mod tests {
             write_reply(&mut wire, &reply).await.unwrap();
             assert_eq!(read_reply(&mut &wire[..]).await.unwrap(), reply);
         }
-        assert_eq!(read_command(&mut &b""[..]).await.unwrap(), None);
+        assert!(read_command(&mut &b""[..], &room).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -136,11 +152,25 @@ mod tests {
             "*99\r\n".into(),
             "*0\r\n".into(),
             "*1\r\n$99999999999\r\n".into(),
-            "*1\r\n$60000000\r\nshort".into(),
+            "*1\r\n$30000000\r\nshort".into(),
             "*1\r\n$3\r\nGETxx".into(),
             format!("*{}", "1".repeat(5000)),
         ] {
-            assert!(read_command(&mut wire.as_bytes()).await.is_err(), "{wire:.20}");
+            let room = Semaphore::new(VALUE_BYTES_MAX);
+            assert!(read_command(&mut wire.as_bytes(), &room).await.is_err(), "{wire:.20}");
+            assert_eq!(room.available_permits(), VALUE_BYTES_MAX);
         }
+    }
+
+    #[tokio::test]
+    async fn many_that_say_much_at_once_wait_for_room() {
+        let room = Semaphore::new(10);
+        let first = read_command(&mut &b"*1\r\n$8\r\n12345678\r\n"[..], &room).await.unwrap().unwrap();
+        let soon = std::time::Duration::from_millis(50);
+        let mut second = &b"*1\r\n$3\r\n123\r\n"[..];
+        assert!(tokio::time::timeout(soon, read_command(&mut second, &room)).await.is_err());
+        drop(first);
+        let mut second = &b"*1\r\n$3\r\n123\r\n"[..];
+        assert!(tokio::time::timeout(soon, read_command(&mut second, &room)).await.is_ok());
     }
 }

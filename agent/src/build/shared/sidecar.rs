@@ -18,6 +18,9 @@ const CONNECTIONS_MAX: usize = 512;
 const WAITING_MAX: usize = 1024;
 const WAITING_BYTES_MAX: usize = 256 << 20;
 const WRITERS: usize = 4;
+/// What a container may have us hold in memory: bytes that it is saying, and answers that it has not read.
+const SAID_BYTES_MAX: usize = 256 << 20;
+const ANSWERS_MAX: usize = 16;
 /// ccache writes a hash of 20 or 32 bytes in letters and digits.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
 
@@ -43,6 +46,8 @@ struct Shared {
     /// Absent where this agent only reads.
     writes: Option<mpsc::Sender<(String, Bytes, tokio::sync::OwnedSemaphorePermit)>>,
     room: Arc<Semaphore>,
+    said: Semaphore,
+    answers: Semaphore,
 }
 
 /// Serves until dropped or aborted; yields when the last value is written after `closed`.
@@ -61,6 +66,8 @@ pub(super) async fn serve(
         tally: tally.clone(),
         writes: may_write.then_some(sender),
         room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+        said: Semaphore::new(SAID_BYTES_MAX),
+        answers: Semaphore::new(ANSWERS_MAX),
     });
     let mut writers = JoinSet::new();
     let receiver = Arc::new(Mutex::new(receiver));
@@ -106,8 +113,9 @@ async fn write_all(
 async fn answer_all(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let (mut read, mut write) = (BufReader::new(read), BufWriter::new(write));
-    while let Some(command) = resp::read_command(&mut read).await? {
-        let reply = shared.answer(&command).await;
+    while let Some(command) = resp::read_command(&mut read, &shared.said).await? {
+        let _turn = shared.answers.acquire().await.map_err(io::Error::other)?;
+        let reply = shared.answer(&command.parts).await;
         resp::write_reply(&mut write, &reply).await?;
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Brings a slot's work tree to a revision, touching only the files that differ.
 //!
-//! `mirror` gets the objects, `supply` those that the coordinator packed, `patched` makes the tree where patches are asked for, `plan` finds
-//! what to change, `apply` changes it. All of it blocks.
+//! `mirror` gets the objects, `supply` those that the coordinator packed, `patched` makes the tree
+//! where patches are asked for, `plan` finds what to change, `apply` changes it. All of it blocks.
 
 mod apply;
 mod mirror;

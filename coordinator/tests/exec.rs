@@ -175,11 +175,35 @@ fn an_interruption_leaves_nothing_behind() {
     let id = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("an id"));
     nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGINT).expect("interrupted");
     assert_eq!(child.wait().expect("waited").code(), Some(130));
-    for pid in std::fs::read_to_string(&pids).expect("read").lines() {
+    assert_gone(&pids);
+    bed.assert_clean("after an interruption");
+}
+
+/// Of the processes whose ids the file lists, none is left when this is asked, not a moment later.
+fn assert_gone(pids: &str) {
+    for pid in std::fs::read_to_string(pids).expect("read").lines() {
         let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         assert!(state.is_empty() || state.contains(") Z "), "process {pid} is still there: {state}");
     }
-    bed.assert_clean("after an interruption");
+}
+
+/// Much memory takes the kernel long to take back, so a process that holds it outlives its death a while.
+#[test]
+fn what_a_run_left_behind_is_gone_when_the_next_begins() {
+    let bed = Bed::new(10, 4, false);
+    let pids = bed.path("pids");
+    let script = bed.script(&format!(
+        "for pid in $(cat {pids} 2> /dev/null); do \
+             if grep -qv ') Z ' /proc/$pid/stat 2> /dev/null; then echo $pid >> {pids}.seen; fi; \
+         done; \
+         sh -c 'text=$(head -c 50000000 /dev/zero | tr \\\\0 x); sleep 300' & \
+         echo $! >> {pids}; while ! pgrep -P $! sleep > {pids}.ready; do sleep 0.02; done; test ! -e bug",
+    ));
+    let output = bed.exec(&["--jobs", "1"], &[&script]);
+    assert_eq!(first_bad(&output), Some(bed.id(4)), "{}", stderr(&output));
+    assert!(lines(&pids) >= 3, "{}", lines(&pids));
+    assert_eq!(std::fs::read_to_string(format!("{pids}.seen")).unwrap_or_default(), "");
+    assert_gone(&pids);
 }
 
 #[test]

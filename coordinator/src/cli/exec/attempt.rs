@@ -20,6 +20,9 @@ use tokio::task::JoinHandle;
 const GRACE: Duration = Duration::from_secs(5);
 /// How long its output is waited for after its end: a process it left behind may hold it open.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
+/// How long killed processes may take to be gone. Where nobody reaps orphans, theirs stay for ever.
+const GONE_MAX: Duration = Duration::from_secs(2);
+const GONE_EVERY: Duration = Duration::from_millis(2);
 /// A line that is longer is shown in pieces.
 const LINE_BYTES_MAX: u64 = 8192;
 /// What a shell says of a command that it cannot find, or may not run.
@@ -105,11 +108,11 @@ impl Attempt {
             () = wants(&mut urge, &[Urge::Stop, Urge::Kill]) => None,
         };
         let Some(status) = status else {
-            end(&mut child, &group, &mut urge).await;
+            end(&mut child, group, &mut urge).await;
             return Ok(Ended::Dropped);
         };
         // What it left behind would go on beside the next runs.
-        drop(group);
+        group.end().await;
         for mut pump in pumps {
             if tokio::time::timeout(OUTPUT_GRACE, &mut pump).await.is_err() {
                 pump.abort();
@@ -174,6 +177,17 @@ impl Group {
         // All may be gone by now; then there is nothing left to tell.
         let _ = self.0.map(|group| killpg(group, signal));
     }
+
+    /// Kills what is left of it, whose leader has been waited for, and sees it gone.
+    async fn end(self) {
+        self.signal(Signal::SIGKILL);
+        let gone = async {
+            while self.0.is_some_and(|group| killpg(group, None).is_ok()) {
+                tokio::time::sleep(GONE_EVERY).await;
+            }
+        };
+        let _ = tokio::time::timeout(GONE_MAX, gone).await;
+    }
 }
 
 impl Drop for Group {
@@ -206,7 +220,7 @@ fn ended(status: ExitStatus) -> Ended {
 }
 
 /// Ends a command and all it started: first it is asked to.
-async fn end(child: &mut Child, group: &Group, urge: &mut watch::Receiver<Urge>) {
+async fn end(child: &mut Child, group: Group, urge: &mut watch::Receiver<Urge>) {
     group.signal(Signal::SIGTERM);
     tokio::select! {
         _ = child.wait() => {}
@@ -215,6 +229,7 @@ async fn end(child: &mut Child, group: &Group, urge: &mut watch::Receiver<Urge>)
     }
     group.signal(Signal::SIGKILL);
     let _ = child.wait().await;
+    group.end().await;
 }
 
 async fn wants(urge: &mut watch::Receiver<Urge>, any: &[Urge]) {

@@ -16,7 +16,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "kulprit-agent", version = kulprit_proto::VERSION)]
 pub struct Args {
-    /// The coordinator's address: https://HOST:PORT, or http:// on this machine
+    /// The coordinator's address: https://HOST:PORT, or http:// on this machine; with commas, those of
+    /// all that may take over from one another
     #[arg(long, env = "KULPRIT_COORDINATOR", default_value = "http://127.0.0.1:7453", value_name = "URL")]
     pub coordinator: String,
     /// The agent's name, stable over restarts [default: its certificate's, else the host's name]

@@ -82,6 +82,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
         tokio::spawn(tls::keep_current(link.clone(), wallet.clone()));
     }
     traces::start("kulprit-agent", kulprit_proto::VERSION, id.as_str())?;
+    let retry_max = sync::retry_max(&link);
     let client = AgentsClient::new(link)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -126,7 +127,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let drain = args.drain();
     let contact = Contact::default();
     ops.begins(contact.clone(), info.clone(), sizing, (args.state.clone(), bench.cache.clone()));
-    let ended = sync::run(Agent { id, session, client, bench, info, stop, drain, contact }).await;
+    let ended = sync::run(Agent { id, session, client, retry_max, bench, info, stop, drain, contact }).await;
     traces::finish().await;
     Ok(ended)
 }

@@ -31,6 +31,8 @@ const LEASE_MARGIN: Duration = Duration::from_secs(5);
 /// Between tries while the coordinator does not answer.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The same where another coordinator may have taken over.
+const RETRY_MAX_AMONG: Duration = Duration::from_secs(1);
 /// A sync is held back by the coordinator for 20 s at most.
 const SYNC_LIMIT: Duration = Duration::from_secs(28);
 /// Cached kernels that are told of.
@@ -62,6 +64,8 @@ pub struct Agent {
     pub id: AgentId,
     pub session: Session,
     pub client: AgentsClient<Link>,
+    /// The longest pause between tries.
+    pub retry_max: Duration,
     pub bench: Arc<Bench>,
     pub info: watch::Receiver<AgentInfo>,
     /// Where the loop says how it fares.
@@ -117,6 +121,11 @@ struct Loop {
     answered: bool,
     /// What the service manager was told; empty until the farm is joined.
     status: String,
+}
+
+/// The longest pause between tries over this link.
+pub fn retry_max(link: &Link) -> Duration {
+    if link.has_choice() { RETRY_MAX_AMONG } else { RETRY_MAX }
 }
 
 /// Runs until drained or superseded.
@@ -187,7 +196,7 @@ pub async fn run(agent: Agent) -> Ended {
                     let cause = tls::said(&status);
                     tracing::warn!(cause, code = ?status.code(), message = status.message(), "the coordinator does not answer");
                     it.answered = false;
-                    it.retry = (it.retry * 2).min(RETRY_MAX);
+                    it.retry = (it.retry * 2).min(it.agent.retry_max);
                     pulse.during(it.pause(pause, &mut inbox)).await;
                 }
             },
@@ -386,6 +395,7 @@ impl Loop {
     fn report(&self, attempt: Attempt, end: AttemptEnd) {
         let request = self.completion(attempt, end);
         let (mut client, notes) = (self.agent.client.clone(), self.notes.clone());
+        let pause_max = self.agent.retry_max;
         let span = self.held.get(&attempt).map_or_else(tracing::Span::none, |held| held.span.clone());
         let reporting = async move {
             let mut pause = RETRY_FIRST;
@@ -404,7 +414,7 @@ impl Loop {
                     }
                     Ok(Err(_)) | Err(_) => {
                         tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(RETRY_MAX);
+                        pause = (pause * 2).min(pause_max);
                     }
                 }
             }

@@ -1,13 +1,15 @@
 //! TLS as both ends speak it: version 1.3, aws-lc-rs, certificates of the farm's own CA.
 //!
 //! `credentials` is what a member keeps on disk, `identity` what a certificate says, `verify` whom
-//! to trust, `link` the way to a coordinator, `enrol` how certificates are got and renewed.
+//! to trust, `link` the way to a coordinator, `routes` the choice where there are several, `enrol` how
+//! certificates are got and renewed.
 
 mod clock;
 mod credentials;
 mod enrol;
 mod identity;
 mod link;
+mod routes;
 mod verify;
 
 pub use clock::{Readings, SteadyClock};
@@ -17,7 +19,7 @@ pub use credentials::{
 };
 pub use enrol::{join, keep_current, kept_key, new_key, renew, renewal_due, request, said};
 pub use identity::{Validity, certificates, fingerprint, key_digest, member, validity};
-pub use link::{Link, explain, is_loopback};
+pub use link::{Link, addresses, explain, is_loopback};
 pub use verify::{Trust, client_config, signatures};
 
 use rustls::crypto::CryptoProvider;

@@ -182,8 +182,8 @@ pub struct Output {
 
 #[derive(Debug, Args)]
 pub struct To {
-    /// The coordinator's address: https://HOST:PORT, or http:// on this machine
-    /// [default: the one joined, else http://127.0.0.1:7453]
+    /// The coordinator's address: https://HOST:PORT, or http:// on this machine; with commas, those of
+    /// all that may take over from one another [default: the one joined, else http://127.0.0.1:7453]
     #[arg(long, env = "KULPRIT_COORDINATOR", value_name = "URL")]
     pub coordinator: Option<String>,
     /// Directory of your credentials [default: XDG_CONFIG_HOME/kulprit or ~/.config/kulprit]

@@ -61,7 +61,9 @@ fn issue(state: &Path, member: &Member, dir: &Path, url: &str) -> Result<String,
 }
 
 fn check_url(url: &str) -> Result<(), Failure> {
-    if url.starts_with("https://") && url::Url::parse(url).is_ok_and(|url| url.has_host()) {
+    let is_good =
+        |url: &str| url.starts_with("https://") && url::Url::parse(url).is_ok_and(|url| url.has_host());
+    if tls::addresses(url).count() > 0 && tls::addresses(url).all(is_good) {
         return Ok(());
     }
     Err(Failure::Input(format!("--coordinator {url}: write https://HOST:PORT")))

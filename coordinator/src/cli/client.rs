@@ -33,7 +33,7 @@ impl Coordinator {
     /// Finds the address and the credentials; the connection is made by the first call.
     pub async fn dial(to: &To) -> Result<Self, Failure> {
         let url = credentials::coordinator(to)?;
-        check_address(&url).map_err(|why| Failure::Input(format!("--coordinator {url}: {why}")))?;
+        check_addresses(&url)?;
         if !url.starts_with("https://") {
             return Self::local(&url);
         }
@@ -242,6 +242,18 @@ fn timed<T>(message: T) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
     request.set_timeout(CALL_LIMIT);
     request
+}
+
+/// Each address of a list.
+fn check_addresses(list: &str) -> Result<(), Failure> {
+    let refused = |url: &str, why| Failure::Input(format!("--coordinator {url}: {why}"));
+    let mut checked = 0;
+    for url in tls::addresses(list) {
+        check_address(url).map_err(|why| refused(url, why))?;
+        checked += 1;
+    }
+    // None at all is as wrong as an empty one.
+    if checked == 0 { check_address("").map_err(|why| refused(list, why)) } else { Ok(()) }
 }
 
 /// Why an address is not dialled: what is said is not encrypted, so it stays on this machine.

@@ -1,11 +1,13 @@
-//! The way to a coordinator: a channel that can be dialled anew while calls go on over the old one.
+//! The way to a coordinator, or to whichever of several serves: channels that can be dialled anew
+//! while calls go on over the old ones.
 
+use super::routes::{Route, Routes};
 use super::{SteadyClock, TlsError, Trust, client_config};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
@@ -13,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::body::Body;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 use tower::ServiceExt as _;
 use url::{Host, Url};
 
@@ -21,59 +23,91 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 /// How soon a coordinator that vanished without a word is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// The same where another may be at work before long: no later than that.
+const KEEP_ALIVE_AMONG: Duration = Duration::from_secs(3);
+/// Of coordinators in one list.
+const ADDRESSES_MAX: usize = 16;
 pub(super) const ALPN_H2: &[u8] = b"h2";
 
 /// Clones share the connection.
 #[derive(Clone)]
 pub struct Link {
-    current: Arc<RwLock<Channel>>,
-    dial: Arc<dyn Fn() -> Channel + Send + Sync>,
+    routes: Arc<Routes>,
+}
+
+/// The addresses in a list with commas.
+pub fn addresses(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|address| !address.is_empty())
 }
 
 impl Link {
-    /// Plaintext, to this machine only. Nothing is dialled before the first call.
-    pub fn plain(url: &str) -> Result<Self, TlsError> {
-        if !is_loopback(url) {
-            return Err(TlsError::bad(
-                url,
-                "without TLS only loopback addresses are dialled; write https://",
-            ));
-        }
-        let endpoint = endpoint(url, url)?;
-        Ok(Self::new(move || endpoint.connect_lazy()))
+    /// Plaintext, to this machine only. Nothing is dialled before the first call. `list` has the
+    /// address of the coordinator, or with commas those of several.
+    pub fn plain(list: &str) -> Result<Self, TlsError> {
+        Self::to_all(list, |url, keep_alive| {
+            if !is_loopback(url) {
+                return Err(TlsError::bad(
+                    url,
+                    "without TLS only loopback addresses are dialled; write https://",
+                ));
+            }
+            let endpoint = endpoint(url, url, keep_alive)?;
+            Ok(Route::new(move || endpoint.connect_lazy()))
+        })
     }
 
     /// TLS. Each new connection shows whatever certificate is in use by then.
-    pub fn secure(url: &str, trust: Trust) -> Result<Self, TlsError> {
-        let parsed = Url::parse(url).map_err(|error| TlsError::bad(url, error))?;
-        let port = parsed.port_or_known_default().unwrap_or(443);
-        let host = parsed.host_str().unwrap_or_default();
-        // tonic wants no TLS of its own here, and dials nothing itself.
-        let endpoint = endpoint(&format!("http://{host}:{port}"), url)?;
+    pub fn secure(list: &str, trust: Trust) -> Result<Self, TlsError> {
         let mut config = client_config(trust, SteadyClock::shared())?;
         config.alpn_protocols = vec![ALPN_H2.to_vec()];
-        let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let name = ServerName::try_from(bare.clone()).map_err(|error| TlsError::bad(url, error))?;
         let connector = TlsConnector::from(Arc::new(config));
-        let dial = move || {
-            let (bare, name, connector) = (bare.clone(), name.clone(), connector.clone());
-            let connect = tower::service_fn(move |_: http::Uri| {
-                let (bare, name, connector) = (bare.clone(), name.clone(), connector.clone());
-                async move { connect(&bare, port, name, connector).await.map(TokioIo::new) }
-            });
-            endpoint.connect_with_connector_lazy(connect)
-        };
-        Ok(Self::new(dial))
+        Self::to_all(list, |url, keep_alive| secure_route(url, keep_alive, connector.clone()))
     }
 
-    fn new(dial: impl Fn() -> Channel + Send + Sync + 'static) -> Self {
-        Link { current: Arc::new(RwLock::new(dial())), dial: Arc::new(dial) }
+    fn to_all(
+        list: &str,
+        route: impl Fn(&str, Duration) -> Result<Route, TlsError>,
+    ) -> Result<Self, TlsError> {
+        let urls: Vec<&str> = addresses(list).collect();
+        if urls.is_empty() || urls.len() > ADDRESSES_MAX {
+            let why = format!("write the address of the coordinator, or {ADDRESSES_MAX} at most with commas");
+            return Err(TlsError::bad(format!("{list:?}"), why));
+        }
+        let keep_alive = if urls.len() > 1 { KEEP_ALIVE_AMONG } else { KEEP_ALIVE };
+        let all = urls.into_iter().map(|url| route(url, keep_alive)).collect::<Result<_, _>>()?;
+        Ok(Link { routes: Arc::new(Routes::new(all)) })
+    }
+
+    /// Whether there are several coordinators to turn to.
+    pub fn has_choice(&self) -> bool {
+        self.routes.count() > 1
     }
 
     /// Later calls take a new connection; those under way end on the one they began on.
     pub fn redial(&self) {
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = (self.dial)();
+        self.routes.redial();
     }
+}
+
+fn secure_route(url: &str, keep_alive: Duration, connector: TlsConnector) -> Result<Route, TlsError> {
+    let parsed = Url::parse(url).map_err(|error| TlsError::bad(url, error))?;
+    if parsed.scheme() != "https" {
+        return Err(TlsError::bad(url, "write https://, as for the other addresses"));
+    }
+    let port = parsed.port_or_known_default().unwrap_or(443);
+    let host = parsed.host_str().unwrap_or_default();
+    // tonic wants no TLS of its own here, and dials nothing itself.
+    let endpoint = endpoint(&format!("http://{host}:{port}"), url, keep_alive)?;
+    let bare = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let name = ServerName::try_from(bare.clone()).map_err(|error| TlsError::bad(url, error))?;
+    Ok(Route::new(move || {
+        let (bare, name, connector) = (bare.clone(), name.clone(), connector.clone());
+        let connect = tower::service_fn(move |_: http::Uri| {
+            let (bare, name, connector) = (bare.clone(), name.clone(), connector.clone());
+            async move { connect(&bare, port, name, connector).await.map(TokioIo::new) }
+        });
+        endpoint.connect_with_connector_lazy(connect)
+    }))
 }
 
 impl tower::Service<http::Request<Body>> for Link {
@@ -86,17 +120,22 @@ impl tower::Service<http::Request<Body>> for Link {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let channel = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Box::pin(channel.oneshot(request))
+        let routes = self.routes.clone();
+        Box::pin(async move {
+            let (place, channel) = routes.choose().await;
+            let answer = channel.oneshot(request).await;
+            routes.judge(place, &answer);
+            answer
+        })
     }
 }
 
-fn endpoint(url: &str, shown: &str) -> Result<Endpoint, TlsError> {
+fn endpoint(url: &str, shown: &str, keep_alive: Duration) -> Result<Endpoint, TlsError> {
     let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| TlsError::bad(shown, error))?;
     Ok(endpoint
         .connect_timeout(CONNECT_LIMIT + HANDSHAKE_LIMIT)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(KEEP_ALIVE)
+        .http2_keep_alive_interval(keep_alive)
+        .keep_alive_timeout(keep_alive)
         .keep_alive_while_idle(true))
 }
 

@@ -3,7 +3,7 @@
 //! The journal is all of it but the artifacts and, where there is one, the CA's key.
 
 use crate::driver::Clock;
-use crate::journal::{self, Fact, Saved, StoredFact};
+use crate::journal::{self, Database, Fact, Place, Saved, StoredFact};
 use anyhow::Context as _;
 use kulprit_common::farm::fact::Fact as FarmFact;
 use kulprit_common::time::{Timestamp, render_duration};
@@ -19,45 +19,67 @@ const LIVES_SKIPPED: u32 = 10_000;
 pub enum Command {
     /// Copy the journal to a file, also while the coordinator runs
     Backup {
-        /// Directory of the journal, as the coordinator has it
-        #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
-        state: PathBuf,
+        #[command(flatten)]
+        kept: Kept,
         /// The copy; must not be there yet
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// Make a copy the journal again, in a state directory that has none and where nothing runs
+    /// Make a copy the journal again, in a state directory or database that has none and where nothing
+    /// runs
     Restore {
-        /// Directory for the journal, as the coordinator is to have it
-        #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
-        state: PathBuf,
+        #[command(flatten)]
+        kept: Kept,
         /// The copy
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
 }
 
+/// Where the journal is.
+#[derive(Debug, clap::Args)]
+pub struct Kept {
+    /// Directory of the journal, as the coordinator has it
+    #[arg(long, env = "KULPRIT_STATE", value_name = "DIR", required_unless_present = "journal")]
+    state: Option<PathBuf>,
+    /// The database of the journal, as the coordinator has it; a password comes from PGPASSFILE or
+    /// PGPASSWORD
+    #[arg(long, env = "KULPRIT_JOURNAL", value_name = "URL")]
+    journal: Option<String>,
+}
+
+impl Kept {
+    fn place(&self) -> anyhow::Result<Place> {
+        match (&self.journal, &self.state) {
+            (Some(url), _) => Ok(Place::Database(Database::parse(url)?)),
+            (None, Some(state)) => Ok(Place::File(journal::file_in(state))),
+            (None, None) => anyhow::bail!("find the journal: name --state or --journal"),
+        }
+    }
+}
+
 /// Does it, and says on standard output what the copy holds.
 pub async fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Backup { state, file } => {
-            let saved = journal::save(&journal_in(&state), &file).await?;
+        Command::Backup { kept, file } => {
+            let saved = journal::save(&kept.place()?, &file).await?;
             println!("{}: {}", file.display(), told(&saved));
         }
-        Command::Restore { state, file } => {
-            std::fs::create_dir_all(&state).with_context(|| format!("create {}", state.display()))?;
-            let saved = restore(&file, &journal_in(&state)).await?;
-            println!("{}: {}", journal_in(&state).display(), told(&saved));
+        Command::Restore { kept, file } => {
+            let place = kept.place()?;
+            if let Place::File(path) = &place
+                && let Some(state) = path.parent()
+            {
+                std::fs::create_dir_all(state).with_context(|| format!("create {}", state.display()))?;
+            }
+            let saved = restore(&file, &place).await?;
+            println!("{place}: {}", told(&saved));
         }
     }
     Ok(())
 }
 
-fn journal_in(state: &Path) -> PathBuf {
-    state.join("journal.sqlite")
-}
-
-async fn restore(file: &Path, journal: &Path) -> anyhow::Result<Saved> {
+async fn restore(file: &Path, journal: &Place) -> anyhow::Result<Saved> {
     let seen = std::cell::RefCell::new((0u32, None));
     let each = |stored: StoredFact| match wire::decode(&stored.body) {
         Ok(FarmFact::EpochStarted { epoch }) => seen.borrow_mut().0 = epoch,

@@ -213,6 +213,7 @@ impl Driver {
                 }
                 () = pulse.beat() => continue,
                 () = told(&mut stop) => return self.journal.close().await.context("close the journal"),
+                why = self.journal.broken() => return Err(why).context("go on"),
             }
             let now = self.clock.now();
             let (mut events, mut replies) = (Vec::new(), Vec::new());
@@ -233,6 +234,8 @@ impl Driver {
                 let decided = each.into_iter().zip(replies).chain([(then, None)]);
                 self.act(decided).await?;
             }
+            // A process that stood still must not grant what another grants by now.
+            self.journal.confirm().await.context("answer")?;
             asked.into_iter().for_each(|question| question(&self.farm, now));
             self.answer_polls(polls);
             if changed {
@@ -264,6 +267,7 @@ impl Driver {
         if !facts.is_empty() {
             self.journal.append(facts).await.context("keep a fact")?;
         }
+        self.journal.confirm().await.context("answer")?;
         // Before the answer: whoever was shut out is out by the time it is said.
         self.publish_roll();
         failpoint::pass("before-answer");

@@ -1,29 +1,31 @@
 //! The journal: facts in the order they were accepted, durable before they are acknowledged.
 //!
-//! Bodies are opaque here; what a fact means is the driver's business.
+//! Bodies are opaque here; what a fact means is the driver's business. A journal is kept in a `file`,
+//! or in a `database` that several coordinators know and one of them, the one with the `lead`, writes.
 
 mod backup;
+mod database;
+mod file;
+mod lead;
 mod lock;
+mod place;
+mod store;
 mod writer;
 
 pub use backup::{BackupError, Saved, restore, save};
+pub use database::Database;
+pub use lead::{Candidate, LEADS_FOR, LOOK_EVERY, Lead, SILENCE, Standing};
+pub use place::{Place, file_in};
 
 use crate::telemetry::FIGURES;
 use kulprit_observe::figures::Measure as _;
-use lock::Lock;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Row as _};
+use kulprit_proto::tls::SteadyClock;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::{mpsc, oneshot};
-
-/// The layout of the tables that this build reads and writes.
-const SCHEMA_VERSION: i64 = 1;
-
-/// Marks the file as a journal of kulprit (`application_id` in the SQLite header): "Kulp".
-const APPLICATION_ID: i64 = 0x4b75_6c70;
+use store::Store;
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Appends that may wait for the writer. A caller beyond it waits, which is the back pressure
 /// that keeps a slow disk from filling the memory.
@@ -55,19 +57,36 @@ pub enum JournalError {
     #[error("use {}: process {pid} is already using it", path.display())]
     InUse { path: PathBuf, pid: String },
     #[error(
-        "read {}: it was written by a newer kulprit (schema {found}, this one knows {SCHEMA_VERSION}); upgrade kulprit",
-        path.display()
+        "read {at}: it was written by a newer kulprit (schema {found}, this one knows {known}); upgrade kulprit"
     )]
-    NewerSchema { path: PathBuf, found: i64 },
+    NewerSchema { at: String, found: i64, known: i64 },
     #[error("open {}: it is a database, but not a journal of kulprit", path.display())]
     Foreign { path: PathBuf },
-    #[error("open {}: {why}", path.display())]
-    Open { path: PathBuf, why: String },
+    #[error("open {at}: {why}")]
+    Open { at: String, why: String },
+    #[error("read --journal: {why}")]
+    BadUrl { why: String },
+    /// The same may succeed later.
+    #[error("reach {at}: {why}")]
+    OutOfReach { at: String, why: String },
     /// Fatal: what was in flight is not durable, and nothing more is accepted.
     #[error("write the journal: {why}")]
     Write { why: Arc<str> },
+    #[error("write the journal: another coordinator leads the farm since, and epoch {epoch} is over")]
+    Fenced { epoch: i64 },
+    #[error(
+        "keep the lead: {at} has not confirmed it for {} s, so that another may have it: {why}",
+        LEADS_FOR.as_secs()
+    )]
+    OutOfTouch { at: String, why: String },
     #[error("write the journal: it is closed")]
     Closed,
+}
+
+impl JournalError {
+    fn open(path: &Path, error: sqlx::Error) -> JournalError {
+        JournalError::Open { at: path.display().to_string(), why: error.to_string() }
+    }
 }
 
 /// What was committed since the journal was opened.
@@ -77,17 +96,27 @@ pub struct Committed {
     pub transactions: u64,
 }
 
-#[derive(Default)]
-struct Counters {
+/// What the writer tells.
+struct Shared {
     facts: AtomicU64,
     transactions: AtomicU64,
+    terms: watch::Sender<Terms>,
+}
+
+/// For how long the journal is this coordinator's.
+#[derive(Clone)]
+struct Terms {
+    /// Up to when, by the steady clock, nobody else can have written.
+    confirmed_until_ms: u64,
+    /// Why nothing more is written.
+    broken: Option<JournalError>,
 }
 
 /// The open journal; clones share the one writer.
 #[derive(Clone)]
 pub struct Journal {
     queue: mpsc::Sender<writer::Message>,
-    counters: Arc<Counters>,
+    shared: Arc<Shared>,
 }
 
 impl Journal {
@@ -95,24 +124,28 @@ impl Journal {
     ///
     /// Holds an exclusive lock beside the file until it is closed or dropped.
     pub async fn open(path: &Path, replay: impl FnMut(StoredFact)) -> Result<Journal, JournalError> {
-        let lock = Lock::acquire(path)?;
-        let failed = |error: sqlx::Error| JournalError::Open { path: path.into(), why: error.to_string() };
-        let mut connection = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .disable_statement_logging()
-            .connect()
-            .await
-            .map_err(failed)?;
-        prepare(&mut connection, path).await?;
-        read_all(&mut connection, replay).await.map_err(failed)?;
+        let file = file::JournalFile::open(path, replay).await?;
+        Ok(Journal::start(Store::File(Box::new(file))))
+    }
 
-        let counters = Arc::new(Counters::default());
+    /// Opens the journal in a database that this coordinator leads, and hands every fact in it to
+    /// `replay`, in order. Leadership is kept from now on, and given up when the journal is closed.
+    pub async fn lead(lead: Box<Lead>, replay: impl FnMut(StoredFact)) -> Result<Journal, JournalError> {
+        let database = lead.database().clone();
+        let journal = Journal::start(Store::Database(lead));
+        database.read_all(replay).await?;
+        Ok(journal)
+    }
+
+    fn start(store: Store) -> Journal {
+        let shared = Arc::new(Shared {
+            facts: AtomicU64::default(),
+            transactions: AtomicU64::default(),
+            terms: watch::channel(Terms { confirmed_until_ms: store.confirmed_until_ms(), broken: None }).0,
+        });
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
-        tokio::spawn(writer::run(inbox, connection, lock, counters.clone()));
-        Ok(Journal { queue, counters })
+        tokio::spawn(writer::run(inbox, store, shared.clone()));
+        Journal { queue, shared }
     }
 
     /// Appends facts, all or none of them, behind everything appended before.
@@ -129,7 +162,28 @@ impl Journal {
         appended
     }
 
-    /// Waits for everything accepted so far, closes the file and lets go of the lock.
+    /// Waits until it is known that nobody else has written; whoever is refused must stop.
+    pub async fn confirm(&self) -> Result<(), JournalError> {
+        self.wait_for(|terms| {
+            terms.broken.is_some() || SteadyClock::shared().now_ms() < terms.confirmed_until_ms
+        })
+        .await
+        .map_or(Ok(()), Err)
+    }
+
+    /// Waits until nothing more can be written.
+    pub async fn broken(&self) -> JournalError {
+        self.wait_for(|terms| terms.broken.is_some()).await.unwrap_or(JournalError::Closed)
+    }
+
+    /// Whether the journal is broken, once `until` holds.
+    async fn wait_for(&self, until: impl FnMut(&Terms) -> bool) -> Option<JournalError> {
+        let mut terms = self.shared.terms.subscribe();
+        // The sender is ours: it is there for as long as anybody waits.
+        terms.wait_for(until).await.ok().and_then(|terms| terms.broken.clone())
+    }
+
+    /// Waits for everything accepted so far, closes the file and lets go of the lock, or of the lead.
     pub async fn close(&self) -> Result<(), JournalError> {
         let (done, answer) = oneshot::channel();
         self.queue.send(writer::Message::Close { done }).await.map_err(|_| JournalError::Closed)?;
@@ -138,83 +192,8 @@ impl Journal {
 
     pub fn committed(&self) -> Committed {
         Committed {
-            facts: self.counters.facts.load(Ordering::Relaxed),
-            transactions: self.counters.transactions.load(Ordering::Relaxed),
+            facts: self.shared.facts.load(Ordering::Relaxed),
+            transactions: self.shared.transactions.load(Ordering::Relaxed),
         }
     }
-}
-
-/// What a journal takes on disk, with its write-ahead log; nothing where there is none.
-pub fn size(path: &Path) -> u64 {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let of = |path: &Path| path.metadata().map_or(0, |metadata| metadata.len());
-    of(path) + of(Path::new(&log))
-}
-
-/// Makes the tables in an empty file; refuses what is not ours or is too new.
-async fn prepare(connection: &mut SqliteConnection, path: &Path) -> Result<(), JournalError> {
-    let failed = |error: sqlx::Error| JournalError::Open { path: path.into(), why: error.to_string() };
-    let application: i64 =
-        sqlx::query_scalar("PRAGMA application_id").fetch_one(&mut *connection).await.map_err(failed)?;
-    let version: i64 =
-        sqlx::query_scalar("PRAGMA user_version").fetch_one(&mut *connection).await.map_err(failed)?;
-    let tables: i64 = sqlx::query_scalar("SELECT count(*) FROM sqlite_schema")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    if tables == 0 {
-        return create(connection).await.map_err(failed);
-    }
-    if application != APPLICATION_ID {
-        return Err(JournalError::Foreign { path: path.into() });
-    }
-    if version > SCHEMA_VERSION {
-        return Err(JournalError::NewerSchema { path: path.into(), found: version });
-    }
-    Ok(())
-}
-
-async fn create(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
-    let text = format!(
-        "BEGIN IMMEDIATE;
-         CREATE TABLE facts (
-             seq INTEGER PRIMARY KEY,
-             at_ms INTEGER NOT NULL,
-             kind TEXT NOT NULL,
-             body BLOB NOT NULL
-         ) STRICT;
-         PRAGMA application_id = {APPLICATION_ID};
-         PRAGMA user_version = {SCHEMA_VERSION};
-         COMMIT;"
-    );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(connection).await.map(|_| ())
-}
-
-/// Adds a fact behind all others.
-async fn insert(connection: &mut SqliteConnection, fact: &Fact) -> Result<(), sqlx::Error> {
-    sqlx::query("INSERT INTO facts (at_ms, kind, body) VALUES (?, ?, ?)")
-        .bind(fact.at_ms.cast_signed())
-        .bind(fact.kind)
-        .bind(fact.body.as_slice())
-        .execute(connection)
-        .await
-        .map(|_| ())
-}
-
-async fn read_all(
-    connection: &mut SqliteConnection,
-    mut replay: impl FnMut(StoredFact),
-) -> Result<(), sqlx::Error> {
-    use futures::TryStreamExt as _;
-    let mut rows = sqlx::query("SELECT seq, at_ms, kind, body FROM facts ORDER BY seq").fetch(connection);
-    while let Some(row) = rows.try_next().await? {
-        replay(StoredFact {
-            seq: row.try_get(0)?,
-            at_ms: row.try_get::<i64, _>(1)?.cast_unsigned(),
-            kind: row.try_get(2)?,
-            body: row.try_get(3)?,
-        });
-    }
-    Ok(())
 }

@@ -11,15 +11,16 @@ use kulprit_coordinator::driver::{self, Clock, Driver};
 use kulprit_coordinator::failpoint;
 use kulprit_coordinator::git::{Credentials, Mirrors};
 use kulprit_coordinator::hands::Hands;
-use kulprit_coordinator::journal::Journal;
+use kulprit_coordinator::journal::Place;
 use kulprit_coordinator::keeper::Keeper;
 use kulprit_coordinator::logs::Logs;
+use kulprit_coordinator::opening::{self, Opened, Port};
 use kulprit_coordinator::process;
 use kulprit_coordinator::ready::Ready;
 use kulprit_coordinator::server::{ArtifactsAt, Room, Services};
 use kulprit_coordinator::serving::{self, TlsArgs};
 use kulprit_coordinator::source::Sources;
-use kulprit_coordinator::storing::{Opened, StoreArgs, without_password};
+use kulprit_coordinator::storing::{self, StoreArgs, without_password};
 use kulprit_coordinator::symbols::Symbols;
 use kulprit_coordinator::telemetry::Ops;
 use kulprit_observe::logging::LogArgs;
@@ -38,6 +39,7 @@ const LOGS_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 const PRUNE_EVERY: Duration = Duration::from_secs(3600);
 /// How long each port is let finish what it has in hand.
 const GRACE: Duration = Duration::from_secs(3);
+const GRACE_AFTER_FAILURE: Duration = Duration::from_millis(300);
 
 /// Coordinates bisections: picks revisions, hands work to agents, keeps what they find.
 #[derive(Debug, Parser)]
@@ -46,6 +48,11 @@ struct Args {
     /// Directory for the journal, mirrors, logs and (by default) artifacts
     #[arg(long, env = "KULPRIT_STATE", value_name = "DIR")]
     state: PathBuf,
+    /// Keep the journal in this PostgreSQL database, postgres://USER@HOST/DATABASE?sslmode=verify-full,
+    /// in which other coordinators may stand by to take over; a password comes from the file that
+    /// PGPASSFILE names, or from PGPASSWORD [default: a file in --state]
+    #[arg(long, env = "KULPRIT_JOURNAL", value_name = "URL")]
+    journal: Option<String>,
     /// Address for agents and operators. TLS is spoken once there is a CA (`kulprit ca init`);
     /// without one, plaintext on loopback
     #[arg(long, env = "KULPRIT_LISTEN", default_value = "127.0.0.1:7453", value_name = "ADDR:PORT")]
@@ -157,11 +164,17 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
     process::raise_file_limit();
     std::fs::create_dir_all(&args.state).with_context(|| format!("create {}", args.state.display()))?;
-    let ops = Arc::new(Ops::new(args.state.clone()));
+    let place = Place::new(args.journal.as_deref(), &args.state)?;
+    let ops = Arc::new(Ops::new(args.state.clone(), place.clone()));
     let ops_at = serve_ops(args.listen_ops, &ops).await?;
     traces::start("kulprit-coordinator", kulprit_proto::VERSION, &process::hostname())?;
+    let (handle, ends) = driver::channel();
+    let gate = Gate::new(handle.roll());
+    let port = Port { flag: "--listen", address: args.listen, keys: keys.as_ref(), gate: &gate };
+    let Some(Opened { journal, facts, grpc }) = opening::open(&args.state, &place, port, &ops).await? else {
+        return Ok(());
+    };
     let clock = Clock::start();
-    let (journal, facts) = open_journal(&args.state).await?;
     let config = Config {
         host: process::hostname(),
         version: Some(failpoint::version().parse().map_err(anyhow::Error::msg)?),
@@ -173,7 +186,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let (farm, first) = Farm::restore(config, facts, clock.now());
 
-    let Opened { store, url, suspects } = args.store.open(&args.state)?;
+    let storing::Opened { store, url, suspects } = args.store.open(&args.state)?;
     let store_name = without_password(&url);
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
     let mirrors = Mirrors::new(args.mirrors.unwrap_or_else(|| args.state.join("mirrors")));
@@ -186,13 +199,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     tokio::spawn(prune_logs(logs.clone()));
     let (stop, stopped) = watch::channel(false);
-    let (handle, ends) = driver::channel();
-    let gate = Gate::new(handle.roll());
     let symbols = Symbols::new(store.clone(), args.state.join("symbols"));
     let hands = Hands::new(mirrors, symbols, handle.clone());
-    // Made before the ports are open: it publishes who is shut out.
+    // Made before anybody is served: it publishes who is shut out.
     let driver = Driver::new(farm, clock, journal, hands, ends);
-    let grpc = serving::listen("--listen", args.listen, keys.as_ref(), &["h2"], gate.clone()).await?;
+    let grpc = match grpc {
+        Some(grpc) => grpc,
+        None => port.open().await?,
+    };
     let at = args.listen_artifacts;
     let http =
         serving::listen("--listen-artifacts", at, keys.as_ref(), &["h2", "http/1.1"], gate.clone()).await?;
@@ -215,8 +229,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
         lease_ms,
         keys: keys.clone(),
         room,
+        journal: place.clone(),
         store_name,
         started: std::time::Instant::now(),
+        met: Arc::default(),
     };
 
     let driving = tokio::spawn(driver.run(first, stopped.clone()));
@@ -285,32 +301,15 @@ async fn wait_for_the_end(
     ops.stops();
     supervisor::stopping("ending", 4 * GRACE);
     stop.send_replace(true);
-    // Streams of watchers and parked agents are cut rather than waited for.
-    let _ = tokio::time::timeout(GRACE, serving_grpc).await;
-    let _ = tokio::time::timeout(GRACE, serving_http).await;
+    // Streams of watchers and parked agents are cut rather than waited for; whose driver has failed
+    // has nothing more to say.
+    let grace = if failed.is_some() { GRACE_AFTER_FAILURE } else { GRACE };
+    let _ = tokio::time::timeout(grace, serving_grpc).await;
+    let _ = tokio::time::timeout(grace, serving_http).await;
     match failed {
         Some(ended) => ended.context("run the driver")?,
         None => driving.await.context("run the driver")?,
     }
-}
-
-async fn open_journal(state: &Path) -> anyhow::Result<(Journal, Vec<kulprit_common::farm::fact::Fact>)> {
-    let mut facts = Vec::new();
-    let mut broken = None;
-    let journal =
-        Journal::open(&state.join("journal.sqlite"), |stored| {
-            match kulprit_proto::journal::decode(&stored.body) {
-                Ok(fact) => facts.push(fact),
-                Err(error) => {
-                    broken.get_or_insert(format!("fact {} ({}): {error}", stored.seq, stored.kind));
-                }
-            }
-        })
-        .await?;
-    if let Some(broken) = broken {
-        bail!("read the journal in {}: {broken}; was it written by a newer kulprit?", state.display());
-    }
-    Ok((journal, facts))
 }
 
 #[derive(serde::Deserialize)]

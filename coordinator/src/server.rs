@@ -16,16 +16,19 @@ use crate::artifacts::Store;
 use crate::door::Caller;
 use crate::door::keys::Keys;
 use crate::driver::Handle;
+use crate::journal::Place;
 use crate::keeper::Keeper;
 use crate::logs::Logs;
 use crate::source::Sources;
+use kulprit_common::id::AgentId;
 use kulprit_proto::MESSAGE_BYTES_MAX;
 use kulprit_proto::v1::access_server::AccessServer;
 use kulprit_proto::v1::agents_server::AgentsServer;
 use kulprit_proto::v1::artifacts_server::ArtifactsServer;
 use kulprit_proto::v1::enrol_server::EnrolServer;
 use kulprit_proto::v1::jobs_server::JobsServer;
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// The most that anybody says without a certificate: a token and a certificate request.
@@ -62,9 +65,12 @@ pub struct Services {
     pub keys: Option<Arc<Keys>>,
     pub lease_ms: u64,
     pub room: Room,
+    pub journal: Place,
     /// The store as it was named, and when this process began to serve.
     pub store_name: String,
     pub started: Instant,
+    /// Agents that were answered while they held something.
+    pub met: Arc<Mutex<HashSet<AgentId>>>,
 }
 
 impl Services {

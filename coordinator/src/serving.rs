@@ -18,6 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tonic::Status;
+use tonic::body::Body;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 use tonic_reflection::server as reflection;
@@ -179,12 +181,33 @@ pub async fn grpc(
         .context("serve gRPC")
 }
 
+/// Turns everybody away, whatever they call, with a word of why.
+pub async fn refuse_all(
+    listening: &mut Listening,
+    why: watch::Receiver<String>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
+    let refuse = tower::service_fn(move |_: http::Request<Body>| {
+        let status = Status::unavailable(why.borrow().as_str());
+        async move { Ok::<_, std::convert::Infallible>(status.into_http::<Body>()) }
+    });
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+        .serve_with_incoming_shutdown(refuse, listening.stream(), driver::told(&mut stop))
+        .await
+        .context("turn callers away")
+}
+
 /// Says of all services together whether they are served.
 async fn report_health(reporter: HealthReporter, mut phase: watch::Receiver<Phase>) {
     loop {
         let status = match *phase.borrow_and_update() {
             Phase::Serving => ServingStatus::Serving,
-            Phase::Starting | Phase::Stopping => ServingStatus::NotServing,
+            Phase::Starting | Phase::StandingBy | Phase::Stopping => ServingStatus::NotServing,
         };
         for service in SERVICES {
             reporter.set_service_status(service, status).await;

@@ -1,13 +1,14 @@
 //! What this machine can do at best, measured in the same run: a disk that syncs, a journal with
 //! nothing above it, calls with nothing behind them.
 
-use anyhow::Context as _;
-use kulprit_coordinator::journal::{Fact, Journal};
+use anyhow::{Context as _, bail};
+use kulprit_coordinator::journal::{Candidate, Database, Fact, Journal, Standing};
 use kulprit_proto::tls::Link;
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use kulprit_proto::v1::agents_server::{Agents, AgentsServer};
 use serde::Serialize;
+use sqlx::Connection as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -34,10 +35,10 @@ pub struct Ceilings {
     pub bare_calls: f64,
 }
 
-pub async fn measure(dir: &Path) -> anyhow::Result<Ceilings> {
+pub async fn measure(dir: &Path, url: Option<&str>) -> anyhow::Result<Ceilings> {
     let file = dir.join("fsync");
     let fsyncs = tokio::task::spawn_blocking(move || fsyncs(&file)).await??;
-    Ok(Ceilings { fsyncs, journal_facts: journal(dir).await?, bare_calls: calls().await? })
+    Ok(Ceilings { fsyncs, journal_facts: journal(dir, url).await?, bare_calls: calls().await? })
 }
 
 fn fsyncs(path: &Path) -> anyhow::Result<f64> {
@@ -52,8 +53,17 @@ fn fsyncs(path: &Path) -> anyhow::Result<f64> {
     Ok(f64::from(count) / start.elapsed().as_secs_f64())
 }
 
-async fn journal(dir: &Path) -> anyhow::Result<f64> {
-    let journal = Journal::open(&dir.join("ceiling.sqlite"), |_| {}).await?;
+async fn journal(dir: &Path, url: Option<&str>) -> anyhow::Result<f64> {
+    let journal = match url {
+        None => Journal::open(&dir.join("ceiling.sqlite"), |_| {}).await?,
+        Some(url) => {
+            let state = dir.join("ceiling");
+            std::fs::create_dir_all(&state)?;
+            let mut candidate = Candidate::new(Database::parse(url)?, &state, "the load".into())?;
+            let Standing::Leads(lead) = candidate.look().await? else { bail!("use {url}: it is in use") };
+            Journal::lead(lead, |_| {}).await?
+        }
+    };
     let fact = Fact { at_ms: 1, kind: "item-finished", body: vec![7; FACT_BYTES] };
     let start = Instant::now();
     while start.elapsed() < SPAN {
@@ -61,6 +71,12 @@ async fn journal(dir: &Path) -> anyhow::Result<f64> {
     }
     let rate = journal.committed().facts as f64 / start.elapsed().as_secs_f64();
     journal.close().await?;
+    if let Some(url) = url {
+        // The coordinator is to find it empty.
+        let mut connection = sqlx::PgConnection::connect(url).await.context("empty the database")?;
+        let text = "DROP TABLE kulprit_facts, kulprit_leader, kulprit_schema";
+        sqlx::raw_sql(text).execute(&mut connection).await.context("empty the database")?;
+    }
     Ok(rate)
 }
 

@@ -51,6 +51,9 @@ struct Args {
     /// Directory for state and the repository; emptied by each run
     #[arg(long)]
     dir: PathBuf,
+    /// Keep the journal in this PostgreSQL database, which is empty and belongs to the load
+    #[arg(long, value_name = "URL")]
+    journal: Option<String>,
     /// Directory of the programs under test
     #[arg(long)]
     programs: PathBuf,
@@ -78,11 +81,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.dir).context("make --dir")?;
 
     say("ceilings");
-    figures.ceilings = Some(ceilings::measure(&args.dir).await?);
+    figures.ceilings = Some(ceilings::measure(&args.dir, args.journal.as_deref()).await?);
 
     say("a repository, a farm and its agents");
     let history = Arc::new(History::make(&args.dir)?);
-    let place = Place::new(&args.dir, &args.programs)?;
+    let place = Place::new(&args.dir, &args.programs, args.journal)?;
     let coordinator = place.start().await?;
     let mut crowd = Crowd::new(history.clone());
     for index in 0..args.agents {
@@ -129,7 +132,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let granted = crowd.first_grant(JOINING).await?;
     figures.restart = Some(figures::Restart {
         items,
-        journal_bytes: place.journal_bytes(),
+        journal_bytes: place.journal_bytes().await?,
         served,
         granted: granted.saturating_duration_since(start),
         rss_mib: figures::rss_mib(coordinator.id())?,

@@ -4,6 +4,7 @@ use crate::history::History;
 use anyhow::{Context as _, bail, ensure};
 use kulprit_common::access::{Member, Role};
 use kulprit_coordinator::door::authority::{self, Authority, Request};
+use kulprit_coordinator::journal;
 use kulprit_coordinator::ready::Ready;
 use kulprit_proto::tls;
 use serde::Serialize;
@@ -23,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Place {
     dir: PathBuf,
     programs: PathBuf,
+    /// The database of the journal, where it is not in a file.
+    journal: Option<String>,
     port: u16,
     artifacts_port: u16,
     authority: Arc<Authority>,
@@ -53,7 +56,7 @@ pub struct Answers {
 }
 
 impl Place {
-    pub fn new(dir: &Path, programs: &Path) -> anyhow::Result<Place> {
+    pub fn new(dir: &Path, programs: &Path, journal: Option<String>) -> anyhow::Result<Place> {
         let ca = authority::directory(&dir.join("state"));
         Authority::init(&ca)?;
         let authority = Authority::load(&ca, LEAF_LIFE)?.context("the CA that was just made is there")?;
@@ -62,6 +65,7 @@ impl Place {
         let place = Place {
             dir: dir.into(),
             programs: programs.into(),
+            journal,
             port: grpc.local_addr()?.port(),
             artifacts_port: artifacts.local_addr()?.port(),
             authority: Arc::new(authority),
@@ -104,6 +108,7 @@ impl Place {
             .arg("--ready-file")
             .arg(&ready)
             .arg("--tied-to-parent")
+            .args(self.journal.iter().flat_map(|url| ["--journal", url]))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -119,8 +124,8 @@ impl Place {
         Ok(coordinator)
     }
 
-    pub fn journal_bytes(&self) -> u64 {
-        std::fs::metadata(self.dir.join("state/journal.sqlite")).map_or(0, |meta| meta.len())
+    pub async fn journal_bytes(&self) -> anyhow::Result<u64> {
+        Ok(journal::Place::new(self.journal.as_deref(), &self.dir.join("state"))?.size().await)
     }
 
     async fn kulprit(&self, args: &[&str]) -> anyhow::Result<serde_json::Value> {

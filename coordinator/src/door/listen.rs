@@ -275,6 +275,11 @@ impl tonic::transport::server::Connected for Connection {
 }
 
 impl Listening {
+    /// The connections for as long as they are wanted.
+    pub fn stream(&mut self) -> impl tokio_stream::Stream<Item = io::Result<Connection>> {
+        futures::stream::poll_fn(|cx| self.connections.poll_recv(cx).map(|it| it.map(Ok)))
+    }
+
     /// The connections, as tonic takes them.
     pub fn into_stream(self) -> impl tokio_stream::Stream<Item = io::Result<Connection>> {
         tokio_stream::StreamExt::map(tokio_stream::wrappers::ReceiverStream::new(self.connections), Ok)

@@ -1,7 +1,11 @@
-//! Copies of a journal, made while it is written, and put in its place again.
+//! Copies of a journal, made while it is written, and put in its place again. A copy is a journal
+//! file, wherever the journal is kept, so that one way leads from a file to a database and back.
 
+mod database;
+
+use super::file::{APPLICATION_ID, SCHEMA_VERSION, insert, newer, prepare, read_all};
 use super::lock::Lock;
-use super::{APPLICATION_ID, JournalError, SCHEMA_VERSION, StoredFact, insert, prepare, read_all};
+use super::{Fact, JournalError, Place, StoredFact};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::fs::{self, File};
@@ -25,23 +29,32 @@ pub enum BackupError {
     Exists(PathBuf),
     #[error("read {}: it is not a journal of kulprit, or damaged: {why}", path.display())]
     Damaged { path: PathBuf, why: String },
+    #[error("write {at}: there is a journal already; name an empty database")]
+    Full { at: String },
+    #[error("write {at}: the coordinator at {name} uses it; stop that first")]
+    Led { at: String, name: String },
     #[error("write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
 
-/// Copies the journal at `journal` to `to`, as it is at one moment; whoever writes it goes on.
-pub async fn save(journal: &Path, to: &Path) -> Result<Saved, BackupError> {
-    if !journal.is_file() {
-        return Err(BackupError::NoJournal(journal.into()));
+/// Copies a journal to `to`, as it is at one moment; whoever writes it goes on.
+pub async fn save(journal: &Place, to: &Path) -> Result<Saved, BackupError> {
+    if let Place::File(path) = journal
+        && !path.is_file()
+    {
+        return Err(BackupError::NoJournal(path.clone()));
     }
     if to.exists() {
         return Err(BackupError::Exists(to.into()));
     }
     let part = beside(to, ".part");
     remove(&part)?;
-    let copied = copy(journal, &part).await;
+    let copied = match journal {
+        Place::File(path) => copy(path, &part).await,
+        Place::Database(database) => database::copy(database, &part).await,
+    };
     let saved = match copied {
         Ok(()) => check(&part, |_| ()).await,
         Err(error) => Err(error),
@@ -55,17 +68,33 @@ pub async fn save(journal: &Path, to: &Path) -> Result<Saved, BackupError> {
     }
 }
 
-/// Makes the copy at `from` the journal at `journal`, where there is none; `each` sees every fact and
-/// `more` says what is to be kept behind them. No coordinator may run there.
+/// Makes the copy at `from` the journal, where there is none; `each` sees every fact and `more` says
+/// what is to be kept behind them. No coordinator may run there.
 pub async fn restore(
     from: &Path,
-    journal: &Path,
+    journal: &Place,
     each: impl FnMut(StoredFact),
-    more: impl FnOnce() -> Result<Vec<super::Fact>, String>,
+    more: impl FnOnce() -> Result<Vec<Fact>, String>,
 ) -> Result<Saved, BackupError> {
     if !from.is_file() {
         return Err(BackupError::NoJournal(from.into()));
     }
+    match journal {
+        Place::File(path) => restore_file(from, path, each, more).await,
+        Place::Database(database) => {
+            let saved = check(from, each).await?;
+            let more = more().map_err(|why| BackupError::Damaged { path: from.into(), why })?;
+            database::fill(database, from, &more).await.map(|()| saved)
+        }
+    }
+}
+
+async fn restore_file(
+    from: &Path,
+    journal: &Path,
+    each: impl FnMut(StoredFact),
+    more: impl FnOnce() -> Result<Vec<Fact>, String>,
+) -> Result<Saved, BackupError> {
     let lock = Lock::acquire(journal)?;
     for taken in [journal.to_owned(), beside(journal, "-wal")] {
         if taken.exists() {
@@ -129,7 +158,7 @@ async fn check(path: &Path, each: impl FnMut(StoredFact)) -> Result<Saved, Backu
         return Err(damaged("it is another program's".into()));
     }
     if version > SCHEMA_VERSION {
-        return Err(JournalError::NewerSchema { path: path.into(), found: version }.into());
+        return Err(newer(path, version).into());
     }
     if integrity != "ok" {
         return Err(damaged(integrity));
@@ -154,10 +183,7 @@ async fn look(
     Ok((application, version, integrity, facts, last))
 }
 
-async fn add(
-    part: &Path,
-    more: impl FnOnce() -> Result<Vec<super::Fact>, String>,
-) -> Result<(), BackupError> {
+async fn add(part: &Path, more: impl FnOnce() -> Result<Vec<Fact>, String>) -> Result<(), BackupError> {
     let damaged = |why: String| BackupError::Damaged { path: part.into(), why };
     let facts = more().map_err(damaged)?;
     let failed = |error: sqlx::Error| damaged(error.to_string());

@@ -15,8 +15,10 @@ pub(super) struct Lock {
 impl Lock {
     pub(super) fn acquire(journal: &Path) -> Result<Lock, JournalError> {
         let path = beside(journal);
-        let failed =
-            |error: &dyn std::fmt::Display| JournalError::Open { path: path.clone(), why: error.to_string() };
+        let failed = |error: &dyn std::fmt::Display| JournalError::Open {
+            at: path.display().to_string(),
+            why: error.to_string(),
+        };
         let file = OpenOptions::new()
             .create(true)
             .truncate(false)

@@ -1,12 +1,10 @@
 //! The one writer: drains what waits into one transaction, then acknowledges all of it.
 
-use super::lock::Lock;
-use super::{Counters, Fact, JournalError, insert};
+use super::store::Store;
+use super::{Fact, JournalError, Shared};
 use crate::failpoint;
 use crate::telemetry::FIGURES;
 use kulprit_observe::figures::{Measure as _, NO_LABELS, number};
-use sqlx::Connection as _;
-use sqlx::sqlite::SqliteConnection;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -47,16 +45,26 @@ impl Batch {
 }
 
 /// Runs until closed, until the last `Journal` is dropped, or until a write fails.
-///
-/// The lock is let go only after the file is closed.
-pub(super) async fn run(
-    mut inbox: mpsc::Receiver<Message>,
-    mut connection: SqliteConnection,
-    lock: Lock,
-    counters: Arc<Counters>,
-) {
+pub(super) async fn run(mut inbox: mpsc::Receiver<Message>, mut store: Store, shared: Arc<Shared>) {
     let mut close = None;
-    while let Some(first) = inbox.recv().await {
+    loop {
+        let renew_at = store.renew_at();
+        let first = tokio::select! {
+            // In this order, so that a flood of facts does not cost the right to write them.
+            biased;
+            () = sleep_until(renew_at) => {
+                if let Err(error) = store.renew().await {
+                    return refuse(inbox, None, error, &shared).await;
+                }
+                let confirmed_until_ms = store.confirmed_until_ms();
+                shared.terms.send_modify(|terms| terms.confirmed_until_ms = confirmed_until_ms);
+                continue;
+            }
+            message = inbox.recv() => match message {
+                Some(message) => message,
+                None => break,
+            },
+        };
         let mut batch = Batch::default();
         batch.take(first);
         while !batch.is_full()
@@ -65,21 +73,19 @@ pub(super) async fn run(
             batch.take(next);
         }
         let started = Instant::now();
-        let result = commit(&mut connection, &batch.facts).await;
+        let result = commit(&mut store, &batch.facts).await;
         if result.is_ok() && !batch.facts.is_empty() {
             FIGURES.commit_time.took(&[], started.elapsed());
             FIGURES.commit_facts.with_label_values(&NO_LABELS).observe(number(batch.facts.len() as u64));
-            counters.facts.fetch_add(batch.facts.len() as u64, Ordering::Relaxed);
-            counters.transactions.fetch_add(1, Ordering::Relaxed);
+            shared.facts.fetch_add(batch.facts.len() as u64, Ordering::Relaxed);
+            shared.transactions.fetch_add(1, Ordering::Relaxed);
         }
-        let result =
-            result.map_err(|error| JournalError::Write { why: Arc::from(error.to_string().as_str()) });
         for done in batch.waiting {
             // A waiter that went away needs no answer.
             let _ = done.send(result.clone());
         }
         if let Err(error) = result {
-            return refuse(inbox, batch.close, error).await;
+            return refuse(inbox, batch.close, error, &shared).await;
         }
         if batch.close.is_some() {
             close = batch.close;
@@ -87,30 +93,38 @@ pub(super) async fn run(
         }
     }
     inbox.close();
-    let closed = connection.close().await;
-    drop(lock);
+    let closed = store.close().await;
     if let Some(done) = close {
-        let _ = done.send(closed.map_err(|error| JournalError::Write { why: error.to_string().into() }));
+        let _ = done.send(closed);
     }
 }
 
-async fn commit(connection: &mut SqliteConnection, facts: &[Fact]) -> Result<(), sqlx::Error> {
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn commit(store: &mut Store, facts: &[Fact]) -> Result<(), JournalError> {
     if facts.is_empty() {
         return Ok(());
     }
     failpoint::pass("before-commit");
-    let mut transaction = connection.begin().await?;
-    for fact in facts {
-        insert(&mut transaction, fact).await?;
-    }
-    failpoint::pass("in-commit");
-    transaction.commit().await?;
+    store.commit(facts).await?;
     failpoint::pass("after-commit");
     Ok(())
 }
 
-/// Answers everybody with the failure: after one, nobody knows what the disk holds.
-async fn refuse(mut inbox: mpsc::Receiver<Message>, close: Option<Done>, error: JournalError) {
+/// Answers everybody with the failure: after one, nobody knows what the disk holds, or another
+/// writes there.
+async fn refuse(
+    mut inbox: mpsc::Receiver<Message>,
+    close: Option<Done>,
+    error: JournalError,
+    shared: &Shared,
+) {
+    shared.terms.send_modify(|terms| terms.broken = Some(error.clone()));
     if let Some(done) = close {
         let _ = done.send(Err(error.clone()));
     }

@@ -12,6 +12,7 @@ use kulprit_observe::figures::Count as _;
 use kulprit_proto::convert::{decode_completion, decode_sync, encode_desired};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_server::Agents;
+use std::sync::PoisonError;
 use std::time::Duration;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -141,6 +142,8 @@ impl Services {
         let held: Vec<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
         let patience = match (held.is_empty(), sync.draining) {
             (_, true) => Duration::ZERO,
+            // It has something to bring, and does not know where this coordinator's store is.
+            (false, false) if self.meets(&agent) => Duration::ZERO,
             (true, false) => IDLE_PATIENCE,
             (false, false) => BUSY_PATIENCE,
         };
@@ -162,6 +165,11 @@ impl Services {
             artifacts_url: self.artifacts.url(&caller),
             artifacts_presigned: self.store.presigns(),
         }))
+    }
+
+    /// Whether an agent with something in hand comes for the first time in this process's life.
+    fn meets(&self, agent: &AgentId) -> bool {
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).insert(agent.clone())
     }
 
     /// A log may be written by the agent that holds the attempt, and by no other.

@@ -1,7 +1,6 @@
 //! How the coordinator itself fares, for `kulprit doctor --farm`.
 
 use super::Services;
-use crate::journal;
 use kulprit_common::id::Digest;
 use kulprit_proto::v1;
 use std::time::Duration;
@@ -19,7 +18,7 @@ impl Services {
             version: kulprit_proto::VERSION.into(),
             now_ms: now.0,
             started_ms: now.0.saturating_sub(ms(self.started.elapsed())),
-            journal_bytes: journal::size(&self.room.state.join("journal.sqlite")),
+            journal_bytes: self.journal.size().await,
             disk_free_mib: self.room.free_mib().unwrap_or(0),
             disk_min_mib: self.room.free_mib_min,
             store: self.store_name.clone(),

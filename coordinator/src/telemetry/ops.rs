@@ -2,11 +2,11 @@
 
 use super::FIGURES;
 use crate::driver::Handle;
-use crate::journal;
+use crate::journal::Place;
 use kulprit_observe::figures::{Say as _, number};
 use kulprit_observe::ops::Observed;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -18,19 +18,36 @@ const DRIVER_LIMIT: Duration = Duration::from_secs(5);
 pub enum Phase {
     /// The journal is read, ports are opened.
     Starting,
+    /// Another coordinator serves.
+    StandingBy,
     Serving,
     Stopping,
 }
 
 pub struct Ops {
     state: PathBuf,
+    journal: Place,
     phase: watch::Sender<Phase>,
+    /// Why it stands by, while it does.
+    standby: Mutex<String>,
     driver: OnceLock<Handle>,
 }
 
 impl Ops {
-    pub fn new(state: PathBuf) -> Self {
-        Ops { state, phase: watch::channel(Phase::Starting).0, driver: OnceLock::new() }
+    pub fn new(state: PathBuf, journal: Place) -> Self {
+        let phase = watch::channel(Phase::Starting).0;
+        Ops { state, journal, phase, standby: Mutex::default(), driver: OnceLock::new() }
+    }
+
+    /// Another coordinator serves, or none does.
+    pub fn stands_by(&self, why: String) {
+        *self.standby.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        self.phase.send_replace(Phase::StandingBy);
+    }
+
+    /// It is this one's turn.
+    pub fn starts(&self) {
+        self.phase.send_replace(Phase::Starting);
     }
 
     /// All ports are served from now on.
@@ -48,9 +65,8 @@ impl Ops {
         self.phase.subscribe()
     }
 
-    fn look_at_the_disk(&self) {
-        let bytes = journal::size(&self.state.join("journal.sqlite"));
-        FIGURES.journal_bytes.say(&[], number(bytes));
+    async fn look_at_the_disk(&self) {
+        FIGURES.journal_bytes.say(&[], number(self.journal.size().await));
         if let Ok(stat) = nix::sys::statvfs::statvfs(&self.state) {
             let free = stat.blocks_available().saturating_mul(stat.fragment_size());
             FIGURES.disk_free.say(&["state"], number(free));
@@ -63,6 +79,9 @@ impl Observed for Ops {
         let phase = *self.phase.borrow();
         let driver = match (phase, self.driver.get()) {
             (Phase::Stopping, _) => return Err("it is stopping".into()),
+            (Phase::StandingBy, _) => {
+                return Err(self.standby.lock().unwrap_or_else(PoisonError::into_inner).clone());
+            }
             (Phase::Serving, Some(driver)) => driver,
             (Phase::Starting, _) | (Phase::Serving, None) => {
                 return Err("the journal is being read, or ports are being opened".into());
@@ -76,7 +95,7 @@ impl Observed for Ops {
     }
 
     async fn figures(&self) -> String {
-        self.look_at_the_disk();
+        self.look_at_the_disk().await;
         if let Some(driver) = self.driver.get() {
             let (waiting, capacity) = driver.queue();
             FIGURES.queue.say(&[], number(waiting as u64));

@@ -4,6 +4,7 @@
 //! or in a `database` that several coordinators know and one of them, the one with the `lead`, writes.
 
 mod backup;
+mod candidate;
 mod database;
 mod file;
 mod lead;
@@ -13,8 +14,9 @@ mod store;
 mod writer;
 
 pub use backup::{BackupError, Saved, restore, save};
+pub use candidate::{Candidate, LOOK_EVERY, Standing};
 pub use database::Database;
-pub use lead::{Candidate, LEADS_FOR, LOOK_EVERY, Lead, SILENCE, Standing};
+pub use lead::{LEADS_FOR, Lead, SILENCE};
 pub use place::{Place, file_in};
 
 use crate::telemetry::FIGURES;

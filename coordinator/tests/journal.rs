@@ -58,7 +58,14 @@ impl Bed {
             Place::File(path) => Journal::open(path, each).await?,
             Place::Database(database) => {
                 let mut candidate = candidate(database, &self.state)?;
-                match candidate.look().await? {
+                let standing = loop {
+                    match candidate.look().await? {
+                        // A busy machine takes its time.
+                        Standing::OutOfReach(_) => {}
+                        standing => break standing,
+                    }
+                };
+                match standing {
                     Standing::Leads(lead) => Journal::lead(lead, each).await?,
                     Standing::StandsBy(why) | Standing::OutOfReach(why) => {
                         return Err(JournalError::InUse { path: self.state.clone(), pid: why });

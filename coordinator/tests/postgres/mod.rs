@@ -249,6 +249,13 @@ fn pump(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8, is_answer: boo
             }
             Err(_) => break,
         };
+        // It may have been cut or silenced while this waited for something to be said.
+        while state.load(Ordering::SeqCst) == SILENT {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if state.load(Ordering::SeqCst) == CUT {
+            break;
+        }
         let lost = is_answer
             && state.compare_exchange(LOSE_ANSWER, OPEN, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if lost || to.write_all(&bytes[..read]).is_err() {

@@ -258,15 +258,25 @@ impl Hand {
     }
 }
 
-/// Puts a text into the farm's store, however often it takes, and wherever the store goes meanwhile.
+/// Puts a text into the farm's store, however often it takes, and wherever the store goes meanwhile:
+/// the one before may never answer.
 async fn upload(url: &Mutex<String>, text: String) -> Artifact {
     let artifact = Artifact { digest: Digest::of(text.as_bytes()), size: text.len() as u64 };
     let at = object_store::path::Path::from(artifact::path(&artifact.digest));
     loop {
         let base = url.lock().expect("whole").clone();
-        match store(&base).put(&at, text.clone().into()).await {
-            Ok(_) => return artifact,
-            Err(_) => tokio::time::sleep(AGAIN).await,
+        let moved = async {
+            while *url.lock().expect("whole") == base {
+                tokio::time::sleep(AGAIN).await;
+            }
+        };
+        let store = store(&base);
+        tokio::select! {
+            done = store.put(&at, text.clone().into()) => match done {
+                Ok(_) => return artifact,
+                Err(_) => tokio::time::sleep(AGAIN).await,
+            },
+            () = moved => {}
         }
     }
 }

@@ -135,7 +135,10 @@ impl Journal {
     pub async fn lead(lead: Box<Lead>, replay: impl FnMut(StoredFact)) -> Result<Journal, JournalError> {
         let database = lead.database().clone();
         let journal = Journal::start(Store::Database(lead));
-        database.read_all(replay).await?;
+        tokio::select! {
+            read = database.read_all(replay) => read?,
+            why = journal.broken() => return Err(why),
+        }
         Ok(journal)
     }
 

@@ -7,6 +7,7 @@ use kulprit_common::job::Repairs;
 use kulprit_common::toolchain::{Rule, Rules};
 use kulprit_coordinator::backup;
 use kulprit_coordinator::door::gate::Gate;
+use kulprit_coordinator::door::keys::Keys;
 use kulprit_coordinator::driver::{self, Clock, Driver};
 use kulprit_coordinator::failpoint;
 use kulprit_coordinator::git::{Credentials, Mirrors};
@@ -168,13 +169,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let ops = Arc::new(Ops::new(args.state.clone(), place.clone()));
     let ops_at = serve_ops(args.listen_ops, &ops).await?;
     traces::start("kulprit-coordinator", kulprit_proto::VERSION, &process::hostname())?;
-    let (handle, ends) = driver::channel();
-    let gate = Gate::new(handle.roll());
-    let port = Port { flag: "--listen", address: args.listen, keys: keys.as_ref(), gate: &gate };
-    let Some(Opened { journal, facts, grpc }) = opening::open(&args.state, &place, port, &ops).await? else {
-        return Ok(());
-    };
-    let clock = Clock::start();
+    // What can be refused is refused now, and not when it is this one's turn to lead.
     let config = Config {
         host: process::hostname(),
         version: Some(failpoint::version().parse().map_err(anyhow::Error::msg)?),
@@ -183,17 +178,54 @@ async fn run(args: Args) -> anyhow::Result<()> {
         second_looks: f64::from(args.second_look_percent) / 100.0,
         ..Config::default()
     };
+    let mirrors = Mirrors::new(args.mirrors.clone().unwrap_or_else(|| args.state.join("mirrors")));
+    let mirrors = match &args.git_credentials {
+        Some(path) => mirrors.with_credentials(Credentials::open(path.clone())?),
+        None => mirrors,
+    };
+    let (handle, ends) = driver::channel();
+    let gate = Gate::new(handle.roll());
+    let port = Port { flag: "--listen", address: args.listen, keys: keys.as_ref(), gate: &gate };
+    let Some(opened) = opening::open(&args.state, &place, port, &ops).await? else {
+        return Ok(());
+    };
+    let journal = opened.journal.clone();
+    let ended =
+        serve(args, Parts { keys, place, ops, ops_at, gate, config, mirrors }, (handle, ends), opened);
+    let ended = ended.await;
+    if ended.is_err() {
+        opening::give_up(&journal).await;
+    }
+    ended
+}
+
+/// What is made before the journal is opened.
+struct Parts {
+    keys: Option<Arc<Keys>>,
+    place: Place,
+    ops: Arc<Ops>,
+    ops_at: Option<SocketAddr>,
+    gate: Gate,
+    config: Config,
+    mirrors: Mirrors,
+}
+
+/// Serves until it is told to end, or something fails.
+async fn serve(
+    args: Args,
+    parts: Parts,
+    (handle, ends): (driver::Handle, driver::Ends),
+    opened: Opened,
+) -> anyhow::Result<()> {
+    let Parts { keys, place, ops, ops_at, gate, config, mirrors } = parts;
+    let Opened { journal, facts, grpc } = opened;
+    let clock = Clock::start();
     let lease_ms = u64::try_from(config.lease_ttl.as_millis()).unwrap_or(u64::MAX);
     let (farm, first) = Farm::restore(config, facts, clock.now());
 
     let storing::Opened { store, url, suspects } = args.store.open(&args.state)?;
     let store_name = without_password(&url);
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
-    let mirrors = Mirrors::new(args.mirrors.unwrap_or_else(|| args.state.join("mirrors")));
-    let mirrors = match args.git_credentials {
-        Some(path) => mirrors.with_credentials(Credentials::open(path)?),
-        None => mirrors,
-    };
     let sources = Sources::open(mirrors.clone(), store.clone(), args.state.join("source"))
         .context("open what is packed for agents")?;
 
@@ -205,7 +237,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let driver = Driver::new(farm, clock, journal, hands, ends);
     let grpc = match grpc {
         Some(grpc) => grpc,
-        None => port.open().await?,
+        None => {
+            let keys = keys.as_ref();
+            Port { flag: "--listen", address: args.listen, keys, gate: &gate }.open().await?
+        }
     };
     let at = args.listen_artifacts;
     let http =

@@ -10,6 +10,7 @@ use crate::{process, serving, standby};
 use anyhow::bail;
 use kulprit_common::farm::fact::Fact;
 use kulprit_proto::journal as wire;
+use kulprit_proto::supervisor::Pulse;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -56,13 +57,23 @@ pub async fn open(state: &Path, place: &Place, port: Port<'_>, ops: &Ops) -> any
             let candidate = Candidate::new(database.clone(), state, port.name())?;
             let mut grpc = port.open().await?;
             let Some(lead) = standby::wait(candidate, &mut grpc, ops).await? else { return Ok(None) };
-            (Journal::lead(lead, each).await?, Some(grpc))
+            // The supervisor was told that this one is ready to stand by, and listens since.
+            (Pulse::wanted().during(Journal::lead(lead, each)).await?, Some(grpc))
         }
     };
     match reading.broken {
-        Some(why) => bail!("read the journal in {place}: {why}; was it written by a newer kulprit?"),
+        Some(why) => {
+            give_up(&journal).await;
+            bail!("read the journal in {place}: {why}; was it written by a newer kulprit?")
+        }
         None => Ok(Some(Opened { journal, facts: reading.facts, grpc })),
     }
+}
+
+/// Lets a coordinator lead that can, where this one has found that it cannot.
+pub async fn give_up(journal: &Journal) {
+    // Closed already, or broken: then it holds nothing more.
+    let _ = journal.close().await;
 }
 
 #[derive(Default)]

@@ -197,6 +197,23 @@ fn when_the_leader_is_paused_and_goes_on() {
     second.stop();
 }
 
+/// One that cannot serve must not keep the lead from those that can, however often it is started again.
+#[test]
+fn one_that_takes_over_and_cannot_serve_gives_the_lead_up() {
+    let Some(pair) = Pair::new() else { return };
+    let (mut first, mut second) = pair.both(pair.server.port);
+    let state = pair.second.state.join("coordinator");
+    std::fs::remove_dir_all(state.join("logs")).ok();
+    std::fs::write(state.join("logs"), "in the way").expect("written");
+    first.stop();
+    wait_for("the second to fail", SOON, || !second.is_running());
+    assert!(pair.second.said("coordinator").contains("open the live logs"));
+    let begun = Instant::now();
+    let mut first = pair.start(&pair.first, pair.server.port, true);
+    assert!(begun.elapsed() < Duration::from_secs(6), "it waits for the second: {:?}", begun.elapsed());
+    first.stop();
+}
+
 #[test]
 fn when_the_leader_is_cut_off_from_the_database() {
     let Some(pair) = Pair::new() else { return };

@@ -37,6 +37,9 @@ const MAKING_TABLES: i64 = 0x4b75_6c70;
 /// A database that does not answer in this time is out of reach.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(3);
 
+/// What may lie between two facts that are read; the first comes after the database has looked them up.
+const FACT_LIMIT: Duration = Duration::from_secs(60);
+
 /// Where a database is, and how it is spoken to.
 #[derive(Clone, Debug)]
 pub struct Database {
@@ -205,7 +208,8 @@ async fn read_all(
     mut replay: impl FnMut(StoredFact),
 ) -> Result<(), sqlx::Error> {
     let mut rows = sqlx::query(ALL_FACTS).fetch(connection);
-    while let Some(row) = rows.try_next().await? {
+    let late = |_| sqlx::Error::Protocol(format!("no fact came for {} s", FACT_LIMIT.as_secs()));
+    while let Some(row) = tokio::time::timeout(FACT_LIMIT, rows.try_next()).await.map_err(late)?? {
         replay(read_columns(&row)?);
     }
     Ok(())

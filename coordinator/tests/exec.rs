@@ -187,6 +187,21 @@ fn assert_gone(pids: &str) {
     }
 }
 
+#[test]
+fn each_run_begins_with_the_files_of_its_revision() {
+    let bed = Bed::new(20, 9, false);
+    let script = bed.script(
+        "git diff --quiet HEAD || exit 1; test \"$(git rev-parse HEAD)\" = \"$KULPRIT_REVISION\" || exit 1
+         test ! -e bug; verdict=$?
+         git checkout --quiet --force --detach c1; echo changed >> number; git rm --quiet --cached number
+         exit $verdict",
+    );
+    for jobs in ["1", "2"] {
+        let output = bed.exec(&["--runs", "3", "--jobs", jobs], &[&script]);
+        assert_eq!(first_bad(&output), Some(bed.id(9)), "{}", stderr(&output));
+    }
+}
+
 /// Much memory takes the kernel long to take back, so a process that holds it outlives its death a while.
 #[test]
 fn what_a_run_left_behind_is_gone_when_the_next_begins() {

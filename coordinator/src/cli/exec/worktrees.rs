@@ -52,6 +52,8 @@ struct Made {
 pub struct Worktree {
     pub path: PathBuf,
     pub at: Option<RevisionId>,
+    /// A command may have changed it since it was made.
+    is_used: bool,
 }
 
 impl Worktrees {
@@ -83,7 +85,7 @@ impl Worktrees {
             made.kept = kept;
         }
         added.with_context(|| format!("make a worktree of {}", self.repository.display()))?;
-        Ok(Worktree { path, at: Some(*revision) })
+        Ok(Worktree { path, at: Some(*revision), is_used: false })
     }
 
     fn remove(made: &Made) {
@@ -117,7 +119,8 @@ impl Worktree {
     /// Checks a revision out, over whatever the command has changed. Files that git does not
     /// know stay, so that builds stay incremental.
     pub async fn check_out(&mut self, revision: &RevisionId) -> anyhow::Result<()> {
-        if self.at == Some(*revision) {
+        let is_untouched = !std::mem::replace(&mut self.is_used, true);
+        if is_untouched && self.at == Some(*revision) {
             return Ok(());
         }
         self.at = None;

@@ -59,6 +59,8 @@ pub enum StoreError {
     Sender(String),
     #[error("read {}: {source}", path.display())]
     File { path: std::path::PathBuf, source: std::io::Error },
+    #[error("take artifact {0}: its size is not that of the stored artifact")]
+    OtherSize(Digest),
     #[error("sign requests for the artifact store: it is the coordinator's own")]
     Unsigned,
     #[error("keep the books of uploads: {source}")]
@@ -81,6 +83,8 @@ pub struct Store {
     presigner: Option<Presigner>,
     uploads: Option<Uploads>,
     in_use: Arc<InUse>,
+    /// Held by whoever reads an artifact to remove it where it is corrupt.
+    looking: Arc<tokio::sync::Mutex<()>>,
     /// Who is told of artifacts that should have been there, or whole.
     suspicions: Option<mpsc::Sender<Digest>>,
 }
@@ -100,7 +104,8 @@ impl Store {
     pub fn open(url: &str) -> Result<Store, StoreError> {
         let refuse = |why: String| StoreError::BadUrl { url: url.into(), why };
         let location::Opened { objects, presigner } = location::open(url).map_err(refuse)?;
-        Ok(Store { objects, presigner, uploads: None, in_use: Arc::default(), suspicions: None })
+        let (in_use, looking) = (Arc::default(), Arc::default());
+        Ok(Store { objects, presigner, uploads: None, in_use, looking, suspicions: None })
     }
 
     /// Keeps the books of uploads in parts in a directory of its own.

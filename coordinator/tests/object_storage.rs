@@ -2,8 +2,8 @@
 
 mod farm;
 
-use farm::planted::{Planted, Shape};
-use farm::s3::S3;
+use farm::planted::Shape;
+use farm::s3::{S3, artifact, http};
 use farm::small::Small;
 use farm::{Farm, text, wait_for};
 use futures::TryStreamExt as _;
@@ -11,19 +11,10 @@ use kulprit_common::artifact::{Artifact, path};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::id::Digest;
-use kulprit_common::outcome::{AttemptEnd, Build, BuildOutcome, Kernel, Product, ToolchainFacts};
 use kulprit_coordinator::artifacts::{Condition, PART_BYTES, Presigned, Store, StoreError, WayUp};
-use kulprit_proto::tls::Link;
-use kulprit_proto::v1;
-use kulprit_proto::v1::agents_client::AgentsClient;
-use kulprit_proto::v1::upload_response::How;
-use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use tonic::Code;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -54,40 +45,8 @@ fn store_of_child(name: &str) -> Option<(Store, std::path::PathBuf)> {
     Some((store.expect("it opens"), dir.join("s3/farm/some/prefix")))
 }
 
-/// One request, as it stands here; the status and the body.
-fn http(
-    method: &str,
-    url: &str,
-    headers: &[(&str, String)],
-    body: &[u8],
-) -> (u16, Vec<u8>, BTreeMap<String, String>) {
-    let url = url::Url::parse(url).expect("a URL");
-    let (host, port) = (url.host_str().expect("a host"), url.port().expect("a port"));
-    let mut connection = TcpStream::connect((host, port)).expect("the server is up");
-    let mut head = format!("{method} {}?{} HTTP/1.1\r\n", url.path(), url.query().unwrap_or(""));
-    head += &format!("host: {host}:{port}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
-    for (name, value) in headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    connection.write_all(format!("{head}\r\n").as_bytes()).expect("sent");
-    // One that refuses early may not read it all.
-    let _ = connection.write_all(body);
-    let mut answer = Vec::new();
-    let _ = connection.read_to_end(&mut answer);
-    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").expect("a head");
-    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    let fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
-    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    (status, answer[end + 4..].to_vec(), fields)
-}
-
 fn send(method: &str, request: &Presigned, body: &[u8]) -> u16 {
     http(method, &request.url, &request.headers, body).0
-}
-
-fn artifact(bytes: &[u8]) -> Artifact {
-    Artifact { digest: Digest::of(bytes), size: bytes.len() as u64 }
 }
 
 /// The same with another first digit of its signature.
@@ -183,10 +142,58 @@ async fn what_is_signed_allows_that_and_nothing_else() {
     assert_eq!(send("DELETE", &get, b""), 403);
     let bare = get.url.split('?').next().unwrap();
     assert_eq!(http("GET", bare, &[], b"").0, 403);
-    // Of another size under its name: it is removed rather than believed.
-    let longer = Artifact { size: 9, ..it };
-    assert!(!store.arrived(&longer, "", vec![]).await.unwrap());
+}
+
+/// What the store has of uploads in parts, of which nobody is told any more.
+fn books(at: &Path) -> usize {
+    let dir = at.ancestors().nth(4).expect("the child's directory").join("uploads");
+    std::fs::read_dir(dir).expect("the books").count()
+}
+
+#[tokio::test]
+async fn what_is_whole_stays_whatever_an_agent_says() {
+    let Some((store, at)) = store_of_child("what_is_whole_stays_whatever_an_agent_says") else { return };
+    let (whom, mut suspects) = tokio::sync::mpsc::channel(8);
+    let store = store.with_suspicions_to(whom);
+    let it = store.put("a kernel".into()).await.unwrap();
+    for size in [1, 9, PART_BYTES + 1] {
+        let other = Artifact { size, ..it };
+        let refused = store.arrived(&other, "", vec![]).await;
+        assert!(matches!(refused, Err(StoreError::OtherSize(digest)) if digest == it.digest), "{refused:?}");
+        let refused = store.way_up(&other, "", 0).await;
+        assert!(matches!(refused, Err(StoreError::OtherSize(digest)) if digest == it.digest), "{refused:?}");
+        assert_eq!(store.look_at(&it.digest).await.unwrap(), Condition::Whole);
+    }
+    assert_eq!(books(&at), 0, "no upload was begun");
+    assert!(suspects.try_recv().is_err(), "nothing is lost");
+
+    // What is torn makes room for what it should be, and is made again if nobody sends that.
+    let torn = || std::fs::write(at.join(path(&it.digest)), "a ker").unwrap();
+    torn();
+    let WayUp::Whole(put) = store.way_up(&it, "", 0).await.unwrap() else { panic!("it is small") };
+    assert_eq!(suspects.try_recv(), Ok(it.digest));
     assert!(!store.exists(&it.digest).await.unwrap());
+    torn();
+    assert!(!store.arrived(&it, "", vec![]).await.unwrap());
+    assert_eq!(suspects.try_recv(), Ok(it.digest));
+    assert_eq!(send("PUT", &put, b"a kernel"), 200);
+    assert!(store.arrived(&it, "", vec![]).await.unwrap());
+
+    // An upload that was begun before somebody else stored it does not take its place.
+    let bytes = large(PART_BYTES as usize + 5);
+    let it = artifact(&bytes);
+    let WayUp::Parts { upload, requests, .. } = store.way_up(&it, "", 0).await.unwrap() else { panic!() };
+    let put = |request: &Presigned, body: &[u8]| {
+        let (status, _, fields) = http("PUT", &request.url, &request.headers, body);
+        assert_eq!(status, 200);
+        fields["etag"].clone()
+    };
+    let etags = vec![put(&requests[0], &vec![0; PART_BYTES as usize]), put(&requests[1], &[0; 5])];
+    store.put(bytes.into()).await.unwrap();
+    assert!(store.arrived(&it, &upload, etags).await.unwrap());
+    assert_eq!(store.look_at(&it.digest).await.unwrap(), Condition::Whole);
+    assert_eq!(books(&at), 0, "its parts were taken back");
+    assert!(send("PUT", &requests[1], &[0; 5]) >= 400);
 }
 
 #[tokio::test]
@@ -369,109 +376,4 @@ fn a_store_that_cannot_be_used_is_named_with_its_setting() {
     assert!(!output.status.success());
     let said = text(&output.stderr);
     assert!(said.contains("az://container/x") && said.to_lowercase().contains("account"), "{said}");
-}
-
-/// What an agent says of itself; it has the image that toolchains are looked for in.
-fn speaks(agent: &str, sequence: u64, holding: Vec<v1::Holding>) -> v1::SyncRequest {
-    let info = v1::AgentInfo {
-        version: kulprit_proto::VERSION.into(),
-        slots: vec![v1::Slot { cores: 1, memory_mib: 4096 }],
-        images: vec![farm::hands::IMAGE.into()],
-        can_build: true,
-        ..Default::default()
-    };
-    v1::SyncRequest {
-        agent: agent.into(),
-        session: 1,
-        sequence,
-        info: Some(info),
-        holding,
-        ..Default::default()
-    }
-}
-
-/// Syncs until there is work.
-async fn given(client: &mut AgentsClient<Link>, agent: &str, sequence: &mut u64) -> v1::Assignment {
-    loop {
-        *sequence += 1;
-        let answer = client.sync(speaks(agent, *sequence, vec![])).await.expect("an answer").into_inner();
-        assert!(answer.artifacts_presigned);
-        if let Some(work) = answer.assignments.into_iter().next() {
-            return work;
-        }
-    }
-}
-
-#[test]
-fn no_agent_is_signed_for_what_is_not_its_own() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
-    let farm = Farm::new(&dir.path().join("farm"));
-    let mut coordinator = farm.coordinator_with(|command| s3.tell(command));
-    let planted = Planted::new(dir.path(), Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 });
-    let job = planted.job("job").to_string_lossy().into_owned();
-    assert!(farm.kulprit(&["bisect", "start", &job]).status.success());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(async {
-        let mut client = AgentsClient::new(Link::plain(&farm.url()).expect("an address"));
-        let mut sequence = 0;
-        let work = given(&mut client, "a", &mut sequence).await;
-        let log = artifact(b"a log");
-        let up = |agent: &str, artifact: Artifact| v1::UploadRequest {
-            agent: agent.into(),
-            attempt: work.attempt,
-            artifact: Some(artifact.into()),
-            ..Default::default()
-        };
-        let refused = client.upload(up("b", log)).await.expect_err("another's attempt");
-        assert_eq!(refused.code(), Code::PermissionDenied);
-        let refused = client.upload(up("a", Artifact { size: 1 << 40, ..log })).await.expect_err("too large");
-        assert!(
-            refused.code() == Code::InvalidArgument && refused.message().contains("artifact: has"),
-            "{refused}"
-        );
-        let answer = client.upload(up("a", log)).await.expect("its own").into_inner();
-        assert!(matches!(answer.how, Some(How::Whole(_))));
-        let down = v1::DownloadRequest {
-            agent: "a".into(),
-            attempt: work.attempt,
-            artifact: Some(log.into()),
-            damaged: true,
-        };
-        let refused = client.download(down).await.expect_err("nothing that it needs");
-        assert_eq!(refused.code(), Code::PermissionDenied);
-
-        let end = |work: &v1::Assignment, product| v1::CompleteRequest {
-            agent: "a".into(),
-            session: 1,
-            attempt: work.attempt,
-            item: work.item.clone(),
-            end: Some(AttemptEnd::Done(product).into()),
-        };
-        let facts =
-            ToolchainFacts { image_id: farm::hands::IMAGE.into(), gcc: "gcc".into(), ld: "ld".into() };
-        client.complete(end(&work, Product::Toolchain(facts))).await.expect("an answer");
-        let build = given(&mut client, "a", &mut sequence).await;
-        // It never sent what it speaks of.
-        let kernel = Kernel {
-            image: log,
-            vmlinux: log,
-            config: log,
-            fingerprint: log.digest,
-            build_id: String::new(),
-        };
-        let product = Build { outcome: BuildOutcome::Built(kernel), log, duration_ms: 1 };
-        client.complete(end(&build, Product::Build(product))).await.expect("an answer");
-    });
-    coordinator.stop();
-    let failed: Vec<String> = farm
-        .facts()
-        .into_iter()
-        .filter_map(|fact| match fact {
-            Fact::AttemptFailed { infra, .. } => Some(infra.reason),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(failed.len(), 1, "{failed:?}");
-    assert!(failed[0].starts_with("its kernel is not in the artifact store: "), "{failed:?}");
 }

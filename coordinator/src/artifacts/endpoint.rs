@@ -126,6 +126,7 @@ impl From<StoreError> for Refusal {
             StoreError::Corrupt(_)
             | StoreError::BadUrl { .. }
             | StoreError::File { .. }
+            | StoreError::OtherSize(_)
             | StoreError::Unsigned
             | StoreError::Books { .. }
             | StoreError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -63,7 +63,11 @@ impl Store {
     }
 
     /// Removes what is not what it says. What is whole by now is left.
+    ///
+    /// One at a time: what was stored in place of something removed is not taken for it, and whoever has many
+    /// read costs no more than one.
     pub async fn remove_corrupt(&self, digest: &Digest) -> Result<Condition, StoreError> {
+        let _alone = self.looking.lock().await;
         let condition = self.look_at(digest).await?;
         if condition == Condition::Corrupt {
             self.delete(digest).await?;

@@ -2,7 +2,7 @@
 
 use super::presign::{PART_BYTES, Presigned};
 use super::uploads::Begun;
-use super::{Store, StoreError};
+use super::{Condition, Store, StoreError};
 use kulprit_common::artifact::Artifact;
 use object_store::multipart::PartId;
 use std::time::Duration;
@@ -33,8 +33,7 @@ impl Store {
     /// How to store an artifact. `upload` goes on with one in parts, from the part `first` on.
     pub async fn way_up(&self, artifact: &Artifact, upload: &str, first: u32) -> Result<WayUp, StoreError> {
         let presigner = self.presigner.as_ref().ok_or(StoreError::Unsigned)?;
-        let _pass = self.in_use.enter(&artifact.digest).await;
-        if self.size(&artifact.digest).await? == Some(artifact.size) {
+        if self.stands(artifact).await? {
             return Ok(WayUp::Stored);
         }
         let Some(parts) = presigner.parts.as_ref().filter(|_| artifact.size > PART_BYTES) else {
@@ -64,30 +63,55 @@ impl Store {
         etags: Vec<String>,
     ) -> Result<bool, StoreError> {
         let presigner = self.presigner.as_ref().ok_or(StoreError::Unsigned)?;
-        let _pass = self.in_use.enter(&artifact.digest).await;
-        if let (false, Some(parts)) = (upload.is_empty(), &presigner.parts) {
-            let begun = Begun { upload: upload.to_owned(), artifact: *artifact };
-            let is_whole = etags.len() == part_count(artifact.size) as usize;
-            if is_whole && self.uploads()?.is_under_way(&begun) {
-                let ids = etags.into_iter().map(|content_id| PartId { content_id }).collect();
-                let at = presigner.at(&artifact.digest);
-                match parts.complete_multipart(&at, &begun.upload, ids).await {
-                    Ok(_) => self.uploads()?.forget(upload),
-                    // One that was put together before, and whose answer was lost, is there.
-                    Err(error) => {
-                        tracing::warn!(digest = %artifact.digest, %error, "an upload in parts was not put together")
-                    }
-                }
+        let begun = Begun { upload: upload.to_owned(), artifact: *artifact };
+        let under_way = match &presigner.parts {
+            Some(parts) if !upload.is_empty() && self.uploads()?.is_under_way(&begun) => Some(parts),
+            _ => None,
+        };
+        // Parts put together would take the place of what is there.
+        if self.stands(artifact).await? {
+            if under_way.is_some()
+                && let Err(error) = self.take_back(&begun).await
+            {
+                tracing::warn!(digest = %artifact.digest, %error, "parts of what is stored are left for later");
+            }
+            return Ok(true);
+        }
+        let Some(parts) = under_way.filter(|_| etags.len() == part_count(artifact.size) as usize) else {
+            return Ok(false);
+        };
+        let ids = etags.into_iter().map(|content_id| PartId { content_id }).collect();
+        match parts.complete_multipart(&presigner.at(&artifact.digest), &begun.upload, ids).await {
+            Ok(_) => self.uploads()?.forget(upload),
+            // One that was put together before, and whose answer was lost, is there.
+            Err(error) => {
+                tracing::warn!(digest = %artifact.digest, %error, "an upload in parts was not put together")
             }
         }
-        match self.size(&artifact.digest).await? {
-            Some(size) if size == artifact.size => Ok(true),
-            Some(_) => {
-                // Under its digest stands something else: whoever looks only at whether it is there would believe it.
-                self.delete(&artifact.digest).await?;
+        self.stands(artifact).await
+    }
+
+    /// Whether an artifact is stored; somebody relies on it from now on. Where something of another size stands
+    /// under its digest, one of the two is wrong, and nobody's word says which: what is stored is read.
+    async fn stands(&self, artifact: &Artifact) -> Result<bool, StoreError> {
+        let digest = &artifact.digest;
+        let stored = {
+            let _pass = self.in_use.enter(digest).await;
+            self.size(digest).await?
+        };
+        match stored {
+            None => return Ok(false),
+            Some(size) if size == artifact.size => return Ok(true),
+            Some(_) => {}
+        }
+        match self.remove_corrupt(digest).await? {
+            // Meanwhile somebody may have stored what it should be.
+            Condition::Whole if self.size(digest).await? == Some(artifact.size) => Ok(true),
+            Condition::Whole => Err(StoreError::OtherSize(*digest)),
+            Condition::Corrupt | Condition::Missing => {
+                self.suspect(digest);
                 Ok(false)
             }
-            None => Ok(false),
         }
     }
 
@@ -109,16 +133,26 @@ impl Store {
 
     /// Takes back uploads whose senders were not heard of for longer than `idle`; says how many.
     pub async fn abort_broken_off(&self, idle: Duration) -> Result<usize, StoreError> {
-        let Some(presigner) = &self.presigner else { return Ok(0) };
-        let Some(parts) = &presigner.parts else { return Ok(0) };
+        if self.presigner.as_ref().is_none_or(|it| it.parts.is_none()) {
+            return Ok(0);
+        }
         let broken = self.uploads()?.broken_off(idle);
         for begun in &broken {
-            match parts.abort_multipart(&presigner.at(&begun.artifact.digest), &begun.upload).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => self.uploads()?.forget(&begun.upload),
-                Err(error) => return Err(error.into()),
-            }
+            self.take_back(begun).await?;
         }
         Ok(broken.len())
+    }
+
+    async fn take_back(&self, begun: &Begun) -> Result<(), StoreError> {
+        let presigner = self.presigner.as_ref().ok_or(StoreError::Unsigned)?;
+        let Some(parts) = &presigner.parts else { return Ok(()) };
+        match parts.abort_multipart(&presigner.at(&begun.artifact.digest), &begun.upload).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.uploads()?.forget(&begun.upload);
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

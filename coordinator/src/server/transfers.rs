@@ -123,6 +123,7 @@ fn encode(request: Presigned) -> v1::Presigned {
 fn said(error: StoreError) -> Status {
     match &error {
         StoreError::NotFound(_) => Status::not_found(format!("failed to {error}")),
+        StoreError::OtherSize(_) => Status::invalid_argument(format!("artifact: failed to {error}")),
         StoreError::Unsigned => Status::failed_precondition(format!("failed to {error}")),
         _ => Status::unavailable(format!("failed to {error}")),
     }

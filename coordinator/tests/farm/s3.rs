@@ -1,6 +1,10 @@
 //! A real S3 server: s3s-fs, as `scripts/object-store` makes it. A bucket is a directory of it.
 
 use super::{Process, cache, wait_for};
+use kulprit_common::artifact::Artifact;
+use kulprit_common::id::Digest;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -88,4 +92,36 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
             false => found.push(entry.path()),
         }
     }
+}
+
+pub fn artifact(bytes: &[u8]) -> Artifact {
+    Artifact { digest: Digest::of(bytes), size: bytes.len() as u64 }
+}
+
+/// One request, as it stands here; the status and the body.
+pub fn http(
+    method: &str,
+    url: &str,
+    headers: &[(&str, String)],
+    body: &[u8],
+) -> (u16, Vec<u8>, BTreeMap<String, String>) {
+    let url = url::Url::parse(url).expect("a URL");
+    let (host, port) = (url.host_str().expect("a host"), url.port().expect("a port"));
+    let mut connection = TcpStream::connect((host, port)).expect("the server is up");
+    let mut head = format!("{method} {}?{} HTTP/1.1\r\n", url.path(), url.query().unwrap_or(""));
+    head += &format!("host: {host}:{port}\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    connection.write_all(format!("{head}\r\n").as_bytes()).expect("sent");
+    // One that refuses early may not read it all.
+    let _ = connection.write_all(body);
+    let mut answer = Vec::new();
+    let _ = connection.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|it| it == b"\r\n\r\n").expect("a head");
+    let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
+    let fields = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let fields = fields.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    (status, answer[end + 4..].to_vec(), fields)
 }

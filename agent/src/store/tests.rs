@@ -17,9 +17,9 @@ const CHILD: &str = "KULPRIT_TEST_STORE";
 
 /// A server of one artifact at most, which counts requests and may fail the first ones.
 #[derive(Default)]
-struct Server {
+pub(super) struct Server {
     body: Mutex<Option<Vec<u8>>>,
-    puts: AtomicUsize,
+    pub puts: AtomicUsize,
     gets: AtomicUsize,
     /// GET answers that break off in the middle, before good ones come.
     torn: AtomicUsize,
@@ -28,7 +28,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(self) -> (Arc<Server>, String) {
+    pub fn start(self) -> (Arc<Server>, String) {
         self.start_at(([127, 0, 0, 1], 0).into())
     }
 
@@ -74,8 +74,9 @@ impl Server {
             "put" => {
                 self.puts.fetch_add(1, Ordering::SeqCst);
                 *stored = Some(body);
-                let _ = connection
-                    .write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+                let head =
+                    "HTTP/1.1 201 Created\r\netag: \"it\"\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                let _ = connection.write_all(head.as_bytes());
                 return;
             }
             "get" => {

@@ -122,7 +122,7 @@ impl Keeper {
             let digests = batch.iter().map(|it| it.digest).collect();
             let free = if asked.dry_run { digests } else { self.let_go(digests, &asked.by).await? };
             for it in batch.iter().filter(|it| free.contains(&it.digest)) {
-                if asked.dry_run || self.store.remove_unused(&it.digest, self.young).await? {
+                if asked.dry_run || self.remove(&it.digest).await? {
                     let gone = Gone { stored: *it, known: known.get(&it.digest).cloned() };
                     // Nobody may listen any more; what was begun is finished all the same.
                     let _ = tell.send(gone).await;
@@ -139,6 +139,13 @@ impl Keeper {
             Some(Answer::Gone(digests)) => Ok(digests),
             _ => Ok(BTreeSet::new()),
         }
+    }
+
+    /// Removes an artifact, unless it is in use. What was let go may be counted on again by the coordinator after
+    /// this one; the driver answers while there is none.
+    async fn remove(&self, digest: &Digest) -> Result<bool, GcError> {
+        self.driver.ask(|_, _| ()).await?;
+        Ok(self.store.remove_unused(digest, self.young).await?)
     }
 
     /// Sees to the store for as long as the process lives.

@@ -13,7 +13,8 @@ use kulprit_proto::tls::Link;
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use kulprit_proto::v1::upload_response::How;
-use tonic::Code;
+use std::time::{Duration, Instant};
+use tonic::{Code, Status};
 
 /// What an agent says of itself; it has the image that toolchains are looked for in.
 fn speaks(agent: &str, sequence: u64, holding: Vec<v1::Holding>) -> v1::SyncRequest {
@@ -143,4 +144,67 @@ fn no_agent_is_signed_for_what_is_not_its_own() {
         .collect();
     assert_eq!(failed.len(), 1, "{failed:?}");
     assert!(failed[0].starts_with("its kernel is not in the artifact store: "), "{failed:?}");
+}
+
+/// The packs that lead to an attempt's source.
+async fn packs(client: &mut AgentsClient<Link>, attempt: u64) -> Vec<v1::Artifact> {
+    let request = v1::SourceRequest { agent: "a".into(), attempt, ..Default::default() };
+    let mut updates = client.source(request).await.expect("its own").into_inner();
+    while let Some(update) = updates.message().await.expect("an answer") {
+        if !update.packs.is_empty() {
+            return update.packs.into_iter().filter_map(|it| it.pack).collect();
+        }
+    }
+    panic!("no packs are named")
+}
+
+async fn fetch(client: &mut AgentsClient<Link>, attempt: u64, artifact: v1::Artifact) -> Result<(), Status> {
+    let artifact = Some(artifact);
+    let request = v1::DownloadRequest { agent: "a".into(), attempt, artifact, damaged: false };
+    client.download(request).await.map(drop)
+}
+
+/// What an attempt was told of is remembered by one life of the coordinator alone.
+#[test]
+fn packs_of_an_earlier_life_are_asked_for_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
+    let farm = Farm::new(&dir.path().join("farm"));
+    let mut coordinator = farm.coordinator_with(|command| s3.tell(command));
+    let planted = Planted::new(dir.path(), Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 });
+    let job = planted.job("job").to_string_lossy().into_owned();
+    assert!(farm.kulprit(&["bisect", "start", &job]).status.success());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut client = AgentsClient::new(Link::plain(&farm.url()).expect("an address"));
+        let mut sequence = 0;
+        let work = given(&mut client, "a", &mut sequence).await;
+        client.complete(end(&work, toolchain())).await.expect("an answer");
+        let build = given(&mut client, "a", &mut sequence).await;
+        let pack = packs(&mut client, build.attempt).await.remove(0);
+        fetch(&mut client, build.attempt, pack.clone()).await.expect("it was told of it");
+
+        coordinator.kill9();
+        coordinator = farm.coordinator_with(|command| s3.tell(command));
+        let holding = v1::Holding { attempt: build.attempt, item: build.item.clone(), ..Default::default() };
+        let begun = Instant::now();
+        let refused = loop {
+            sequence += 1;
+            // The line to the coordinator before this one is gone.
+            while client.sync(speaks("a", sequence, vec![holding.clone()])).await.is_err() {
+                assert!(begun.elapsed() < farm::LONG, "{}", farm.said("coordinator"));
+            }
+            match fetch(&mut client, build.attempt, pack.clone()).await {
+                Err(status) if status.code() == Code::Unavailable && begun.elapsed() < farm::LONG => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                fetched => break fetched.expect_err("it was not told of it"),
+            }
+        };
+        assert_eq!(refused.code(), Code::NotFound, "{refused}");
+        assert!(refused.message().contains("ask for the source again"), "{refused}");
+        assert!(packs(&mut client, build.attempt).await.contains(&pack), "it was packed before");
+        fetch(&mut client, build.attempt, pack).await.expect("now it is told of it");
+    });
+    coordinator.stop();
 }

@@ -4,6 +4,7 @@ use super::Services;
 use crate::artifacts::{Presigned, StoreError, WayUp};
 use crate::door::Caller;
 use crate::serving::ARTIFACT_BYTES_MAX;
+use kulprit_common::farm::Farm;
 use kulprit_common::farm::artifacts::of_product;
 use kulprit_common::farm::event::Event;
 use kulprit_common::id::{AgentId, Attempt};
@@ -58,16 +59,26 @@ impl Services {
         let (agent, attempt) = self.held(caller, &request.agent, request.attempt).await?;
         let artifact = artifact(request.artifact, "artifact")?;
         let is_source = self.sources.was_offered(attempt, &artifact.digest);
-        let asked = agent.clone();
-        match self.driver.ask(move |farm, _| farm.artifacts_for(&asked, attempt)).await? {
+        let look = move |farm: &Farm, _| {
+            (farm.artifacts_for(&agent, attempt), farm.source_of(&agent, attempt).is_some())
+        };
+        match self.driver.ask(look).await? {
             _ if is_source => {}
-            Some(own) if own.contains(&artifact) => {}
-            Some(_) => {
+            (Some(own), _) if own.contains(&artifact) => {}
+            // It may have been told of by a coordinator before this one.
+            (Some(_), true) => {
+                let why = format!(
+                    "artifact: {} is not known to {attempt}; ask for the source again",
+                    artifact.digest
+                );
+                return Err(Status::not_found(why));
+            }
+            (Some(_), false) => {
                 let why = format!("artifact: {} is nothing that {attempt} needs", artifact.digest);
                 return Err(Status::permission_denied(why));
             }
             // After a restart, before the job has asked for the item again.
-            None => return Err(Status::unavailable(format!("what {attempt} needs is not known yet"))),
+            (None, _) => return Err(Status::unavailable(format!("what {attempt} needs is not known yet"))),
         }
         let way = self.store.way_down(&artifact).await;
         if request.damaged || matches!(way, Err(StoreError::NotFound(_))) {

@@ -14,6 +14,7 @@ mod ways;
 
 pub use endpoint::router;
 pub use keeping::Condition;
+pub use location::without_password;
 pub use presign::{PART_BYTES, Presigned, SIGNATURE_LIFE};
 pub use uploads::IDLE_MAX;
 pub use ways::WayUp;
@@ -43,7 +44,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// Why an artifact cannot be stored or read.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("open the artifact store {url:?}: {why}")]
+    /// `url` as it may be shown.
+    #[error("open the artifact store {url}: {why}")]
     BadUrl { url: String, why: String },
     #[error("find artifact {0}")]
     NotFound(Digest),
@@ -102,8 +104,12 @@ impl Store {
     ///
     /// Credentials and regions come from the environment, as the clouds' own tools read them.
     pub fn open(url: &str) -> Result<Store, StoreError> {
-        let refuse = |why: String| StoreError::BadUrl { url: url.into(), why };
-        let location::Opened { objects, presigner } = location::open(url).map_err(refuse)?;
+        let opened = location::open(url).map_err(|why| {
+            let shown = without_password(url);
+            // What refuses a URL may repeat it.
+            StoreError::BadUrl { why: why.replace(url, &shown), url: shown }
+        });
+        let location::Opened { objects, presigner } = opened?;
         let (in_use, looking) = (Arc::default(), Arc::default());
         Ok(Store { objects, presigner, uploads: None, in_use, looking, suspicions: None })
     }

@@ -1,5 +1,7 @@
 //! How the artifact store is set up: where it is, and what is kept in it.
 
+pub use crate::artifacts::without_password;
+
 use crate::artifacts::Store;
 use crate::keeper::SUSPICIONS_MAX;
 use anyhow::Context as _;
@@ -41,9 +43,9 @@ impl StoreArgs {
         let local = || state.join("artifacts").to_string_lossy().into_owned();
         let url = self.artifacts.clone().unwrap_or_else(local);
         let (whom, suspects) = mpsc::channel(SUSPICIONS_MAX);
-        let store = Store::open(&url)
-            .and_then(|store| store.with_uploads_in(state.join("uploads")))
-            .with_context(|| format!("open the artifact store {}", without_password(&url)))?;
+        let uploads = state.join("uploads");
+        let at = uploads.display().to_string();
+        let store = Store::open(&url)?.with_uploads_in(uploads).with_context(|| format!("open {at}"))?;
         Ok(Opened { store: Arc::new(store.with_suspicions_to(whom)), url, suspects })
     }
 
@@ -57,18 +59,5 @@ impl StoreArgs {
     /// What is younger is never removed.
     pub fn young(&self) -> Duration {
         Duration::from_secs(self.artifacts_young_s)
-    }
-}
-
-/// A store as it may be shown.
-pub fn without_password(url: &str) -> String {
-    match url::Url::parse(url) {
-        Ok(mut url) if url.password().is_some() || url.query().is_some() => {
-            // Both fail only for URLs that cannot have them.
-            let _ = url.set_password(None);
-            url.set_query(None);
-            url.into()
-        }
-        Ok(_) | Err(_) => url.to_owned(),
     }
 }

@@ -124,6 +124,16 @@ fn urls_name_their_store_or_what_is_wrong_with_them() {
         let error = Store::open(url).expect_err(url).to_string();
         assert!(error.contains(why) && error.contains(url), "{error}");
     }
+    for (url, shown) in [
+        ("ftp://key:secret@host/x?sig=secret", "ftp://key@host/x:"),
+        ("https://a.b.c.d.amazonaws.com/x?X-Amz-Signature=secret", "https://a.b.c.d.amazonaws.com/x:"),
+        ("s3://key:secret@bucket:port/x", "s3://…:"),
+        ("s3://key:sec/ret@/x", "s3://…:"),
+    ] {
+        let error = Store::open(url).expect_err(url).to_string();
+        assert!(error.contains(shown), "{error}");
+        assert!(!error.contains("secret") && !error.contains("sec/ret"), "{error}");
+    }
 }
 
 async fn serve(store: Store) -> SocketAddr {

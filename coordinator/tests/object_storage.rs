@@ -376,4 +376,11 @@ fn a_store_that_cannot_be_used_is_named_with_its_setting() {
     assert!(!output.status.success());
     let said = text(&output.stderr);
     assert!(said.contains("az://container/x") && said.to_lowercase().contains("account"), "{said}");
+    let mut command = farm::command("kulprit-coordinator");
+    command.arg("--state").arg(dir.path()).args(["--listen", "127.0.0.1:0"]);
+    command.args(["--artifacts", "s3://key:secret@/x?X-Amz-Signature=secret"]);
+    let output = command.stdin(Stdio::null()).output().expect("it runs");
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && said.contains("open the artifact store s3://"), "{said}");
+    assert!(!said.contains("secret"), "{said}");
 }

@@ -68,6 +68,21 @@ pub(super) fn open(text: &str) -> Result<Opened, String> {
     }
 }
 
+/// A store's URL without what gives access to it: a password, or a signature among its parameters.
+pub fn without_password(url: &str) -> String {
+    match Url::parse(url) {
+        Ok(mut url) if url.password().is_some() || url.query().is_some() => {
+            // Both fail only for URLs that cannot have them.
+            let _ = url.set_password(None);
+            url.set_query(None);
+            url.into()
+        }
+        Ok(_) => url.to_owned(),
+        // Where a password ends in what cannot be read, nobody can say.
+        Err(_) => url.split_once("://").map_or(url.to_owned(), |(scheme, _)| format!("{scheme}://…")),
+    }
+}
+
 fn signed<S: ObjectStore + Signer>(
     cloud: Cloud,
     store: Arc<S>,

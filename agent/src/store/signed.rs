@@ -1,5 +1,6 @@
 //! Artifacts in a cloud's store: the coordinator signs each request, the agent makes it. There are no keys here.
 
+mod patience;
 #[cfg(test)]
 mod tests;
 
@@ -7,7 +8,7 @@ use super::{chunks, store};
 use crate::store::cache::disk;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
 use kulprit_common::artifact::Artifact;
 use kulprit_common::id::{AgentId, Attempt};
 use kulprit_common::outcome::{Infra, InfraClass};
@@ -15,6 +16,7 @@ use kulprit_proto::tls::{self, Link};
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use kulprit_proto::v1::upload_response::How;
+use patience::{Moved, Patience};
 use reqwest::header::{CONTENT_LENGTH, ETAG};
 use reqwest::{Body, Response, StatusCode};
 use std::fmt;
@@ -31,13 +33,8 @@ const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// Parts of one upload that are under way at once; each is held in memory.
 const PARTS_MAX: usize = 2;
 
-/// How long what passes is waited for without getting on: a store that is mended within minutes has cost no
-/// attempt.
-const PATIENCE: Duration = Duration::from_secs(300);
-const WAIT_MIN: Duration = Duration::from_millis(250);
-const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How often in a row the store may refuse what was signed just now. An old signature is refused once.
-const REFUSALS_MAX: u32 = 5;
+/// Bytes of a part that are handed over at once.
+const PIECE_BYTES: usize = 1 << 18;
 
 /// Asks and transfers for one attempt.
 #[derive(Clone)]
@@ -81,15 +78,15 @@ impl Signed {
 
     /// Stores a file; says whether it had to be sent.
     pub async fn upload(&self, path: &Path, artifact: &Artifact) -> Result<bool, Infra> {
-        let (mut sent, mut patience) = (Sent::default(), Patience::new());
+        let (mut sent, mut patience) = (Sent::default(), Patience::new(Instant::now()));
         loop {
             let before = sent.etags.len();
-            match self.send(path, artifact, &mut sent).await {
+            match self.send(path, artifact, &mut sent, &patience.moved()).await {
                 Ok(Some(was_sent)) => return Ok(was_sent),
                 Ok(None) => {}
                 Err(trouble) => {
                     if sent.etags.len() > before {
-                        patience = Patience::new();
+                        patience = Patience::new(Instant::now());
                     }
                     patience.bear(trouble).await?;
                 }
@@ -98,15 +95,21 @@ impl Signed {
     }
 
     /// Asks for a way and goes it; `None` where there is more to go.
-    async fn send(&self, path: &Path, artifact: &Artifact, sent: &mut Sent) -> Result<Option<bool>, Trouble> {
+    async fn send(
+        &self,
+        path: &Path,
+        artifact: &Artifact,
+        sent: &mut Sent,
+        moved: &Moved,
+    ) -> Result<Option<bool>, Trouble> {
         match self.ask_upload(artifact, sent).await? {
             How::Stored(v1::Stored {}) => return Ok(Some(false)),
             How::Whole(v1::Whole { request }) => {
                 let file = chunks(path).await.map_err(Trouble::Final)?;
-                self.http.put(need(request)?, Body::wrap_stream(file), artifact.size).await?;
+                self.http.put(need(request)?, watched(file, moved), artifact.size).await?;
             }
             How::Parts(parts) => {
-                self.send_parts(path, artifact, &parts, sent).await?;
+                self.send_parts(path, artifact, &parts, sent, moved).await?;
                 if (sent.etags.len() as u64) < artifact.size.div_ceil(parts.part_bytes) {
                     return Ok(None);
                 }
@@ -146,6 +149,7 @@ impl Signed {
         artifact: &Artifact,
         parts: &v1::Parts,
         sent: &mut Sent,
+        moved: &Moved,
     ) -> Result<(), Trouble> {
         if parts.upload != sent.upload {
             *sent = Sent { upload: parts.upload.clone(), etags: Vec::new() };
@@ -161,7 +165,7 @@ impl Signed {
             let from = (first + index) * parts.part_bytes;
             let length = parts.part_bytes.min(artifact.size.saturating_sub(from));
             let bytes = read_part(path, from, length).await.map_err(Trouble::Final)?;
-            let answer = self.http.put(request, Body::from(bytes), length).await?;
+            let answer = self.http.put(request, watched(pieces(bytes), moved), length).await?;
             let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
             etag.map(str::to_owned).ok_or_else(|| Trouble::Passing("the store named no part".into()))
         };
@@ -179,7 +183,7 @@ impl Signed {
         artifact: &Artifact,
         damaged: bool,
     ) -> Result<BoxStream<'static, Result<Bytes, Infra>>, Infra> {
-        let mut patience = Patience::new();
+        let mut patience = Patience::new(Instant::now());
         loop {
             match self.try_open(artifact, damaged).await {
                 Ok(answer) => {
@@ -259,39 +263,17 @@ async fn answered(answer: reqwest::Result<Response>) -> Result<Response, Trouble
     Err(if passes { Trouble::Passing(said) } else { Trouble::Refused(said) })
 }
 
-/// Waits longer each time, and not for ever.
-struct Patience {
-    until: Instant,
-    wait: Duration,
-    refusals: u32,
+/// A body that says when it goes.
+fn watched(bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, moved: &Moved) -> Body {
+    let moved = moved.clone();
+    Body::wrap_stream(bytes.inspect(move |_| moved.at(Instant::now())))
 }
 
-impl Patience {
-    fn new() -> Patience {
-        Patience { until: Instant::now() + PATIENCE, wait: WAIT_MIN, refusals: 0 }
-    }
-
-    /// Waits until it may be tried again, or says why it is not.
-    async fn bear(&mut self, trouble: Trouble) -> Result<(), Infra> {
-        let why = match trouble {
-            Trouble::Final(infra) => return Err(infra),
-            Trouble::Refused(why) => {
-                self.refusals += 1;
-                why
-            }
-            Trouble::Passing(why) => {
-                self.refusals = 0;
-                why
-            }
-        };
-        if self.refusals >= REFUSALS_MAX || Instant::now() >= self.until {
-            return Err(store(format_args!("artifact store: {why}")));
-        }
-        tracing::debug!(why, "a transfer is tried again");
-        tokio::time::sleep(self.wait).await;
-        self.wait = (self.wait * 2).min(WAIT_MAX);
-        Ok(())
-    }
+fn pieces(mut bytes: Bytes) -> impl Stream<Item = std::io::Result<Bytes>> {
+    futures::stream::iter(std::iter::from_fn(move || {
+        let piece = bytes.split_to(PIECE_BYTES.min(bytes.len()));
+        (!piece.is_empty()).then_some(Ok(piece))
+    }))
 }
 
 async fn read_part(path: &Path, from: u64, length: u64) -> Result<Bytes, Infra> {

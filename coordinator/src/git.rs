@@ -5,6 +5,7 @@
 
 mod credentials;
 mod error;
+mod fetch;
 mod mirrors;
 mod packing;
 mod patched;

@@ -4,13 +4,22 @@ use crate::driver::{Handle, Reply};
 use crate::git::{Field, GitError, Mirror, Mirrors};
 use crate::symbols::Symbols;
 use kulprit_common::crash::{self, Functions};
+use kulprit_common::farm::Farm;
 use kulprit_common::farm::action::{Action, Answer, CrashAt};
 use kulprit_common::farm::event::{Culprit, Described, Event, Traced, Trouble};
 use kulprit_common::farm::fact::Resolution;
-use kulprit_common::id::RevisionId;
+use kulprit_common::id::{JobId, RevisionId};
 use kulprit_common::job::{Backport, Mode};
-use kulprit_common::patch::KnownFix;
+use kulprit_common::patch::{KnownFix, Order};
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+/// How long the server of a repository is asked that a job under way cannot do without.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The same for what only makes it better; a report waits for 15 minutes.
+const PATIENCE_FOR_MORE: Duration = Duration::from_secs(10 * 60);
+const WAIT_FIRST: Duration = Duration::from_secs(1);
+const WAIT_MAX: Duration = Duration::from_secs(60);
 
 pub struct Hands {
     mirrors: Mirrors,
@@ -47,50 +56,44 @@ impl Hands {
                 },
                 |result| Event::Resolved { job, result: result.map(Box::new) },
             ),
-            Action::LoadHistory { job, repository, good, bad } => self.spawn(
-                move |mirrors| {
-                    let mirror = reopen(mirrors, &repository)?;
-                    mirror.history(&good, &bad).map_err(|error| trouble(&error, "bad"))
-                },
+            Action::LoadHistory { job, repository, good, bad } => self.spawn_on(
+                Place { job: job.clone(), repository, commits: vec![good, bad] },
+                move |mirror| mirror.history(&good, &bad).map_err(|error| trouble(&error, "bad")),
                 |result| Event::HistoryLoaded { job, result: result.map(Box::new) },
             ),
-            Action::Identify { job, repository, revision } => self.spawn(
-                move |mirrors| {
-                    let mirror = reopen(mirrors, &repository)?;
-                    mirror.resolve(&revision.to_string()).map_err(|error| trouble(&error, "repository"))
-                },
+            Action::Identify { job, repository, revision } => self.spawn_on(
+                Place { job: job.clone(), repository, commits: vec![revision] },
+                move |mirror| mirror.resolve(&revision.to_string()).map_err(|error| of_repository(&error)),
                 move |result| Event::Identified { job, revision, result },
             ),
-            Action::Patch { job, repository, name, order } => self.spawn(
-                move |mirrors| {
-                    let mirror = reopen(mirrors, &repository)?;
-                    mirror.patched(&order).map_err(|error| trouble(&error, "repository"))
-                },
+            Action::Patch { job, repository, name, order } => self.spawn_on(
+                Place { job: job.clone(), repository, commits: commits_of(&order) },
+                move |mirror| mirror.patched(&order).map_err(|error| of_repository(&error)),
                 move |result| Event::Patched { job, name, result: result.unwrap_or_else(|it| Err(why(it))) },
             ),
             Action::Trace { job, repository, revision, commits, crash, frames } => {
-                let (mirrors, symbols, driver) =
-                    (self.mirrors.clone(), self.symbols.clone(), self.driver.clone());
+                let (symbols, reach) = (self.symbols.clone(), self.reach());
                 tokio::spawn(async move {
                     let explained = symbols.explain(crash.report, crash.vmlinux).await;
                     let lines = explained.note.is_none().then_some(explained.report);
-                    let read = move |mirrors: &Mirrors| {
-                        trace(&reopen(mirrors, &repository)?, &revision, &commits, lines, &frames)
-                            .map_err(|error| trouble(&error, "repository"))
+                    let place = Place { job: job.clone(), repository, commits: vec![revision] };
+                    let read = move |mirror: &Mirror| {
+                        trace(mirror, &revision, &commits, lines, &frames)
+                            .map_err(|error| of_repository(&error))
                     };
-                    let traced = with_git(mirrors, read).await.unwrap_or_else(|why| {
+                    let traced = reach.read(place, PATIENCE_FOR_MORE, read).await.unwrap_or_else(|why| {
                         tracing::warn!(%job, ?why, "the search goes on without where the crash happened");
                         Traced::default()
                     });
-                    driver.notify(Event::Traced { job, traced }).await;
+                    reach.driver.notify(Event::Traced { job, traced }).await;
                 });
             }
             Action::Describe { job, repository, culprit, crash } => {
-                let (mirrors, symbols, driver) =
-                    (self.mirrors.clone(), self.symbols.clone(), self.driver.clone());
+                let (symbols, reach) = (self.symbols.clone(), self.reach());
                 tokio::spawn(async move {
-                    let described = describe(mirrors, symbols, repository, culprit, crash).await;
-                    driver.notify(Event::Described { job, described }).await;
+                    let place = |revision| Place { job: job.clone(), repository, commits: vec![revision] };
+                    let described = describe(&reach, symbols, culprit.map(place), crash).await;
+                    reach.driver.notify(Event::Described { job, described }).await;
                 });
             }
             Action::Record(_) | Action::Answer(_) => {
@@ -108,17 +111,82 @@ impl Hands {
     ) {
         let (mirrors, driver) = (self.mirrors.clone(), self.driver.clone());
         tokio::spawn(async move {
-            let result = with_git(mirrors, work).await;
+            let result = blocking(move || work(&mirrors)).await;
             driver.notify(event(result)).await;
         });
     }
+
+    /// The same on the repository of a job that is under way, which cannot go on without.
+    fn spawn_on<T: Send + 'static>(
+        &self,
+        place: Place,
+        work: impl FnOnce(&Mirror) -> Result<T, Trouble> + Send + 'static,
+        event: impl FnOnce(Result<T, Trouble>) -> Event + Send + 'static,
+    ) {
+        let reach = self.reach();
+        tokio::spawn(async move {
+            let result = reach.read(place, PATIENCE, work).await;
+            reach.driver.notify(event(result)).await;
+        });
+    }
+
+    fn reach(&self) -> Reach {
+        Reach { mirrors: self.mirrors.clone(), driver: self.driver.clone() }
+    }
 }
 
-async fn with_git<T: Send + 'static>(
+/// A repository that a job under way was resolved in, and what of it is asked about.
+struct Place {
+    job: JobId,
+    repository: String,
+    commits: Vec<RevisionId>,
+}
+
+/// The way to repositories of jobs under way.
+struct Reach {
     mirrors: Mirrors,
-    work: impl FnOnce(&Mirrors) -> Result<T, Trouble> + Send + 'static,
+    driver: Handle,
+}
+
+impl Reach {
+    /// As the first fetch left it: a job's range must not move while it is searched. Where another
+    /// coordinator did that fetch, its server may be away now, and is asked until it answers.
+    async fn read<T: Send + 'static>(
+        &self,
+        place: Place,
+        patience: Duration,
+        work: impl FnOnce(&Mirror) -> Result<T, Trouble> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let Place { job, repository, commits } = place;
+        let (until, mut wait) = (Instant::now() + patience, WAIT_FIRST);
+        let mirror = loop {
+            let (mirrors, repository, commits) = (self.mirrors.clone(), repository.clone(), commits.clone());
+            let mut progress = |line: String| tracing::info!("{line}");
+            let open = move || Ok(mirrors.reopen(&repository, &commits, &mut progress));
+            match blocking(open).await? {
+                Ok(mirror) => break mirror,
+                Err(error) if error.may_pass() && Instant::now() < until && self.is_open(&job).await => {
+                    tracing::warn!(%job, %error, wait_s = wait.as_secs(), "the repository is asked for again");
+                }
+                Err(error) => return Err(of_repository(&error)),
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(WAIT_MAX);
+        };
+        blocking(move || work(&mirror)).await
+    }
+
+    async fn is_open(&self, job: &JobId) -> bool {
+        let job = job.clone();
+        let look = move |farm: &Farm, _| farm.is_under_way(&job);
+        self.driver.ask(look).await.unwrap_or(false)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Trouble> + Send + 'static,
 ) -> Result<T, Trouble> {
-    let done = tokio::task::spawn_blocking(move || work(&mirrors)).await;
+    let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|error| {
         tracing::error!(%error, "a git operation did not come to an end");
         Err(Trouble::Failed(format!("finish reading the repository: {error}")))
@@ -127,23 +195,23 @@ async fn with_git<T: Send + 'static>(
 
 /// All that can be had for a report; what cannot leaves a note.
 async fn describe(
-    mirrors: Mirrors,
+    reach: &Reach,
     symbols: Symbols,
-    repository: String,
-    culprit: Option<RevisionId>,
+    culprit: Option<Place>,
     crash: Option<CrashAt>,
 ) -> Described {
     let mut described = Described::default();
-    if let Some(revision) = culprit {
-        let read = move |mirrors: &Mirrors| {
-            let mirror = reopen(mirrors, &repository)?;
-            let of = |error: GitError| trouble(&error, "repository");
-            let details = mirror.details(&revision).map_err(of)?;
-            Ok(Culprit { details, patch: mirror.patch(&revision).map_err(of)? })
-        };
-        match with_git(mirrors, read).await {
-            Ok(culprit) => described.culprit = Some(culprit),
+    if let Some(place) = culprit {
+        let revisions = place.commits.clone();
+        let read =
+            move |mirror: &Mirror| revisions.iter().map(|it| read_culprit(mirror, it)).next().transpose();
+        match reach.read(place, PATIENCE_FOR_MORE, read).await {
+            Ok(culprit) => described.culprit = culprit,
             Err(trouble) => described.notes.push(format!("the commit could not be read: {}", why(trouble))),
+        }
+        let is_vast = |it: &Culprit| it.patch.is_none() && it.details.parents.len() <= 1;
+        if described.culprit.as_ref().is_some_and(is_vast) {
+            described.notes.push("the commit changes too many files to be shown".into());
         }
     }
     if let Some(CrashAt { report, vmlinux }) = crash {
@@ -182,12 +250,19 @@ fn why(trouble: Trouble) -> String {
 
 fn open(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {
     let mut progress = |line: String| tracing::info!("{line}");
-    mirrors.open(repository, &mut progress).map_err(|error| trouble(&error, "repository"))
+    mirrors.open(repository, &mut progress).map_err(|error| of_repository(&error))
 }
 
-/// As the first fetch left it: a job's range must not move while it is searched.
-fn reopen(mirrors: &Mirrors, repository: &str) -> Result<Mirror, Trouble> {
-    mirrors.reopen(repository).map_err(|error| trouble(&error, "repository"))
+fn read_culprit(mirror: &Mirror, revision: &RevisionId) -> Result<Culprit, Trouble> {
+    let details = mirror.details(revision).map_err(|error| of_repository(&error))?;
+    Ok(Culprit { details, patch: mirror.patch(revision).map_err(|error| of_repository(&error))? })
+}
+
+/// What must be at hand for an order to be carried out. Known fixes were found when the job was
+/// resolved.
+fn commits_of(order: &Order) -> Vec<RevisionId> {
+    let fixes = order.fixes.iter().flat_map(|known| known.breaks.into_iter().chain([known.fix]));
+    [order.revision].into_iter().chain(order.revert).chain(fixes).collect()
 }
 
 fn resolve(mirror: &Mirror, bad: &str, good: Option<String>, mode: Mode) -> Result<Resolution, Trouble> {
@@ -238,6 +313,10 @@ fn known_fixes(mirror: &Mirror, backports: &[Backport]) -> Result<Vec<KnownFix>,
         fixes.push(KnownFix { fix, breaks, title: backport.title.clone().unwrap_or(subject) });
     }
     Ok(fixes)
+}
+
+fn of_repository(error: &GitError) -> Trouble {
+    trouble(error, "repository")
 }
 
 /// Names the field to mend, where the person who wrote the job file can.

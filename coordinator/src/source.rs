@@ -8,7 +8,7 @@ mod pack;
 mod shelf;
 
 use crate::artifacts::{Store, StoreError};
-use crate::git::{GitError, Mirrors, Needed};
+use crate::git::{GitError, Mirror, Mirrors, Needed};
 use crate::telemetry::FIGURES;
 use kulprit_common::farm::item::WorkSource;
 use kulprit_common::id::{Attempt, Digest, RevisionId};
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as BlockingMutex, PoisonError};
 use std::time::Instant;
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard, Semaphore};
 
 /// A thin pack that is larger than this part of its base says that the base has grown old: the next
 /// new agent gets another one.
@@ -27,6 +27,9 @@ const BASE_WORN: u64 = 4;
 
 /// Attempts whose packs are remembered, the newest.
 const OFFERED_MAX: usize = 4096;
+
+/// Agents whose commits are weighed at once, each of which costs a core.
+const WEIGHING_MAX: usize = 2;
 
 /// Why an agent gets no source.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +62,7 @@ pub struct Sources {
     shelves: BlockingMutex<BTreeMap<String, Arc<Mutex<Shelf>>>>,
     /// The packs that attempts were told of, and may fetch.
     offered: BlockingMutex<BTreeMap<Attempt, Vec<Digest>>>,
+    weighing: Semaphore,
 }
 
 impl Sources {
@@ -67,7 +71,7 @@ impl Sources {
         std::fs::create_dir_all(&dir)?;
         pack::remove_torn(&dir)?;
         let (shelves, offered) = (BlockingMutex::default(), BlockingMutex::default());
-        Ok(Sources { mirrors, store, dir, shelves, offered })
+        Ok(Sources { mirrors, store, dir, shelves, offered, weighing: Semaphore::new(WEIGHING_MAX) })
     }
 
     /// Remembers which packs an attempt was told of. One that was forgotten asks again.
@@ -93,18 +97,32 @@ impl Sources {
         damaged: &[Digest],
         say: Say<'_>,
     ) -> Result<Vec<SourcePack>, SourceError> {
-        let mirrors = self.mirrors.clone();
-        let looked = tokio::task::spawn_blocking(move || {
-            let mirror = mirrors.reopen(&source.repository)?;
-            let needed = mirror.needed(&source.revision, &source.patches, &held)?;
-            Ok::<_, GitError>((mirror.path().to_owned(), needed))
-        });
-        let (mirror, needed) = looked.await.map_err(std::io::Error::other)??;
+        let opened = self.open_mirror(&source, say).await?;
+        let mirror = opened.path().to_owned();
+        let needed = {
+            let _turn = self.weighing.acquire().await.map_err(std::io::Error::other)?;
+            blocking(move || opened.needed(&source.revision, &source.patches, &held)).await?
+        };
         let mut shelf = self.alone(&mirror, say).await?;
         for digest in damaged {
             self.look_into(&mut shelf, digest).await?;
         }
         self.chain(&mut shelf, &mirror, needed, say).await
+    }
+
+    /// Fetches what another coordinator's mirror had and this one's has not, once for all who wait.
+    async fn open_mirror(&self, source: &WorkSource, say: Say<'_>) -> Result<Mirror, SourceError> {
+        let mut commits: Vec<RevisionId> = source.patches.iter().map(|patch| *patch.commit()).collect();
+        commits.push(source.revision);
+        let repository = source.repository.clone();
+        let (mirrors, wanted, at) = (self.mirrors.clone(), commits.clone(), repository.clone());
+        if let Some(mirror) = blocking(move || mirrors.at_hand(&at, &wanted)).await? {
+            return Ok(mirror);
+        }
+        let _alone = self.alone(&self.mirrors.path_of(&repository), say).await?;
+        say("the coordinator fetches the repository".into());
+        let mirrors = self.mirrors.clone();
+        blocking(move || mirrors.reopen(&repository, &commits, &mut |line| tracing::info!("{line}"))).await
     }
 
     async fn alone(&self, mirror: &Path, say: Say<'_>) -> std::io::Result<OwnedMutexGuard<Shelf>> {
@@ -211,4 +229,10 @@ impl Sources {
         shelf.add(entry.clone())?;
         Ok(entry)
     }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, GitError> + Send + 'static,
+) -> Result<T, SourceError> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)??)
 }

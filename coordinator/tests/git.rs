@@ -272,7 +272,11 @@ fn a_url_is_fetched_and_fetched_again() {
     let dir = tempfile::tempdir().unwrap();
     let mirrors = Mirrors::new(dir.path());
     let url = format!("file://{}", f.path());
-    assert!(matches!(mirrors.reopen(&url), Err(GitError::NotARepository { .. })));
+    let reopen = |commits: &[Oid]| {
+        let commits: Vec<_> = commits.iter().map(|&oid| id(oid)).collect();
+        mirrors.reopen(&url, &commits, &mut |_| {})
+    };
+    assert!(mirrors.at_hand(&url, &[]).unwrap().is_none());
     let mut said = Vec::new();
     let mirror = mirrors.open(&url, &mut |line| said.push(line)).unwrap();
     assert_eq!(mirror.head().unwrap().id, id(root));
@@ -282,11 +286,42 @@ fn a_url_is_fetched_and_fetched_again() {
     let tip = f.commit("tip", &[root]);
     f.branch("trunk", tip);
     f.delete_branch("gone");
-    assert_eq!(mirrors.reopen(&url).unwrap().head().unwrap().id, id(root), "no network, no news");
+    assert_eq!(reopen(&[root]).unwrap().head().unwrap().id, id(root), "no network, no news");
     let mirror = mirrors.open(&url, &mut |_| {}).unwrap();
     assert_eq!(mirror.resolve("trunk").unwrap().id, id(tip));
     assert!(mirror.resolve("gone").is_err());
     check_history(&f, &mirror.history(&id(root), &id(tip)).unwrap(), &[tip]);
+}
+
+/// Another coordinator fetched it, or an older one before the job was submitted.
+#[test]
+fn a_mirror_that_is_not_there_is_fetched_again() {
+    let mut f = Fixture::new();
+    let root = f.commit("root", &[]);
+    f.branch("trunk", root);
+    f.head("trunk");
+    let (dir, url) = (tempfile::tempdir().unwrap(), format!("file://{}", f.path()));
+    let mirrors = Mirrors::new(dir.path());
+    let reopen = |commits: &[Oid]| {
+        let commits: Vec<_> = commits.iter().map(|&oid| id(oid)).collect();
+        mirrors.reopen(&url, &commits, &mut |_| {})
+    };
+    assert_eq!(reopen(&[root]).expect("it is fetched").head().unwrap().id, id(root));
+    let tip = f.commit("tip", &[root]);
+    f.branch("trunk", tip);
+    check_history(&f, &reopen(&[root, tip]).unwrap().history(&id(root), &id(tip)).unwrap(), &[tip]);
+
+    // With its server away the same takes a while, and is nobody's mistake; what is here is enough.
+    let away = f.path().to_owned() + ".away";
+    std::fs::rename(f.path(), &away).unwrap();
+    assert!(reopen(&[tip]).is_ok());
+    std::fs::remove_dir_all(mirrors.path_of(&url)).unwrap();
+    for _ in 0..2 {
+        let error = reopen(&[tip]).err().expect("there is no server");
+        assert!(error.may_pass(), "{error}");
+    }
+    std::fs::rename(&away, f.path()).unwrap();
+    assert_eq!(reopen(&[tip]).expect("it is fetched").head().unwrap().id, id(tip));
 }
 
 #[test]

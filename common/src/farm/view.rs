@@ -108,6 +108,11 @@ impl Farm {
         self.jobs.get(id).map(|state| self.view(state))
     }
 
+    /// Whether the job is there and has not ended.
+    pub fn is_under_way(&self, id: &JobId) -> bool {
+        self.jobs.get(id).is_some_and(JobState::is_open)
+    }
+
     /// The bisection log as far as it goes: what was returned before stays its beginning.
     pub fn log(&self, id: &JobId) -> Option<String> {
         self.jobs.get(id).map(|state| match &state.stage {

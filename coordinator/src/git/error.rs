@@ -43,6 +43,11 @@ pub enum GitError {
 }
 
 impl GitError {
+    /// Whether the same may be had later: a server that was there before may be there again.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, GitError::Unreachable { .. })
+    }
+
     /// The field to blame, where the user can mend it; `None` for failures of ours or of the machine.
     pub fn field(&self) -> Option<Field> {
         match self {

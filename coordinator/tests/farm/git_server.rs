@@ -8,8 +8,8 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 pub const USER: &str = "kulprit-reader";
 pub const PASSWORD: &str = "correct-horse-battery-staple";
@@ -19,6 +19,22 @@ pub const ENCODED: &str = "a3VscHJpdC1yZWFkZXI6Y29ycmVjdC1ob3JzZS1iYXR0ZXJ5LXN0Y
 struct Shared {
     root: PathBuf,
     refused: AtomicUsize,
+    logged_in: AtomicUsize,
+    /// What it does in place of serving.
+    instead: Mutex<Instead>,
+}
+
+/// What a server does that does not serve.
+#[derive(Clone, Debug, Default)]
+pub enum Instead {
+    #[default]
+    Nothing,
+    /// It answers that it is away.
+    Away,
+    /// It sends everybody to another server.
+    Redirect(String),
+    /// The same, once they have logged in.
+    RedirectMembers(String),
 }
 
 pub struct GitServer {
@@ -30,7 +46,12 @@ pub struct GitServer {
 impl GitServer {
     /// Serves the repositories in `root`.
     pub fn start(root: &Path) -> GitServer {
-        let shared = Arc::new(Shared { root: root.to_owned(), refused: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            root: root.to_owned(),
+            refused: AtomicUsize::default(),
+            logged_in: AtomicUsize::default(),
+            instead: Mutex::default(),
+        });
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let address = listener.local_addr().expect("it has an address");
         listener.set_nonblocking(true).expect("set");
@@ -42,6 +63,10 @@ impl GitServer {
             axum::serve(listener, router).await.expect("served");
         });
         GitServer { shared, address, serving: Some(runtime) }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.address.port()
     }
 
     pub fn url(&self, name: &str) -> String {
@@ -62,6 +87,15 @@ impl GitServer {
     pub fn refused(&self) -> usize {
         self.shared.refused.load(Ordering::Relaxed)
     }
+
+    /// Requests that came with any login.
+    pub fn logged_in(&self) -> usize {
+        self.shared.logged_in.load(Ordering::Relaxed)
+    }
+
+    pub fn instead(&self, instead: Instead) {
+        *self.shared.instead.lock().expect("whole") = instead;
+    }
 }
 
 impl Drop for GitServer {
@@ -76,13 +110,34 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let (parts, body) = request.into_parts();
     let header =
         |name: &str| parts.headers.get(name).and_then(|it| it.to_str().ok()).unwrap_or_default().to_owned();
-    if header("authorization") != format!("Basic {ENCODED}") {
+    let redirect = |to: &str| {
+        let there = parts.uri.path_and_query().map_or("/", |it| it.as_str());
+        let moved = Response::builder().status(StatusCode::FOUND).header("location", format!("{to}{there}"));
+        moved.body(Body::empty()).expect("valid")
+    };
+    let instead = shared.instead.lock().expect("whole").clone();
+    let login = header("authorization");
+    if !login.is_empty() {
+        shared.logged_in.fetch_add(1, Ordering::Relaxed);
+    }
+    match &instead {
+        Instead::Away => {
+            let away = Response::builder().status(StatusCode::SERVICE_UNAVAILABLE);
+            return away.body(Body::empty()).expect("valid");
+        }
+        Instead::Redirect(to) => return redirect(to),
+        Instead::Nothing | Instead::RedirectMembers(_) => {}
+    }
+    if login != format!("Basic {ENCODED}") {
         shared.refused.fetch_add(1, Ordering::Relaxed);
         let refusal = Response::builder().status(StatusCode::UNAUTHORIZED);
         return refusal
             .header("www-authenticate", "Basic realm=\"private\"")
             .body(Body::empty())
             .expect("valid");
+    }
+    if let Instead::RedirectMembers(to) = &instead {
+        return redirect(to);
     }
     let mut command = Command::new("git");
     command

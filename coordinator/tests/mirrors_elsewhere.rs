@@ -7,6 +7,7 @@ use farm::git_server::{GitServer, Instead};
 use farm::hands::{AtWork, World, plain};
 use farm::planted::{Planted, Shape};
 use farm::{Farm, Process, text, wait_for};
+use kulprit_coordinator::git::{Credentials, Mirrors};
 use std::path::Path;
 use std::time::Duration;
 
@@ -85,4 +86,33 @@ fn for_a_cancelled_job_no_server_is_waited_for() {
     std::thread::sleep(Duration::from_secs(6));
     assert_eq!(lost.asked(), before, "{}", lost.farm.said("coordinator"));
     lost.coordinator.stop();
+}
+
+#[test]
+fn no_server_sees_the_password_of_another() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let planted = Planted::new(dir.path(), Shape { commits: 3, culprit: 1, ..SHAPE });
+    let (trusted, other) = (GitServer::start(dir.path()), GitServer::start(dir.path()));
+    let logins = dir.path().join("logins.toml");
+    trusted.logins(&logins);
+    let fetch = |name: &str| {
+        let credentials = Credentials::open(logins.clone()).expect("usable");
+        let mirrors = Mirrors::new(dir.path().join(name)).with_credentials(credentials);
+        let opened = mirrors.open(&trusted.url("linux/.git"), &mut |_| {});
+        opened.map(|mirror| mirror.head().expect("it has one").id).map_err(|error| error.to_string())
+    };
+    assert_eq!(fetch("plain"), Ok(*planted.commits.last().expect("some")));
+
+    // By another name, and on another port of the same name.
+    for host in ["localhost", "127.0.0.1"] {
+        let elsewhere = format!("http://{host}:{}", other.port());
+        for instead in [Instead::Redirect(elsewhere.clone()), Instead::RedirectMembers(elsewhere)] {
+            trusted.instead(instead.clone());
+            let why = fetch("redirected").expect_err("it is not the server that was meant");
+            println!("{instead:?}: {why}");
+            assert!(why.contains("redirect") || why.contains("sends the coordinator on"), "{why}");
+            assert_eq!(other.logged_in(), 0, "{instead:?}");
+        }
+    }
+    assert!(other.refused() > 0, "it asked for a password");
 }

@@ -2,9 +2,11 @@
 
 use super::GitError;
 use super::credentials::Credentials;
-use super::url::redact;
+use super::url::{has_login, redact};
 use git2::Repository;
-use git2::{AutotagOption, Direction, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks};
+use git2::{
+    AutotagOption, ErrorCode, FetchOptions, FetchPrune, ProxyOptions, RemoteCallbacks, RemoteRedirect,
+};
 use std::cell::RefCell;
 use std::path::Path;
 use std::sync::Once;
@@ -18,10 +20,15 @@ const SILENCE_TIMEOUT_MS: i32 = 120_000;
 
 const OWN_LOGIN: &str = "it does not take the login that the coordinator has for it";
 
+const ELSEWHERE: &str =
+    "it sends the coordinator on, to where it has no login; give the URL that it leads to";
+
 /// Progress is for people: no more often than this.
 const PROGRESS_EVERY: Duration = Duration::from_millis(500);
 
 /// Fetches all heads and tags, and remembers which branch the server's `HEAD` names.
+///
+/// Where a login is at stake, no server may send us to another one.
 pub(super) fn fetch(
     repository: &Repository,
     url: &str,
@@ -31,20 +38,19 @@ pub(super) fn fetch(
     progress(format!("fetching {}", redact(url)));
     let refspecs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"];
     let mut remote = repository.remote_anonymous(url)?;
-    let head = {
-        let connection =
-            remote.connect_auth(Direction::Fetch, Some(logging_in(url, credentials)), Some(proxy()))?;
-        connection.default_branch().ok()
-    };
+    let login = credentials.filter(|credentials| credentials.login(url).is_some());
     let mut options = FetchOptions::new();
     options
         .proxy_options(proxy())
         .prune(FetchPrune::On)
         .download_tags(AutotagOption::None)
         .update_fetchhead(false)
-        .remote_callbacks(callbacks(logging_in(url, credentials), progress));
+        .remote_callbacks(callbacks(logging_in(login), progress));
+    if login.is_some() || has_login(url) {
+        options.follow_redirects(RemoteRedirect::None);
+    }
     remote.fetch(&refspecs, Some(&mut options), None)?;
-    match head.as_ref().and_then(|name| name.as_str().ok()) {
+    match remote.default_branch().ok().as_ref().and_then(|name| name.as_str().ok()) {
         Some(name) => repository.set_head(name),
         None => Ok(()),
     }
@@ -56,14 +62,16 @@ fn proxy() -> ProxyOptions<'static> {
     options
 }
 
-/// Without a login for the URL, a server that wants one is answered with an error.
-fn logging_in<'a>(url: &str, credentials: Option<&Credentials>) -> RemoteCallbacks<'a> {
+/// A server is shown the login that is meant for it, whoever sent us there. Without one, a server that
+/// wants one is answered with an error.
+fn logging_in(credentials: Option<&Credentials>) -> RemoteCallbacks<'_> {
     let mut callbacks = RemoteCallbacks::new();
-    if let Some(login) = credentials.and_then(|credentials| credentials.login(url)) {
+    if let Some(credentials) = credentials {
         let mut tried = false;
-        callbacks.credentials(move |_, _, _| match std::mem::replace(&mut tried, true) {
-            false => git2::Cred::userpass_plaintext(&login.user, &login.password),
-            true => Err(auth(OWN_LOGIN)),
+        callbacks.credentials(move |asking, _, _| match credentials.login(asking) {
+            None => Err(auth(ELSEWHERE)),
+            Some(_) if std::mem::replace(&mut tried, true) => Err(auth(OWN_LOGIN)),
+            Some(login) => git2::Cred::userpass_plaintext(&login.user, &login.password),
         });
     }
     callbacks
@@ -107,7 +115,7 @@ fn callbacks<'a>(
 
 pub(super) fn unreachable(url: &str, error: &git2::Error) -> GitError {
     let why = match error.code() {
-        ErrorCode::Auth if error.message() == OWN_LOGIN => OWN_LOGIN.to_owned(),
+        ErrorCode::Auth if [OWN_LOGIN, ELSEWHERE].contains(&error.message()) => error.message().to_owned(),
         ErrorCode::Auth => "it wants a login, and kulprit never asks for one: see --git-credentials of \
                             kulprit-coordinator"
             .to_owned(),

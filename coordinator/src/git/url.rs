@@ -56,6 +56,11 @@ pub(super) fn redact(url: &str) -> String {
     }
 }
 
+/// Whether a user or a password stands in the URL.
+pub(super) fn has_login(url: &str) -> bool {
+    redact(url) != url
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

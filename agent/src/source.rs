@@ -16,8 +16,9 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
-/// How often a coordinator that does not answer, or does not know its jobs yet, is asked.
-const TRIES_MAX: u32 = 12;
+/// How long a coordinator is asked that does not answer, does not know its jobs yet, or has not got what it
+/// needs itself: one that is mended within minutes has cost no attempt. As of transfers.
+const PATIENCE: Duration = Duration::from_secs(300);
 const WAIT_FIRST: Duration = Duration::from_millis(500);
 const WAIT_MAX: Duration = Duration::from_secs(15);
 
@@ -85,8 +86,7 @@ impl<'a> Coordinator<'a> {
         let supply = &self.bench.supply;
         let agent = supply.agent.clone();
         let wanted = SourceWanted { agent, attempt: self.attempt, held: held.to_vec(), damaged };
-        let mut wait = WAIT_FIRST;
-        for _ in 1..TRIES_MAX {
+        for wait in waits() {
             match self.ask_once(&wanted).await {
                 Err(status) if is_passing(&status) => {
                     tracing::info!(code = ?status.code(), message = status.message(), "asks for source again");
@@ -94,7 +94,6 @@ impl<'a> Coordinator<'a> {
                 answer => return answer.map_err(|status| refused(&status)),
             }
             tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(WAIT_MAX);
         }
         self.ask_once(&wanted).await.map_err(|status| refused(&status))
     }
@@ -162,9 +161,26 @@ fn fetching(bytes: u64, total: u64) -> String {
     format!("fetching source {} %", bytes.saturating_mul(100) / total.max(1))
 }
 
+/// The pauses between questions, longer each time, until it has been long enough.
+fn waits() -> impl Iterator<Item = Duration> {
+    let mut waited = Duration::ZERO;
+    std::iter::successors(Some(WAIT_FIRST), |wait| Some((*wait * 2).min(WAIT_MAX))).take_while(move |wait| {
+        let is_over = waited >= PATIENCE;
+        waited += *wait;
+        !is_over
+    })
+}
+
 /// Whether the same question may have an answer later.
 fn is_passing(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::DeadlineExceeded)
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::Unknown
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+    )
 }
 
 fn refused(status: &Status) -> CheckoutError {
@@ -188,6 +204,25 @@ mod tests {
             (0, 0, "fetching source 0 %"),
         ] {
             assert_eq!(fetching(bytes, total), said);
+        }
+    }
+
+    #[test]
+    fn a_coordinator_that_is_mended_within_minutes_is_asked_again() {
+        let waits: Vec<Duration> = waits().collect();
+        let total: Duration = waits.iter().sum();
+        assert!((PATIENCE..PATIENCE + WAIT_MAX).contains(&total), "{waits:?}");
+        assert_eq!((waits[0], waits[waits.len() - 1]), (WAIT_FIRST, WAIT_MAX));
+        for (code, passes) in [
+            (Code::Unavailable, true),
+            // As the door says to those who call too often.
+            (Code::ResourceExhausted, true),
+            (Code::NotFound, false),
+            (Code::FailedPrecondition, false),
+            (Code::PermissionDenied, false),
+            (Code::Unimplemented, false),
+        ] {
+            assert_eq!(is_passing(&Status::new(code, "")), passes, "{code:?}");
         }
     }
 }

@@ -76,12 +76,38 @@ impl Services {
 fn refusal(error: &SourceError) -> Status {
     let said = format!("failed to {error}");
     match error {
+        // A server, a disk or a store that is away may be there again before the agent loses patience.
+        SourceError::Git(error) if error.may_pass() => Status::unavailable(said),
+        SourceError::Io(_) | SourceError::Store(_) => Status::unavailable(said),
         SourceError::Git(_) => Status::not_found(said),
-        SourceError::NoGit(_) | SourceError::Failed(_) | SourceError::TooLarge { .. } => {
-            Status::failed_precondition(said)
-        }
-        SourceError::TooSlow(_) | SourceError::Io(_) | SourceError::Store(_) => {
-            Status::resource_exhausted(said)
+        SourceError::NoGit(_)
+        | SourceError::Failed(_)
+        | SourceError::TooLarge { .. }
+        | SourceError::TooSlow(_) => Status::failed_precondition(said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::artifacts::StoreError;
+    use crate::git::GitError;
+    use std::io;
+    use tonic::Code;
+
+    #[test]
+    fn what_may_be_mended_is_worth_asking_again() {
+        let away = GitError::Unreachable { url: "https://host/linux".into(), why: "it is away".into() };
+        let none = GitError::NotARepository { path: "/srv".into() };
+        for (error, code) in [
+            (SourceError::Io(io::ErrorKind::StorageFull.into()), Code::Unavailable),
+            (SourceError::Store(StoreError::Full), Code::Unavailable),
+            (SourceError::Git(away), Code::Unavailable),
+            (SourceError::Git(none), Code::NotFound),
+            (SourceError::Failed("fatal".into()), Code::FailedPrecondition),
+            (SourceError::TooSlow(1), Code::FailedPrecondition),
+        ] {
+            assert_eq!(refusal(&error).code(), code, "{error}");
         }
     }
 }

@@ -50,6 +50,9 @@ pub enum CheckoutError {
     NoRevision { repository: String, revision: RevisionId },
     #[error("{patch:?} does not apply to {revision}")]
     Conflict { revision: RevisionId, patch: Patch },
+    /// It would fill the memory or the disk, and is no kernel.
+    #[error("the source is too large: it has {what}")]
+    TooLarge { what: String },
     #[error("failed to {what}: {source}")]
     Io { what: String, source: io::Error },
     /// The coordinator's packs did not come.
@@ -89,7 +92,10 @@ impl CheckoutError {
             CheckoutError::Git(text) if text.contains("No space left on device") => {
                 Some(Infra { class: InfraClass::Disk, reason: text.clone() })
             }
-            CheckoutError::Git(_) | CheckoutError::NoRevision { .. } | CheckoutError::Conflict { .. } => {
+            CheckoutError::Git(_)
+            | CheckoutError::NoRevision { .. }
+            | CheckoutError::Conflict { .. }
+            | CheckoutError::TooLarge { .. } => {
                 Some(Infra { class: InfraClass::Source, reason: self.to_string() })
             }
         }
@@ -118,7 +124,7 @@ pub fn checkout(
     on_progress: &mut OnProgress<'_>,
 ) -> Result<CheckedOut, CheckoutError> {
     let repository = mirror::with_revisions(cache_dir, source, origin, on_progress)?;
-    let tree = patched::tree(&repository, source)?;
+    let tree = patched::tree(&repository, source, on_progress)?;
     let place = slot_dir.join(mirror::short_name(&source.repository));
     let dir = place.join("tree");
     fs::create_dir_all(&dir).map_err(CheckoutError::io("create the work tree"))?;
@@ -126,7 +132,7 @@ pub fn checkout(
     let marker = Marker { path: place.join("checked-out") };
     let current = marker.read().and_then(|id| repository.find_tree(id).ok());
     let changes = match &current {
-        Some(current) => plan::between(&repository, current, &tree)?,
+        Some(current) => plan::between(&repository, current, &tree, on_progress)?,
         None => plan::from_disk(&repository, &dir, &tree, on_progress)?,
     };
     if !changes.is_empty() || current.is_none() {

@@ -45,6 +45,23 @@ impl Bench {
         id.to_string().parse().unwrap()
     }
 
+    /// Commits directories in each other, each of which has the next one under so many names.
+    fn commit_levels(&self, parents: &[RevisionId], levels: usize, names: usize) -> RevisionId {
+        let parent = |id: &RevisionId| self.git.find_commit(Oid::from_bytes(id.as_bytes()).unwrap()).unwrap();
+        let parents: Vec<_> = parents.iter().map(parent).collect();
+        let parents: Vec<_> = parents.iter().collect();
+        let mut tree = self.tree(&BTreeMap::from([("file", (FILE, "x"))]));
+        for _ in 0..levels {
+            let mut builder = self.git.treebuilder(None).unwrap();
+            (0..names).for_each(|name| drop(builder.insert(name.to_string(), tree, 0o040000).unwrap()));
+            tree = builder.write().unwrap();
+        }
+        let who = Signature::now("a", "a@b").unwrap();
+        let tree = self.git.find_tree(tree).unwrap();
+        let id = self.git.commit(None, &who, &who, "x", &tree, &parents).unwrap();
+        id.to_string().parse().unwrap()
+    }
+
     fn tree(&self, files: &BTreeMap<&str, (i32, &str)>) -> Oid {
         let mut builder = self.git.treebuilder(None).unwrap();
         let mut dirs: BTreeMap<&str, BTreeMap<&str, (i32, &str)>> = BTreeMap::new();
@@ -228,12 +245,53 @@ fn a_cancelled_checkout_leaves_no_marker() {
     let stopped =
         checkout(&bench.path("cache"), &bench.path("slot"), &source, &Origin::Repository, &mut |_| {
             calls += 1;
-            calls < 2
+            // Both trees, and the first file.
+            calls < 4
         });
     assert!(matches!(stopped, Err(CheckoutError::Cancelled)));
     assert!(!bench.marker().exists());
     let tree = bench.checkout(second);
     assert_eq!([read(&tree, "a"), read(&tree, "b")], ["2", "3"]);
+}
+
+/// Some kilobytes of a repository, which name 10^10 files or go on for ever.
+#[test]
+fn a_tree_that_no_disk_could_hold_is_refused() {
+    let bench = Bench::new();
+    let plain = bench.commit(&[("a", FILE, "1")]);
+    let wide = bench.commit_levels(&[plain], 10, 10);
+    let after = bench.commit_levels(&[wide], 10, 9);
+    let deep = bench.commit_levels(&[plain], 5000, 1);
+    let refused = |revision: RevisionId, patches: &[Patch], says: &str| {
+        let source = Source { repository: bench.repository(), revision, patches: patches.to_vec() };
+        let began = std::time::Instant::now();
+        let (cache, slot) = (bench.path("cache"), bench.path("slot"));
+        let error = checkout(&cache, &slot, &source, &Origin::Repository, &mut |_| true).unwrap_err();
+        assert!(
+            matches!(error, CheckoutError::TooLarge { .. }) && error.to_string().contains(says),
+            "{error}"
+        );
+        assert_eq!(error.infra().unwrap().class, InfraClass::Source);
+        println!("{says}: {:?}", began.elapsed());
+        assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
+    };
+    // From an empty work tree, and from another revision.
+    for _ in 0..2 {
+        refused(wide, &[], "1000000 files");
+        refused(deep, &[], "256 directories");
+        let tree = bench.checkout(plain);
+        assert_eq!(listing(&tree.dir), ["a"]);
+    }
+    refused(plain, &[Patch::Pick(after)], "1000000 files");
+
+    let source = Source { repository: bench.repository(), revision: wide, patches: vec![] };
+    let mut calls = 0;
+    let stopped =
+        checkout(&bench.path("cache"), &bench.path("slot"), &source, &Origin::Repository, &mut |_| {
+            calls += 1;
+            calls < 100
+        });
+    assert!(matches!(stopped, Err(CheckoutError::Cancelled)), "it can be cancelled all along");
 }
 
 #[test]

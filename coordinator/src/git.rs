@@ -4,6 +4,7 @@
 //! repository of the user, and nobody is ever asked for a password.
 
 mod credentials;
+mod differing;
 mod error;
 mod fetch;
 mod mirrors;

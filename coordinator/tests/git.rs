@@ -324,6 +324,39 @@ fn a_mirror_that_is_not_there_is_fetched_again() {
     assert_eq!(reopen(&[tip]).expect("it is fetched").head().unwrap().id, id(tip));
 }
 
+/// Some kilobytes that name 10^10 files, or as many directories without a file.
+#[test]
+fn a_tree_that_holds_itself_over_and_over_is_looked_at_within_bounds() {
+    let mut f = Fixture::new();
+    let root = f.files("root", &[], &[("a", "1\n")]);
+    let bomb = f.bomb("bomb", &[root], Some("x"));
+    let empty = f.bomb("empty", &[root], None);
+    let other = f.bomb("other", &[bomb], Some("y"));
+    let after = f.files("after", &[root], &[("a", "2\n")]);
+    for (name, oid) in [("a", other), ("b", empty), ("c", after)] {
+        f.branch(name, oid);
+    }
+    f.head("c");
+    let (_dir, mirror) = open(&f);
+    let start = Instant::now();
+    let touched = mirror.touched(&[bomb, empty, other, after].map(id)).expect("read");
+    let counts: Vec<usize> = touched.iter().map(Vec::len).collect();
+    assert_eq!(counts, [40, 0, 40, 1], "{touched:?}");
+    let held = [bomb, other, empty, root].map(id);
+    let needed = mirror.needed(&id(after), &[], &held).expect("weighed");
+    assert_eq!((needed.held[0], needed.held.len()), (id(root), 4), "the nearest is first");
+    for (at, files) in [(bomb, 0), (other, 0), (after, 1)] {
+        assert_eq!(mirror.details(&id(at)).expect("read").files.len(), files);
+        assert_eq!(mirror.patch(&id(at)).expect("read").is_some(), files > 0);
+    }
+    let order = |revision, revert| Order { revision: id(revision), fixes: vec![], revert: Some(id(revert)) };
+    let refused = mirror.patched(&order(other, bomb)).expect("read").expect_err("too large");
+    assert!(refused.contains("more than"), "{refused}");
+    assert!(mirror.patched(&order(after, after)).expect("read").is_ok());
+    println!("all of it took {:?}", start.elapsed());
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
+
 #[test]
 fn patches_apply_as_git_applies_them_and_leave_the_repository_alone() {
     let text = |third: &str, last: &str| format!("1\n2\n{third}\n4\n5\n6\n7\n8\n9\n{last}\n");

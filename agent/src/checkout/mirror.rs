@@ -89,6 +89,7 @@ fn is_about_the_repository(error: &CheckoutError) -> bool {
         CheckoutError::Git(text) => !text.contains("No space left on device"),
         CheckoutError::NoRevision { .. } => true,
         CheckoutError::Conflict { .. }
+        | CheckoutError::TooLarge { .. }
         | CheckoutError::Io { .. }
         | CheckoutError::Supply(_)
         | CheckoutError::Cancelled => false,

@@ -41,13 +41,20 @@ enum Entry {
 
 type Entries = BTreeMap<Vec<u8>, Entry>;
 
+/// What a tree may hold, which comes from an untrusted repository: one of some kilobytes can name 10^10 files.
+/// Linux has 90,000 entries, 12 directories deep, with paths of 4 MiB.
+const ENTRIES_MAX: usize = 1_000_000;
+const DEPTH_MAX: usize = 256;
+const PATHS_BYTES_MAX: usize = 256 << 20;
+
 /// The changes from `old` to `new`, removals before writes. Equal subtrees are not entered.
 pub(super) fn between(
     repository: &Repository,
     old: &Tree<'_>,
     new: &Tree<'_>,
+    on_progress: &mut OnProgress<'_>,
 ) -> Result<Vec<Change>, CheckoutError> {
-    let mut changes = Changes::default();
+    let mut changes = Changes::new(on_progress);
     changes.between(repository, Path::new(""), &entries(old)?, &entries(new)?)?;
     Ok(changes.in_order())
 }
@@ -59,21 +66,57 @@ pub(super) fn from_disk(
     tree: &Tree<'_>,
     on_progress: &mut OnProgress<'_>,
 ) -> Result<Vec<Change>, CheckoutError> {
-    let mut changes = Changes::default();
-    changes.compare(repository, dir, Path::new(""), tree, on_progress)?;
+    let mut changes = Changes::new(on_progress);
+    changes.compare(repository, dir, Path::new(""), tree)?;
     Ok(changes.in_order())
 }
 
-#[derive(Default)]
-struct Changes {
-    removals: Vec<Change>,
-    writes: Vec<Change>,
+/// Refuses a tree that is larger than a work tree may be.
+pub(super) fn check_size(
+    repository: &Repository,
+    tree: &Tree<'_>,
+    on_progress: &mut OnProgress<'_>,
+) -> Result<(), CheckoutError> {
+    Changes::new(on_progress).write(repository, PathBuf::new(), &Entry::Dir(tree.id()))
 }
 
-impl Changes {
+struct Changes<'p, 'o> {
+    removals: Vec<Change>,
+    writes: Vec<Change>,
+    entries: usize,
+    paths_bytes: usize,
+    on_progress: &'p mut OnProgress<'o>,
+}
+
+impl<'p, 'o> Changes<'p, 'o> {
+    fn new(on_progress: &'p mut OnProgress<'o>) -> Self {
+        Changes { removals: vec![], writes: vec![], entries: 0, paths_bytes: 0, on_progress }
+    }
+
     fn in_order(mut self) -> Vec<Change> {
         self.removals.append(&mut self.writes);
         self.removals
+    }
+
+    /// Counts what is entered next, in time to refuse it.
+    fn enter(&mut self, at: &Path, entries: &Entries) -> Result<(), CheckoutError> {
+        if !(self.on_progress)(None) {
+            return Err(CheckoutError::Cancelled);
+        }
+        let too_large = |what: String| Err(CheckoutError::TooLarge { what });
+        if at.components().count() > DEPTH_MAX {
+            return too_large(format!("more than {DEPTH_MAX} directories in each other"));
+        }
+        self.entries += entries.len();
+        if self.entries > ENTRIES_MAX {
+            return too_large(format!("more than {ENTRIES_MAX} files and directories"));
+        }
+        let names: usize = entries.keys().map(Vec::len).sum();
+        self.paths_bytes += names + entries.len() * at.as_os_str().len();
+        if self.paths_bytes > PATHS_BYTES_MAX {
+            return too_large(format!("paths of more than {} MiB", PATHS_BYTES_MAX >> 20));
+        }
+        Ok(())
     }
 
     fn remove(&mut self, path: PathBuf) {
@@ -87,6 +130,8 @@ impl Changes {
         old: &Entries,
         new: &Entries,
     ) -> Result<(), CheckoutError> {
+        self.enter(at, old)?;
+        self.enter(at, new)?;
         for (name, was) in old {
             let path = at.join(OsStr::from_bytes(name));
             match (was, new.get(name)) {
@@ -119,7 +164,9 @@ impl Changes {
                 self.writes.push(Change { path, kind: ChangeKind::Write(*blob, *kind) })
             }
             Entry::Dir(tree) => {
-                for (name, entry) in &entries(&git.find_tree(*tree)?)? {
+                let below = entries(&git.find_tree(*tree)?)?;
+                self.enter(&path, &below)?;
+                for (name, entry) in &below {
                     self.write(git, path.join(OsStr::from_bytes(name)), entry)?;
                 }
             }
@@ -133,18 +180,15 @@ impl Changes {
         root: &Path,
         at: &Path,
         tree: &Tree<'_>,
-        on_progress: &mut OnProgress<'_>,
     ) -> Result<(), CheckoutError> {
-        if !on_progress(None) {
-            return Err(CheckoutError::Cancelled);
-        }
         let wanted = entries(tree)?;
+        self.enter(at, &wanted)?;
         let mut found = read_dir(&root.join(at))?;
         for (name, entry) in &wanted {
             let path = at.join(OsStr::from_bytes(name));
             match (entry, found.remove(name)) {
                 (Entry::Dir(id), Some(meta)) if meta.is_dir() => {
-                    self.compare(git, root, &path, &git.find_tree(*id)?, on_progress)?;
+                    self.compare(git, root, &path, &git.find_tree(*id)?)?;
                 }
                 (Entry::File(id, kind), Some(meta))
                     if is_right(git, &root.join(&path), &meta, *id, *kind)? => {}

@@ -1,13 +1,17 @@
 //! What a pack for an agent has to hold, and which of the agent's commits it is best made against.
 
 use super::GitError;
+use super::differing::{Difference, differing};
 use super::mirrors::revision_id;
-use git2::{DiffOptions, Oid, Repository};
+use git2::{Oid, Repository};
 use kulprit_common::id::RevisionId;
 use kulprit_common::patch::Patch;
 
 /// Of an agent's commits, those that are weighed: each costs a comparison of two trees.
 const WEIGHED_MAX: usize = 16;
+
+/// A commit of which more files differ is as far away as any.
+const DIFFERING_MAX: usize = 50_000;
 
 /// What of a repository an agent is to have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,15 +37,16 @@ pub(super) fn needed(
     }
     let mut seen = std::collections::BTreeSet::new();
     commits.retain(|commit| seen.insert(*commit));
-    let wanted = git.find_commit(oid(revision)?)?.tree()?;
+    let wanted = git.find_commit(oid(revision)?)?.tree_id();
     let mut weighed = Vec::new();
     for commit in held.iter().take(WEIGHED_MAX) {
         // The agent may have fetched what this mirror never had.
         let Ok(tree) = git.find_commit(oid(commit)?).and_then(|commit| commit.tree()) else { continue };
-        let mut options = DiffOptions::new();
-        options.skip_binary_check(true).ignore_submodules(true);
-        let diff = git.diff_tree_to_tree(Some(&tree), Some(&wanted), Some(&mut options))?;
-        weighed.push((diff.deltas().len(), *commit));
+        let differs = match differing(git, Some(tree.id()), Some(wanted), DIFFERING_MAX, &mut |_| ())? {
+            Difference::Files(count) => count,
+            Difference::TooMany => usize::MAX,
+        };
+        weighed.push((differs, *commit));
     }
     weighed.sort_by_key(|(files, _)| *files);
     Ok(Needed { revision: *revision, commits, held: weighed.into_iter().map(|(_, commit)| commit).collect() })

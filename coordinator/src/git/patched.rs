@@ -2,10 +2,14 @@
 //! is built. An agent makes the same tree by the same three-way merge.
 
 use super::GitError;
+use super::differing::{Difference, differing};
 use super::mirrors::tree_id;
 use git2::{Index, Oid, Repository};
 use kulprit_common::id::RevisionId;
 use kulprit_common::patch::{KnownFix, Order, Patch, Patched};
+
+/// A merge of trees takes memory for each file that they have.
+const FILES_MAX: usize = 500_000;
 
 /// What became of a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +19,8 @@ enum Applied {
     Conflict(Vec<String>),
     /// The tree is as it was: its change is not there, or there already.
     Nothing,
+    /// There are more files than a merge may have.
+    TooLarge,
     /// A merge or a root has no change of its own.
     NoChange {
         parents: usize,
@@ -85,6 +91,12 @@ impl<'r> Patching<'r> {
             Patch::Revert(_) => (after, before),
             Patch::Pick(_) => (before, after),
         };
+        for tree in [&base, &self.tree, &theirs] {
+            let files = differing(self.own, None, Some(tree.id()), FILES_MAX, &mut |_| ())?;
+            if files == Difference::TooMany {
+                return Ok(Applied::TooLarge);
+            }
+        }
         let mut merged = self.own.merge_trees(&base, &self.tree, &theirs, None)?;
         if merged.has_conflicts() {
             return Ok(Applied::Conflict(conflicts(&merged)?));
@@ -123,6 +135,7 @@ impl Applied {
                 };
                 format!("it conflicts in {first}{more}")
             }
+            Applied::TooLarge => format!("a tree has more than {FILES_MAX} files"),
             Applied::Nothing => "it changes nothing".into(),
             Applied::NoChange { parents: 0 } => "it has no parent".into(),
             Applied::NoChange { .. } => "it is a merge".into(),

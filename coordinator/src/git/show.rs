@@ -1,12 +1,15 @@
 //! A commit for people, as `git show --stat` prints it.
 
 use super::GitError;
+use super::differing::{Difference, differing};
 use super::mirrors::{revision_id, subject};
 use git2::{Diff, DiffFindOptions, DiffFormat, Oid, Patch, Repository, Time};
 use kulprit_common::report::{CommitDetails, FileStat};
 
 /// Renames are looked for in commits up to this many files, as in git's `diff.renameLimit`.
 const RENAME_FILES_MAX: usize = 1000;
+/// A commit that changes more files is no change that anybody reads.
+const FILES_MAX: usize = 20_000;
 /// A patch of more is a rewrite: its lines say nothing about whom to ask.
 const PATCH_BYTES_MAX: usize = 256 << 10;
 
@@ -26,13 +29,13 @@ pub(super) fn details(repository: &Repository, id: Oid) -> Result<CommitDetails,
 }
 
 /// The change as `git show` prints it, without the message. Where that is too long, the files' names
-/// are all that is left of it.
+/// are all that is left of it; nothing is, where there are too many of them.
 pub(super) fn patch(repository: &Repository, id: Oid) -> Result<Option<String>, GitError> {
     let commit = repository.find_commit(id)?;
     if commit.parent_count() > 1 {
         return Ok(None);
     }
-    let diff = change(repository, &commit)?;
+    let Some(diff) = change(repository, &commit)? else { return Ok(None) };
     let whole = printed(&diff, DiffFormat::Patch)?;
     match whole {
         Some(patch) => Ok(Some(patch)),
@@ -57,17 +60,24 @@ fn printed(diff: &Diff<'_>, format: DiffFormat) -> Result<Option<String>, GitErr
     Ok(Some(String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// What a commit changes, against its first parent.
-fn change<'r>(repository: &'r Repository, commit: &git2::Commit<'_>) -> Result<Diff<'r>, GitError> {
+/// What a commit changes, against its first parent; `None` if that is too much.
+fn change<'r>(repository: &'r Repository, commit: &git2::Commit<'_>) -> Result<Option<Diff<'r>>, GitError> {
     let before = match commit.parent_ids().next() {
         Some(parent) => Some(repository.find_commit(parent)?.tree()?),
         None => None,
     };
-    Ok(repository.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), None)?)
+    let (old, new) = (before.as_ref().map(git2::Tree::id), commit.tree_id());
+    match differing(repository, old, Some(new), FILES_MAX, &mut |_| ())? {
+        Difference::TooMany => Ok(None),
+        Difference::Files(_) => {
+            Ok(Some(repository.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), None)?))
+        }
+    }
 }
 
+/// Nothing, where there are too many.
 fn diffstat(repository: &Repository, commit: &git2::Commit<'_>) -> Result<Vec<FileStat>, GitError> {
-    let mut diff = change(repository, commit)?;
+    let Some(mut diff) = change(repository, commit)? else { return Ok(Vec::new()) };
     if diff.deltas().len() <= RENAME_FILES_MAX {
         diff.find_similar(Some(DiffFindOptions::new().renames(true)))?;
     }

@@ -2,7 +2,8 @@
 //! anything has been run.
 
 use super::GitError;
-use git2::{DiffOptions, Oid, Repository};
+use super::differing::differing;
+use git2::{Oid, Repository};
 use kulprit_common::crash::Functions;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -51,14 +52,11 @@ fn touched(repository: &Repository, id: Oid) -> Result<Vec<String>, GitError> {
         Some(parent) => Some(parent.tree()?),
         None => None,
     };
-    let mut options = DiffOptions::new();
-    options.skip_binary_check(true).ignore_submodules(true).context_lines(0);
-    let diff = repository.diff_tree_to_tree(before.as_ref(), Some(&commit.tree()?), Some(&mut options))?;
-    let path = |delta: git2::DiffDelta<'_>| {
-        let path = delta.new_file().path_bytes().or(delta.old_file().path_bytes())?;
-        Some(String::from_utf8_lossy(path).into_owned())
-    };
-    Ok(diff.deltas().filter_map(path).take(PATHS_MAX).collect())
+    let mut paths = Vec::new();
+    let mut take = |path: &[u8]| paths.push(String::from_utf8_lossy(path).into_owned());
+    let (old, new) = (before.map(|tree| tree.id()), commit.tree_id());
+    differing(repository, old, Some(new), PATHS_MAX, &mut take)?;
+    Ok(paths)
 }
 
 /// Those of the paths that define a function of the stack in this commit's tree, by its place there.

@@ -62,6 +62,21 @@ impl Fixture {
         self.write_commit(message, parents, tree, self.clock)
     }
 
+    /// A commit whose tree has ten levels, each of which has the next one ten times.
+    pub fn bomb(&mut self, message: &str, parents: &[Oid], file: Option<&str>) -> Oid {
+        self.clock += 3600;
+        let files: Vec<_> = file.map(|text| ("file", text)).into_iter().collect();
+        let mut tree = self.write_tree(&files);
+        for _ in 0..10 {
+            let mut builder = self.repository.treebuilder(None).unwrap();
+            for name in '0'..='9' {
+                builder.insert(name.to_string(), tree, 0o040_000).unwrap();
+            }
+            tree = builder.write().unwrap();
+        }
+        self.write_commit(message, parents, tree, self.clock)
+    }
+
     fn write_tree(&self, files: &[(&str, &str)]) -> Oid {
         let (mut here, mut below) = (BTreeMap::new(), BTreeMap::<&str, Vec<(&str, &str)>>::new());
         for (path, text) in files {

@@ -88,8 +88,7 @@ impl CheckoutError {
                 disk @ Infra { class: InfraClass::Disk, .. } => Some(disk),
                 other => Some(Infra { class: InfraClass::Source, ..other }),
             },
-            // libgit2 passes errno on as text only.
-            CheckoutError::Git(text) if text.contains("No space left on device") => {
+            CheckoutError::Git(text) if is_disk_full(text) => {
                 Some(Infra { class: InfraClass::Disk, reason: text.clone() })
             }
             CheckoutError::Git(_)
@@ -100,6 +99,11 @@ impl CheckoutError {
             }
         }
     }
+}
+
+/// libgit2 passes errno on as text only.
+fn is_disk_full(said: &str) -> bool {
+    said.contains("No space left on device") || said.contains("Disk quota exceeded")
 }
 
 impl From<git2::Error> for CheckoutError {

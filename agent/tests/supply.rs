@@ -208,3 +208,40 @@ fn a_pack_that_is_none_is_an_error_and_leaves_nothing() {
     let left = fs::read_dir(bench.mirror().join("objects/pack")).unwrap().flatten();
     assert!(left.into_iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("pack_git2_")));
 }
+
+/// A mirror that has no room has lost nothing.
+#[test]
+fn a_full_disk_costs_no_base() {
+    let bench = Bench::new();
+    let first = bench.commit(&[("a", &long(1))]);
+    let second = bench.commit(&[("a", &noise(4 << 20))]);
+    let cache = bench.path("cache");
+    fs::create_dir(&cache).unwrap();
+    let mount = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"]).arg(&cache).status();
+    assert!(mount.unwrap().success(), "mounting takes root");
+    let packer = bench.packer(&[second]);
+    let before = bench.checkout(&source(first, &[]), &Origin::Coordinator(&bench.packer(&[first])));
+    let error = bench.checkout(&source(second, &[]), &Origin::Coordinator(&packer)).map(drop);
+    let again = bench.checkout(&source(first, &[]), &Origin::Coordinator(&Nobody)).map(drop);
+    let held = git2::Repository::open_bare(bench.mirror())
+        .and_then(|mirror| Ok(mirror.references_glob("refs/kulprit/*")?.count()));
+    assert!(Command::new("umount").arg(&cache).status().unwrap().success());
+    before.expect("there is room for the first");
+    let error = error.unwrap_err();
+    assert_eq!(error.infra().map(|infra| infra.class), Some(InfraClass::Disk), "{error}");
+    assert_eq!(packer.asked.borrow().len(), 1, "it is not asked for everything");
+    again.expect("the first is still here");
+    assert_eq!(held.unwrap(), 1);
+}
+
+/// Letters that do not compress to less than three quarters.
+fn noise(bytes: usize) -> String {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut letter = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(state % 64) as usize])
+    };
+    (0..bytes).map(|_| letter()).collect()
+}

@@ -1,7 +1,7 @@
 //! A bare mirror per repository: local ones are borrowed from, remote ones fetched.
 
 use super::supply::{self, Origin};
-use super::{CheckoutError, OnProgress, Source, oid};
+use super::{CheckoutError, OnProgress, Source, is_disk_full, oid};
 use git2::{AutotagOption, FetchOptions, Oid, RemoteCallbacks, Repository};
 use kulprit_common::id::{Digest, RevisionId};
 use kulprit_common::patch::Patch;
@@ -86,7 +86,7 @@ pub(super) fn with_revisions(
 /// Whether another way to the source may lead further.
 fn is_about_the_repository(error: &CheckoutError) -> bool {
     match error {
-        CheckoutError::Git(text) => !text.contains("No space left on device"),
+        CheckoutError::Git(text) => !is_disk_full(text),
         CheckoutError::NoRevision { .. } => true,
         CheckoutError::Conflict { .. }
         | CheckoutError::TooLarge { .. }

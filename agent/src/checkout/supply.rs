@@ -1,7 +1,7 @@
 //! Source that the coordinator packed, taken into a mirror.
 
 use super::mirror::{self, FetchProgress};
-use super::{CheckoutError, OnProgress, Source, oid};
+use super::{CheckoutError, OnProgress, Source, is_disk_full, oid};
 use git2::{Oid, Repository};
 use kulprit_common::id::RevisionId;
 use std::collections::{BTreeSet, HashMap};
@@ -90,7 +90,7 @@ pub(super) fn supply(
     let held = held(&repository)?;
     let packs = supplier.packs(&held)?;
     match take_all(&repository, &packs, on_progress) {
-        Err(CheckoutError::Git(why)) if !held.is_empty() => {
+        Err(CheckoutError::Git(why)) if !held.is_empty() && !is_disk_full(&why) => {
             // A thin pack needs what the mirror was said to hold.
             tracing::warn!(why, "a mirror lacks what it should hold; all of the source is fetched");
             forget(&repository)?;

@@ -1,4 +1,4 @@
-//! Source that agents ask the coordinator for: of attempts they hold, and of no others.
+//! Source that agents ask the coordinator for: of the repositories of attempts they hold, and of no others.
 
 use super::Services;
 use crate::door::Caller;

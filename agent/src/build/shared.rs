@@ -16,7 +16,7 @@ use crate::telemetry::FIGURES;
 use kulprit_observe::figures::Count as _;
 use remote::Remote;
 use settings::Settings;
-use sidecar::Tally;
+use sidecar::{Room, Tally};
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -38,6 +38,7 @@ const SOCKET: &str = "socket";
 /// The server, and what this agent may do with it.
 pub struct SharedCcache {
     remote: Arc<Remote>,
+    room: Arc<Room>,
     may_write: bool,
 }
 
@@ -56,7 +57,8 @@ impl SharedCcache {
     pub fn open(args: &SharedCcacheArgs) -> anyhow::Result<Option<Arc<SharedCcache>>> {
         let Some(settings) = Settings::read(args)? else { return Ok(None) };
         let remote = Arc::new(Remote::new(settings)?);
-        Ok(Some(Arc::new(SharedCcache { remote, may_write: args.shared_ccache_write })))
+        let room = Arc::new(Room::new());
+        Ok(Some(Arc::new(SharedCcache { remote, room, may_write: args.shared_ccache_write })))
     }
 
     /// Serves one build from a socket in `dir`, which is made.
@@ -70,6 +72,7 @@ impl SharedCcache {
         let serving = sidecar::serve(
             listener,
             self.remote.clone(),
+            self.room.clone(),
             namespace.to_owned(),
             self.may_write,
             tally.clone(),

@@ -2,11 +2,14 @@
 
 use bytes::Bytes;
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Of what is cached, one compilation's.
 pub(super) const VALUE_BYTES_MAX: usize = 32 << 20;
+/// What one part of a command, or one answer, may take on this machine.
+pub(super) const PART_MAX: Duration = Duration::from_secs(5);
 const LINE_BYTES_MAX: u64 = 1 << 10;
 /// `SET key value` has three.
 const PARTS_MAX: usize = 8;
@@ -28,10 +31,12 @@ pub(super) struct Command<'a> {
 }
 
 /// Reads a command; `None` where the other end has gone. What it says comes only once `room`, a number
-/// of bytes that all readers share, has as much.
+/// of bytes that all readers share, has as much; then it has to come within `PART_MAX`. A part of more than
+/// `kept_max` bytes is read and not kept: it is empty.
 pub(super) async fn read_command<'a>(
     from: &mut (impl AsyncBufRead + Unpin),
     room: &'a Semaphore,
+    kept_max: usize,
 ) -> io::Result<Option<Command<'a>>> {
     let Some(line) = read_line(from).await? else { return Ok(None) };
     let count = number(line.strip_prefix('*').ok_or_else(|| bad("a command is an array"))?)?;
@@ -40,12 +45,19 @@ pub(super) async fn read_command<'a>(
     }
     let (mut parts, mut taken) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for _ in 0..count {
-        let line = read_line(from).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let line = bounded(read_line(from)).await?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let length = number(line.strip_prefix('$').ok_or_else(|| bad("a part is a string"))?)?;
         let bytes = u32::try_from(length).ok().filter(|_| length <= VALUE_BYTES_MAX);
         let bytes = bytes.ok_or_else(|| bad("a value that is too large"))?;
-        taken.push(room.acquire_many(bytes).await.map_err(io::Error::other)?);
-        parts.push(read_bulk(from, length).await?);
+        if length > kept_max {
+            bounded(skip_bulk(from, length)).await?;
+            parts.push(Bytes::new());
+            continue;
+        }
+        // Not for ever: those that wait for each other would keep what they have.
+        let more = async { room.acquire_many(bytes).await.map_err(io::Error::other) };
+        taken.push(bounded(more).await?);
+        parts.push(bounded(read_bulk(from, length)).await?);
     }
     Ok(Some(Command { parts, _room: taken }))
 }
@@ -112,6 +124,20 @@ async fn read_bulk(from: &mut (impl AsyncBufRead + Unpin), length: usize) -> io:
     Ok(bytes.into())
 }
 
+/// What is not wanted takes no memory.
+async fn skip_bulk(from: &mut (impl AsyncBufRead + Unpin), length: usize) -> io::Result<()> {
+    let skipped = tokio::io::copy_buf(&mut from.take(length as u64), &mut tokio::io::sink()).await?;
+    match skipped == length as u64 && read_line(from).await?.is_some_and(|rest| rest.is_empty()) {
+        true => Ok(()),
+        false => Err(bad("a value without an end")),
+    }
+}
+
+/// Whoever stops in the middle of a word keeps the room that others wait for.
+pub(super) async fn bounded<T>(spoken: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    tokio::time::timeout(PART_MAX, spoken).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}
+
 fn number(text: &str) -> io::Result<usize> {
     text.parse().map_err(|_| bad("no number"))
 }
@@ -129,7 +155,7 @@ mod tests {
         let mut wire = Vec::new();
         write_command(&mut wire, &[b"SET", b"k", b"a\r\nb"]).await.unwrap();
         let room = Semaphore::new(1 << 10);
-        let command = read_command(&mut &wire[..], &room).await.unwrap().unwrap();
+        let command = read_command(&mut &wire[..], &room, VALUE_BYTES_MAX).await.unwrap().unwrap();
         assert_eq!(room.available_permits(), (1 << 10) - 8);
         assert_eq!(command.parts, [&b"SET"[..], b"k", b"a\r\nb"]);
         for reply in [
@@ -142,7 +168,7 @@ mod tests {
             write_reply(&mut wire, &reply).await.unwrap();
             assert_eq!(read_reply(&mut &wire[..]).await.unwrap(), reply);
         }
-        assert!(read_command(&mut &b""[..], &room).await.unwrap().is_none());
+        assert!(read_command(&mut &b""[..], &room, VALUE_BYTES_MAX).await.unwrap().is_none());
     }
 
     #[tokio::test]
@@ -157,7 +183,7 @@ mod tests {
             format!("*{}", "1".repeat(5000)),
         ] {
             let room = Semaphore::new(VALUE_BYTES_MAX);
-            assert!(read_command(&mut wire.as_bytes(), &room).await.is_err(), "{wire:.20}");
+            assert!(read_command(&mut wire.as_bytes(), &room, VALUE_BYTES_MAX).await.is_err(), "{wire:.20}");
             assert_eq!(room.available_permits(), VALUE_BYTES_MAX);
         }
     }
@@ -165,12 +191,40 @@ mod tests {
     #[tokio::test]
     async fn many_that_say_much_at_once_wait_for_room() {
         let room = Semaphore::new(10);
-        let first = read_command(&mut &b"*1\r\n$8\r\n12345678\r\n"[..], &room).await.unwrap().unwrap();
+        let first = read_command(&mut &b"*1\r\n$8\r\n12345678\r\n"[..], &room, VALUE_BYTES_MAX)
+            .await
+            .unwrap()
+            .unwrap();
         let soon = std::time::Duration::from_millis(50);
         let mut second = &b"*1\r\n$3\r\n123\r\n"[..];
-        assert!(tokio::time::timeout(soon, read_command(&mut second, &room)).await.is_err());
+        assert!(tokio::time::timeout(soon, read_command(&mut second, &room, VALUE_BYTES_MAX)).await.is_err());
         drop(first);
         let mut second = &b"*1\r\n$3\r\n123\r\n"[..];
-        assert!(tokio::time::timeout(soon, read_command(&mut second, &room)).await.is_ok());
+        assert!(tokio::time::timeout(soon, read_command(&mut second, &room, VALUE_BYTES_MAX)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_takes_no_room() {
+        let mut wire = Vec::new();
+        write_command(&mut wire, &[b"SET", b"key", &[b'x'; 5000]]).await.unwrap();
+        write_command(&mut wire, &[b"PING"]).await.unwrap();
+        let (room, mut from) = (Semaphore::new(10), &wire[..]);
+        let command = read_command(&mut from, &room, 100).await.unwrap().unwrap();
+        assert_eq!(command.parts, [&b"SET"[..], b"key", b""]);
+        drop(command);
+        assert_eq!(read_command(&mut from, &room, 100).await.unwrap().unwrap().parts, ["PING"]);
+        let mut torn = &b"*1\r\n$500\r\nshort\r\n"[..];
+        assert!(read_command(&mut torn, &room, 100).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn whoever_stops_in_the_middle_gives_its_room_back() {
+        let (room, (near, far)) = (Semaphore::new(10), tokio::io::duplex(100));
+        let (mut near, mut far) = (tokio::io::BufReader::new(near), far);
+        far.write_all(b"*1\r\n$8\r\n1234").await.unwrap();
+        let begun = std::time::Instant::now();
+        let error = read_command(&mut near, &room, 100).await.err().expect("nothing more comes");
+        assert_eq!((error.kind(), room.available_permits()), (io::ErrorKind::TimedOut, 10));
+        assert!(begun.elapsed() < 2 * PART_MAX);
     }
 }

@@ -18,9 +18,12 @@ const CONNECTIONS_MAX: usize = 512;
 const WAITING_MAX: usize = 1024;
 const WAITING_BYTES_MAX: usize = 256 << 20;
 const WRITERS: usize = 4;
-/// What a container may have us hold in memory: bytes that it is saying, and answers that it has not read.
+/// What all containers may have us hold in memory: bytes that they are saying, and answers that they have not
+/// read.
 const SAID_BYTES_MAX: usize = 256 << 20;
 const ANSWERS_MAX: usize = 16;
+/// Of an agent that writes nothing, no value is kept.
+const UNWRITTEN_BYTES_MAX: usize = 1 << 10;
 /// ccache writes a hash of 20 or 32 bytes in letters and digits.
 const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=128;
 
@@ -39,21 +42,37 @@ pub(super) fn one(count: &AtomicU64) {
     count.fetch_add(1, Ordering::Relaxed);
 }
 
+/// The room in memory that all builds of an agent share.
+pub(super) struct Room {
+    waiting: Arc<Semaphore>,
+    said: Semaphore,
+    answers: Semaphore,
+}
+
+impl Room {
+    pub fn new() -> Room {
+        Room {
+            waiting: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
+            said: Semaphore::new(SAID_BYTES_MAX),
+            answers: Semaphore::new(ANSWERS_MAX),
+        }
+    }
+}
+
 struct Shared {
     remote: Arc<Remote>,
     namespace: String,
     tally: Arc<Tally>,
     /// Absent where this agent only reads.
     writes: Option<mpsc::Sender<(String, Bytes, tokio::sync::OwnedSemaphorePermit)>>,
-    room: Arc<Semaphore>,
-    said: Semaphore,
-    answers: Semaphore,
+    room: Arc<Room>,
 }
 
 /// Serves until dropped or aborted; yields when the last value is written after `closed`.
 pub(super) async fn serve(
     listener: UnixListener,
     remote: Arc<Remote>,
+    room: Arc<Room>,
     namespace: String,
     may_write: bool,
     tally: Arc<Tally>,
@@ -65,9 +84,7 @@ pub(super) async fn serve(
         namespace,
         tally: tally.clone(),
         writes: may_write.then_some(sender),
-        room: Arc::new(Semaphore::new(WAITING_BYTES_MAX)),
-        said: Semaphore::new(SAID_BYTES_MAX),
-        answers: Semaphore::new(ANSWERS_MAX),
+        room,
     });
     let mut writers = JoinSet::new();
     let receiver = Arc::new(Mutex::new(receiver));
@@ -113,10 +130,12 @@ async fn write_all(
 async fn answer_all(stream: UnixStream, shared: Arc<Shared>) -> io::Result<()> {
     let (read, write) = stream.into_split();
     let (mut read, mut write) = (BufReader::new(read), BufWriter::new(write));
-    while let Some(command) = resp::read_command(&mut read, &shared.said).await? {
-        let _turn = shared.answers.acquire().await.map_err(io::Error::other)?;
+    let room = &shared.room;
+    let kept_max = if shared.writes.is_some() { resp::VALUE_BYTES_MAX } else { UNWRITTEN_BYTES_MAX };
+    while let Some(command) = resp::read_command(&mut read, &room.said, kept_max).await? {
+        let _turn = room.answers.acquire().await.map_err(io::Error::other)?;
         let reply = shared.answer(&command.parts).await;
-        resp::write_reply(&mut write, &reply).await?;
+        resp::bounded(resp::write_reply(&mut write, &reply)).await?;
     }
     Ok(())
 }
@@ -178,6 +197,7 @@ impl Shared {
         let size = u32::try_from(value.len()).unwrap_or(u32::MAX);
         let queued = self
             .room
+            .waiting
             .clone()
             .try_acquire_many_owned(size)
             .ok()

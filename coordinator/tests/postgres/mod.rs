@@ -123,6 +123,15 @@ impl Server {
         usize::try_from(count).expect("a number")
     }
 
+    /// Whether whoever led has given the lead up.
+    pub fn is_given_up(&self, database: &str) -> bool {
+        block_on(async {
+            let mut connection = self.connect(database).await;
+            let text = "SELECT renewed_at = '-infinity' FROM kulprit_leader";
+            sqlx::query_scalar(text).fetch_one(&mut connection).await.expect("an answer")
+        })
+    }
+
     /// Lets a role in with its password only.
     pub fn ask_password_of(&self, role: &str) {
         let path = self.dir.join("data/pg_hba.conf");

@@ -171,7 +171,7 @@ fn cut_by_a_link_that_is_down() {
 #[test]
 #[ignore = "takes longer than a minute: scripts/faults runs it"]
 fn cut_by_packets_that_are_dropped() {
-    cut_off("nftables drop", |hosts| hosts.drop_packets(1, true), |hosts| hosts.let_packets(1));
+    cut_off("nftables drop", |hosts| hosts.drop_packets(1), |hosts| hosts.let_packets(1));
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_lost_reply_makes_a_duplicate() {
     // Looking into an image ends without an upload: all that the agent has to say is Complete.
     farm.wait_for_start("far", "toolchain:", LONG);
     signal(pid, Signal::SIGSTOP);
-    farm.hosts.drop_packets(0, false);
+    farm.hosts.drop_replies(0);
     signal(pid, Signal::SIGCONT);
     let lost = Instant::now();
     let (near, _) = farm.agent(0, "near");

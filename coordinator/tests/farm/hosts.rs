@@ -47,16 +47,23 @@ impl Hosts {
         assert!(run("ip", &["-n", &self.names[1], "link", "set", "veth0", state]));
     }
 
-    /// Drops what a host sends, and with `both` what it gets, by nftables.
-    pub fn drop_packets(&self, host: usize, both: bool) {
-        let mut rules = vec!["add table inet faults".to_owned()];
-        for (hook, device) in
-            [("output", "oifname"), ("input", "iifname")].into_iter().take(1 + usize::from(both))
-        {
-            rules.push(format!("add chain inet faults {hook} {{ type filter hook {hook} priority 0; }}"));
-            rules.push(format!("add rule inet faults {hook} {device} veth0 drop"));
+    /// Drops what a host sends and gets, by nftables.
+    pub fn drop_packets(&self, host: usize) {
+        self.add_rules(host, &[("output", "oifname veth0 drop"), ("input", "iifname veth0 drop")]);
+    }
+
+    /// Drops what a host says, but not that it has heard: whoever is not told so sends nothing new.
+    pub fn drop_replies(&self, host: usize) {
+        self.add_rules(host, &[("output", "oifname veth0 meta length gt 80 drop")]);
+    }
+
+    fn add_rules(&self, host: usize, rules: &[(&str, &str)]) {
+        let mut all = vec!["add table inet faults".to_owned()];
+        for (hook, rule) in rules {
+            all.push(format!("add chain inet faults {hook} {{ type filter hook {hook} priority 0; }}"));
+            all.push(format!("add rule inet faults {hook} {rule}"));
         }
-        self.nft(host, &rules.join("; "));
+        self.nft(host, &all.join("; "));
     }
 
     pub fn let_packets(&self, host: usize) {

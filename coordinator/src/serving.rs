@@ -151,12 +151,7 @@ pub async fn grpc(
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADERS_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+    bounded_server()
         .layer(Guard::new(gate))
         .add_service(services.enrol())
         .add_service(services.agents())
@@ -181,6 +176,16 @@ pub async fn grpc(
         .context("serve gRPC")
 }
 
+/// What no peer may go beyond, whether it is served or turned away.
+fn bounded_server() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .max_concurrent_streams(STREAMS_MAX)
+        .http2_max_header_list_size(HEADERS_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+}
+
 /// Turns everybody away, whatever they call, with a word of why.
 pub async fn refuse_all(
     listening: &mut Listening,
@@ -191,12 +196,7 @@ pub async fn refuse_all(
         let status = Status::unavailable(why.borrow().as_str());
         async move { Ok::<_, std::convert::Infallible>(status.into_http::<Body>()) }
     });
-    tonic::transport::Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_max_header_list_size(HEADERS_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(RESETS_MAX))
-        .http2_keepalive_interval(Some(KEEP_ALIVE))
-        .http2_keepalive_timeout(Some(KEEP_ALIVE))
+    bounded_server()
         .serve_with_incoming_shutdown(refuse, listening.stream(), driver::told(&mut stop))
         .await
         .context("turn callers away")

@@ -3,9 +3,9 @@
 
 mod farm;
 
-use farm::Farm;
 use farm::planted::{Planted, Shape};
 use farm::s3::{S3, artifact, http};
+use farm::{Farm, Process};
 use kulprit_common::artifact::Artifact;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::outcome::{AttemptEnd, Build, BuildOutcome, Kernel, Product, ToolchainFacts};
@@ -13,6 +13,7 @@ use kulprit_proto::tls::Link;
 use kulprit_proto::v1;
 use kulprit_proto::v1::agents_client::AgentsClient;
 use kulprit_proto::v1::upload_response::How;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tonic::{Code, Status};
 
@@ -62,15 +63,21 @@ fn toolchain() -> Product {
     Product::Toolchain(ToolchainFacts { image_id, gcc: "gcc".into(), ld: "ld".into() })
 }
 
+/// A farm whose artifacts are in a bucket, with a job that waits for agents.
+fn with_a_job(dir: &Path) -> Option<(S3, Farm, Process)> {
+    let s3 = S3::start(&dir.join("s3"))?;
+    let farm = Farm::new(&dir.join("farm"));
+    let coordinator = farm.coordinator_with(|command| s3.tell(command));
+    let planted = Planted::new(dir, Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 });
+    let job = planted.job("job").to_string_lossy().into_owned();
+    assert!(farm.kulprit(&["bisect", "start", &job]).status.success());
+    Some((s3, farm, coordinator))
+}
+
 #[test]
 fn no_agent_is_signed_for_what_is_not_its_own() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
-    let farm = Farm::new(&dir.path().join("farm"));
-    let mut coordinator = farm.coordinator_with(|command| s3.tell(command));
-    let planted = Planted::new(dir.path(), Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 });
-    let job = planted.job("job").to_string_lossy().into_owned();
-    assert!(farm.kulprit(&["bisect", "start", &job]).status.success());
+    let Some((_s3, farm, mut coordinator)) = with_a_job(dir.path()) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut client = AgentsClient::new(Link::plain(&farm.url()).expect("an address"));
@@ -168,12 +175,7 @@ async fn fetch(client: &mut AgentsClient<Link>, attempt: u64, artifact: v1::Arti
 #[test]
 fn packs_of_an_earlier_life_are_asked_for_again() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
-    let farm = Farm::new(&dir.path().join("farm"));
-    let mut coordinator = farm.coordinator_with(|command| s3.tell(command));
-    let planted = Planted::new(dir.path(), Shape { commits: 3, culprit: 1, build_s: 0, build_mib: 0 });
-    let job = planted.job("job").to_string_lossy().into_owned();
-    assert!(farm.kulprit(&["bisect", "start", &job]).status.success());
+    let Some((s3, farm, mut coordinator)) = with_a_job(dir.path()) else { return };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut client = AgentsClient::new(Link::plain(&farm.url()).expect("an address"));

@@ -201,7 +201,12 @@ fn when_the_leader_is_paused_and_goes_on() {
 #[test]
 fn one_that_takes_over_and_cannot_serve_gives_the_lead_up() {
     let Some(pair) = Pair::new() else { return };
-    let (mut first, mut second) = pair.both(pair.server.port);
+    // A process that just ended would have said nothing over it.
+    let line = Line::to(pair.server);
+    let mut first = pair.start(&pair.first, pair.server.port, true);
+    let mut second = pair.start(&pair.second, line.port, false);
+    wait_for("one to stand by", SOON, || pair.second.said("coordinator").contains("standing by"));
+    line.slow_down();
     let state = pair.second.state.join("coordinator");
     // It is opened once the lead is taken.
     std::fs::remove_dir_all(state.join("logs")).ok();

@@ -187,6 +187,9 @@ const OPEN: u8 = 0;
 const CUT: u8 = 1;
 const SILENT: u8 = 2;
 const LOSE_ANSWER: u8 = 3;
+const SLOW: u8 = 4;
+/// What a slow line takes, either way.
+const DELAY: Duration = Duration::from_millis(100);
 
 /// A line to the server.
 pub struct Line {
@@ -231,6 +234,11 @@ impl Line {
         self.state.store(LOSE_ANSWER, Ordering::SeqCst);
     }
 
+    /// Takes its time for whatever is said.
+    pub fn slow_down(&self) {
+        self.state.store(SLOW, Ordering::SeqCst);
+    }
+
     pub fn mend(&self) {
         self.state.store(OPEN, Ordering::SeqCst);
     }
@@ -262,8 +270,10 @@ fn pump(mut from: TcpStream, mut to: TcpStream, state: &AtomicU8, is_answer: boo
         while state.load(Ordering::SeqCst) == SILENT {
             std::thread::sleep(Duration::from_millis(20));
         }
-        if state.load(Ordering::SeqCst) == CUT {
-            break;
+        match state.load(Ordering::SeqCst) {
+            CUT => break,
+            SLOW => std::thread::sleep(DELAY),
+            _ => {}
         }
         let lost = is_answer
             && state.compare_exchange(LOSE_ANSWER, OPEN, Ordering::SeqCst, Ordering::SeqCst).is_ok();

@@ -184,6 +184,7 @@ fn an_agent_makes_room_and_says_so() {
         .arg(&state)
         .env("DOCKER_HOST", "unix:///nonexistent.sock")
         .env("NO_COLOR", "1")
+        .env_remove("KULPRIT_CACHE")
         .stdout(Stdio::null())
         .stderr(File::create(&log).unwrap())
         .spawn()

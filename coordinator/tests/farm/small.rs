@@ -88,7 +88,9 @@ impl Small {
             "--qemu",
         ]);
         command.arg(self.dir.join("qemu")).env("KULPRIT_DRAIN_S", "1");
-        command.arg("--state").arg(self.dir.join("agents").join(name));
+        // Said, because `make test` has KULPRIT_CACHE name what all of this machine share.
+        let state = self.dir.join("agents").join(name);
+        command.arg("--cache").arg(state.join("cache")).arg("--state").arg(state);
     }
 
     pub fn start(&self, farm: &super::Farm, name: &str, change: impl FnOnce(&mut Command)) -> Process {

@@ -3,6 +3,7 @@
 
 use crate::artifacts::{Condition, IDLE_MAX, Store, StoreError};
 use crate::driver::{Handle, Stopped};
+use crate::telemetry::FIGURES;
 use futures::TryStreamExt as _;
 use kulprit_common::access::Principal;
 use kulprit_common::farm::action::Answer;
@@ -11,6 +12,7 @@ use kulprit_common::farm::event::{ArtifactsEvent, Event};
 use kulprit_common::id::Digest;
 use kulprit_common::retention::{Retention, Stored, expendable};
 use kulprit_common::time::Timestamp;
+use kulprit_observe::figures::{Count as _, Say as _, number};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -68,6 +70,22 @@ pub struct Sums {
     pub needed: u64,
 }
 
+impl Sums {
+    /// Counts what is stored, and shows it as a figure.
+    fn of(stored: &[Stored], is_needed: impl Fn(&Digest) -> bool) -> Sums {
+        let (needed, others): (Vec<&Stored>, Vec<&Stored>) =
+            stored.iter().partition(|it| is_needed(&it.digest));
+        let mut stored_bytes = 0;
+        for (label, group) in [("yes", &needed), ("no", &others)] {
+            let bytes = group.iter().map(|it| it.size).sum();
+            FIGURES.stored.say(&[label], number(group.len() as u64));
+            FIGURES.stored_bytes.say(&[label], number(bytes));
+            stored_bytes += bytes;
+        }
+        Sums { stored: stored.len() as u64, stored_bytes, needed: needed.len() as u64 }
+    }
+}
+
 /// All that is stored, and what the farm knows of it.
 pub struct Inventory {
     pub stored: Vec<Stored>,
@@ -113,16 +131,12 @@ impl Keeper {
         let Inventory { stored, known, now } = self.inventory().await?;
         let is_needed = |digest: &Digest| known.get(digest).is_some_and(|it| !it.needed_by.is_empty());
         let going = expendable(now, &stored, &asked.retention, self.young, is_needed);
-        let sums = Sums {
-            stored: stored.len() as u64,
-            stored_bytes: stored.iter().map(|it| it.size).sum(),
-            needed: stored.iter().filter(|it| is_needed(&it.digest)).count() as u64,
-        };
+        let sums = Sums::of(&stored, is_needed);
         for batch in going.chunks(BATCH) {
             let digests = batch.iter().map(|it| it.digest).collect();
             let free = if asked.dry_run { digests } else { self.let_go(digests, &asked.by).await? };
             for it in batch.iter().filter(|it| free.contains(&it.digest)) {
-                if asked.dry_run || self.remove(&it.digest).await? {
+                if asked.dry_run || self.remove(it).await? {
                     let gone = Gone { stored: *it, known: known.get(&it.digest).cloned() };
                     // Nobody may listen any more; what was begun is finished all the same.
                     let _ = tell.send(gone).await;
@@ -143,9 +157,14 @@ impl Keeper {
 
     /// Removes an artifact, unless it is in use. What was let go may be counted on again by the coordinator after
     /// this one; the driver answers while there is none.
-    async fn remove(&self, digest: &Digest) -> Result<bool, GcError> {
+    async fn remove(&self, it: &Stored) -> Result<bool, GcError> {
         self.driver.ask(|_, _| ()).await?;
-        Ok(self.store.remove_unused(digest, self.young).await?)
+        let is_gone = self.store.remove_unused(&it.digest, self.young).await?;
+        if is_gone {
+            FIGURES.removed.one(&[]);
+            FIGURES.removed_bytes.add(&[], it.size);
+        }
+        Ok(is_gone)
     }
 
     /// Sees to the store for as long as the process lives.
@@ -204,6 +223,7 @@ impl Keeper {
             match self.store.remove_corrupt(&digest).await {
                 Ok(Condition::Whole) => {}
                 Ok(condition @ (Condition::Corrupt | Condition::Missing)) => {
+                    FIGURES.lost.one(&[if condition == Condition::Corrupt { "corrupt" } else { "missing" }]);
                     tracing::warn!(%digest, ?condition, "an artifact is lost; it is made again when it is wanted");
                     let lost = ArtifactsEvent::Lost(BTreeSet::from([digest]));
                     self.driver.notify(Event::Artifacts(lost)).await;

@@ -6,7 +6,7 @@ mod postgres;
 
 use farm::hands::{AtWork, Hand, World};
 use farm::planted::{Planted, Shape};
-use farm::{Farm, Process, figure, kulprit, text, wait_for};
+use farm::{Farm, Process, figure, kulprit, scrape, text, wait_for};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_proto::tls::Link;
@@ -252,12 +252,11 @@ fn when_the_leader_is_stopped() {
 #[test]
 fn a_standby_serves_nobody_and_says_who_does() {
     let Some(pair) = Pair::new() else { return };
-    let ops =
-        std::net::TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port").port();
+    let ops = scrape::free_address();
     let mut first = pair.start(&pair.first, pair.server.port, true);
     let mut second = pair.second.coordinator_unawaited(|command| {
         command.args(["--journal", &pair.server.url(&pair.database)]);
-        command.args(["--listen-ops", &format!("127.0.0.1:{ops}")]);
+        command.args(["--listen-ops", &ops]);
     });
     wait_for("one to stand by", SOON, || pair.second.said("coordinator").contains("standing by"));
     let output = pair.second.kulprit(&["bisect", "list"]);
@@ -266,24 +265,17 @@ fn a_standby_serves_nobody_and_says_who_does() {
     assert!(said.contains(&format!("standing by: {} leads the farm", pair.first.url())), "{said}");
     // With both addresses it is found who serves.
     assert!(pair.kulprit(&["bisect", "list"]).status.success());
-    let get = |path: &str| get(ops, path);
+    let get = |path: &str| scrape::get(&ops, path).expect("it is served");
+    let leads = || scrape::value(&get("/metrics").1, "kulprit_leading");
     assert_eq!(get("/healthz").0, 200);
     let (status, body) = get("/readyz");
     assert!(status == 503 && body.contains("leads the farm"), "{status} {body}");
+    assert_eq!(leads(), Some(0.0));
     first.stop();
     wait_for("it to be ready", SOON, || get("/readyz").0 == 200);
+    assert_eq!(leads(), Some(1.0));
     assert!(pair.second.kulprit(&["bisect", "list"]).status.success());
     second.stop();
-}
-
-fn get(port: u16, path: &str) -> (u16, String) {
-    use std::io::{Read as _, Write as _};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("it is served");
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("answered");
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status");
-    (status, answer.split_once("\r\n\r\n").map(|it| it.1.to_owned()).unwrap_or_default())
 }
 
 /// One coordinator alone, killed in the middle: its next life need not wait for its last.

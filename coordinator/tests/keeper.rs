@@ -11,6 +11,7 @@ use kulprit_coordinator::hands::Hands;
 use kulprit_coordinator::journal::Journal;
 use kulprit_coordinator::keeper::{Asked, GcError, Keeper};
 use kulprit_coordinator::symbols::Symbols;
+use kulprit_coordinator::telemetry::FIGURES;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -56,4 +57,14 @@ async fn whoever_leads_no_longer_removes_nothing_more() {
     let ended = going.await.expect("no panic");
     assert!(matches!(ended, Err(GcError::Stopped(_))), "{:?}", ended.map(|_| "it went on"));
     assert_eq!((told, stored(&store).await), (2, usize::from(STORED) - 2));
+    let figures = FIGURES.book.text();
+    for line in [
+        "kulprit_artifacts_removed_total 2",
+        "kulprit_artifacts_removed_bytes_total 2",
+        "kulprit_artifacts{needed=\"no\"} 10",
+        "kulprit_artifacts_bytes{needed=\"no\"} 10",
+        "kulprit_artifacts{needed=\"yes\"} 0",
+    ] {
+        assert!(figures.lines().any(|it| it == line), "{line}: {figures}");
+    }
 }

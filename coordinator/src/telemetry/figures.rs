@@ -42,6 +42,12 @@ pub struct Figures {
     pub transfers: IntCounterVec,
     pub transfer_bytes: IntCounterVec,
     pub transfer_time: HistogramVec,
+    pub leading: GaugeVec,
+    pub stored: GaugeVec,
+    pub stored_bytes: GaugeVec,
+    pub removed: IntCounterVec,
+    pub removed_bytes: IntCounterVec,
+    pub lost: IntCounterVec,
     pub source_packs: IntCounterVec,
     pub source_pack_bytes: IntCounterVec,
     pub source_pack_time: HistogramVec,
@@ -166,6 +172,36 @@ impl Figures {
                 LONG_S,
                 "How long one artifact took.",
             ),
+            leading: book.gauge(
+                "kulprit_leading",
+                &[],
+                "1 on the coordinator that leads the farm, 0 on one that stands by, starts or stops.",
+            ),
+            stored: book.gauge(
+                "kulprit_artifacts",
+                &["needed"],
+                "Artifacts in the store when retention last went through it; absent before.",
+            ),
+            stored_bytes: book.gauge(
+                "kulprit_artifacts_bytes",
+                &["needed"],
+                "Bytes of the artifacts in the store when retention last went through it.",
+            ),
+            removed: book.counter(
+                "kulprit_artifacts_removed_total",
+                &[],
+                "Artifacts that retention removed, by itself or when an operator asked.",
+            ),
+            removed_bytes: book.counter(
+                "kulprit_artifacts_removed_bytes_total",
+                &[],
+                "Bytes of the artifacts that retention removed.",
+            ),
+            lost: book.counter(
+                "kulprit_artifacts_lost_total",
+                &["condition"],
+                "Artifacts that were gone or damaged when somebody needed them, and are made again.",
+            ),
             source_packs: book.counter(
                 "kulprit_source_packs_total",
                 &["kind"],
@@ -200,6 +236,9 @@ impl Figures {
             self.transfer_bytes.begin(&[&[direction]]);
             self.transfers.begin(&[&[direction, "done"], &[direction, "failed"]]);
         }
+        self.removed.begin(&[&[]]);
+        self.removed_bytes.begin(&[&[]]);
+        self.lost.begin(&[&["missing"], &["corrupt"]]);
         self.source_packs.begin(&[&["base"], &["thin"], &["reused"]]);
         self.source_pack_bytes.begin(&[&["base"], &["thin"]]);
         self.syncs.begin(&[&["answered"], &["superseded"], &["refused"], &["failed"]]);

@@ -96,6 +96,8 @@ impl Observed for Ops {
 
     async fn figures(&self) -> String {
         self.look_at_the_disk().await;
+        let leads = *self.phase.borrow() == Phase::Serving;
+        FIGURES.leading.say(&[], if leads { 1.0 } else { 0.0 });
         if let Some(driver) = self.driver.get() {
             let (waiting, capacity) = driver.queue();
             FIGURES.queue.say(&[], number(waiting as u64));

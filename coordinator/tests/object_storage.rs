@@ -2,51 +2,34 @@
 
 mod farm;
 
+use farm::cloud::{HOUR, behaves, child_dir, large, refused, run_child, send};
 use farm::planted::Shape;
 use farm::s3::{S3, artifact, http};
 use farm::small::Small;
 use farm::{Farm, text, wait_for};
-use futures::TryStreamExt as _;
 use kulprit_common::artifact::{Artifact, path};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::id::Digest;
 use kulprit_coordinator::artifacts::{Condition, PART_BYTES, Presigned, Store, StoreError, WayUp};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// An agent on a busy machine says within it that it stored something.
 const YOUNG: Duration = Duration::from_secs(10);
 
-/// Settings of a cloud are those of a process: a test with one runs in a process of its own.
-const CHILD: &str = "KULPRIT_TEST_S3_CHILD";
-
-/// Runs the test of this name in a process that has the keys, which the server is up for.
-fn with_keys(name: &str) {
-    let dir = tempfile::tempdir().expect("a directory");
-    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--exact", name, "--nocapture"]).envs(s3.settings()).env(CHILD, dir.path());
-    let output = command.output().expect("it runs");
-    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-}
-
-/// The store of such a process, and the server's directory; `None` in the process that starts it.
+/// The store of a process that has the keys, and the server's directory; `None` in the process that starts it.
 fn store_of_child(name: &str) -> Option<(Store, std::path::PathBuf)> {
-    let Some(dir) = std::env::var_os(CHILD) else {
-        with_keys(name);
+    let Some(dir) = child_dir() else {
+        let dir = tempfile::tempdir().expect("a directory");
+        let s3 = S3::start(&dir.path().join("s3"))?;
+        run_child(name, dir.path(), s3.settings());
         return None;
     };
-    let dir = std::path::PathBuf::from(dir);
     let store = Store::open(farm::s3::URL).and_then(|store| store.with_uploads_in(dir.join("uploads")));
     Some((store.expect("it opens"), dir.join("s3/farm/some/prefix")))
-}
-
-fn send(method: &str, request: &Presigned, body: &[u8]) -> u16 {
-    http(method, &request.url, &request.headers, body).0
 }
 
 /// The same with another first digit of its signature.
@@ -56,58 +39,21 @@ fn forged(url: &str) -> String {
     format!("{head}X-Amz-Signature={digit}{}", &signature[1..])
 }
 
-/// Bytes that are not all the same.
-fn large(size: usize) -> Vec<u8> {
-    (0..size).map(|at| (at % 251) as u8).collect()
-}
-
-/// What every store does alike; `at` is where it keeps its files.
-async fn behaves(store: &Store, at: &Path) {
-    let file_of = |digest: &Digest| at.join(path(digest));
-    let kernel = store.put("kernel".into()).await.unwrap();
-    assert_eq!(kernel, artifact(b"kernel"));
-    assert_eq!(store.get_bytes(&kernel.digest, 6).await.unwrap(), "kernel");
-    let (dir, bytes) = (tempfile::tempdir().unwrap(), large(12_000_000));
-    std::fs::write(dir.path().join("vmlinux"), &bytes).unwrap();
-    let vmlinux = store.put_file(&dir.path().join("vmlinux")).await.unwrap();
-    assert_eq!(store.get_bytes(&vmlinux.digest, u64::MAX).await.unwrap(), bytes);
-    let wrong = futures::stream::iter([Ok("other".into())]);
-    let refused = store.receive(Digest::of(b"this"), wrong, 100).await;
-    assert!(matches!(refused, Err(StoreError::Mismatch { .. })));
-
-    let mut listed: Vec<_> = store.list().try_collect().await.unwrap();
-    listed.sort_by_key(|it| it.size);
-    let sizes: Vec<_> = listed.iter().map(|it| (it.digest, it.size)).collect();
-    assert_eq!(sizes, [(kernel.digest, 6), (vmlinux.digest, vmlinux.size)], "what was refused is not there");
-    assert!(listed.iter().all(|it| it.modified.0 > 1_700_000_000_000));
-
-    assert_eq!(store.look_at(&kernel.digest).await.unwrap(), Condition::Whole);
-    assert_eq!(store.look_at(&Digest::of(b"none")).await.unwrap(), Condition::Missing);
-    std::fs::write(file_of(&kernel.digest), "kernal").unwrap();
-    assert_eq!(store.look_at(&kernel.digest).await.unwrap(), Condition::Corrupt);
-    assert!(matches!(store.get_bytes(&kernel.digest, 6).await, Err(StoreError::Corrupt(_))));
-    assert_eq!(store.remove_corrupt(&vmlinux.digest).await.unwrap(), Condition::Whole);
-    assert_eq!(store.remove_corrupt(&kernel.digest).await.unwrap(), Condition::Corrupt);
-    assert_eq!(store.size(&kernel.digest).await.unwrap(), None);
-
-    assert!(!store.remove_unused(&vmlinux.digest, HOUR).await.unwrap(), "it was in use just now");
-    assert!(store.exists(&vmlinux.digest).await.unwrap());
-    assert!(store.remove_unused(&vmlinux.digest, Duration::ZERO).await.unwrap());
-    assert!(!store.exists(&vmlinux.digest).await.unwrap());
-    assert!(store.remove_unused(&vmlinux.digest, Duration::ZERO).await.unwrap(), "gone already is gone");
-    assert_eq!(store.list().try_collect::<Vec<_>>().await.unwrap(), []);
+/// `at` is where the store keeps its files.
+async fn behaves_in(store: &Store, at: &Path) {
+    behaves(store, async |digest, bytes| std::fs::write(at.join(path(digest)), bytes).unwrap()).await;
 }
 
 #[tokio::test]
 async fn a_directory_keeps_artifacts() {
     let dir = tempfile::tempdir().unwrap();
-    behaves(&Store::open(dir.path().to_str().unwrap()).unwrap(), dir.path()).await;
+    behaves_in(&Store::open(dir.path().to_str().unwrap()).unwrap(), dir.path()).await;
 }
 
 #[tokio::test]
 async fn a_bucket_keeps_artifacts() {
     let Some((store, at)) = store_of_child("a_bucket_keeps_artifacts") else { return };
-    behaves(&store, &at).await;
+    behaves_in(&store, &at).await;
 }
 
 #[tokio::test]
@@ -360,27 +306,14 @@ fn a_farm_keeps_its_artifacts_in_a_bucket() {
 }
 
 #[test]
-fn a_store_that_cannot_be_used_is_named_with_its_setting() {
-    let dir = tempfile::tempdir().expect("a directory");
-    let mut command = farm::command("kulprit-coordinator");
-    command.arg("--state").arg(dir.path()).args([
-        "--artifacts",
-        "az://container/x",
-        "--listen",
-        "127.0.0.1:0",
-    ]);
-    for name in ["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"] {
-        command.env_remove(name);
-    }
-    let output = command.stdin(Stdio::null()).output().expect("it runs");
-    assert!(!output.status.success());
-    let said = text(&output.stderr);
+fn a_store_that_cannot_be_opened_is_named_with_its_setting() {
+    let said = refused("az://container/x", |command| {
+        for name in ["AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT"] {
+            command.env_remove(name);
+        }
+    });
     assert!(said.contains("az://container/x") && said.to_lowercase().contains("account"), "{said}");
-    let mut command = farm::command("kulprit-coordinator");
-    command.arg("--state").arg(dir.path()).args(["--listen", "127.0.0.1:0"]);
-    command.args(["--artifacts", "s3://key:secret@/x?X-Amz-Signature=secret"]);
-    let output = command.stdin(Stdio::null()).output().expect("it runs");
-    let said = text(&output.stderr);
-    assert!(!output.status.success() && said.contains("open the artifact store s3://"), "{said}");
+    let said = refused("s3://key:secret@/x?X-Amz-Signature=secret", |_| {});
+    assert!(said.contains("open the artifact store s3://"), "{said}");
     assert!(!said.contains("secret"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Everything large, by digest: written once, verified by whoever reads it.
 //!
 //! Which store it is, a URL says (`location`); how agents reach a local one is `endpoint`, and a cloud's
-//! `ways` with `presign`. `keeping` looks at what is stored.
+//! `ways` with `presign`. `keeping` looks at what is stored, `trial` whether there is a store to be used.
 
 mod endpoint;
 mod in_use;
@@ -9,6 +9,7 @@ mod keeping;
 mod location;
 mod presign;
 mod transfer;
+mod trial;
 mod uploads;
 mod ways;
 
@@ -67,7 +68,10 @@ pub enum StoreError {
     Unsigned,
     #[error("keep the books of uploads: {source}")]
     Books { source: std::io::Error },
-    #[error("use the artifact store: {0}")]
+    /// It answers, and will not do before somebody has changed a setting.
+    #[error("use the artifact store: {why}: {}", trial::brief(error))]
+    Unusable { why: &'static str, error: object_store::Error },
+    #[error("use the artifact store: {}", trial::brief(.0))]
     Store(object_store::Error),
 }
 

@@ -225,6 +225,7 @@ async fn serve(
 
     let storing::Opened { store, url, suspects } = args.store.open(&args.state)?;
     let store_name = without_password(&url);
+    storing::try_out(&store, &store_name).await?;
     let logs = Logs::open(args.state.join("logs"), LOG_BYTES_MAX).context("open the live logs")?;
     let sources = Sources::open(mirrors.clone(), store.clone(), args.state.join("source"))
         .context("open what is packed for agents")?;

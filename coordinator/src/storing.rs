@@ -2,15 +2,18 @@
 
 pub use crate::artifacts::without_password;
 
-use crate::artifacts::Store;
+use crate::artifacts::{Store, StoreError};
 use crate::keeper::SUSPICIONS_MAX;
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use kulprit_common::id::Digest;
 use kulprit_common::retention::{Retention, YOUNG};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How long a coordinator that starts waits for what its store says: one that is away is waited for by attempts.
+const TRIAL_LIMIT: Duration = Duration::from_secs(5);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -60,4 +63,15 @@ impl StoreArgs {
     pub fn young(&self) -> Duration {
         Duration::from_secs(self.artifacts_young_s)
     }
+}
+
+/// Refuses a store that needs another setting, or a bucket; one that is away may be back before it is needed.
+pub async fn try_out(store: &Store, url: &str) -> anyhow::Result<()> {
+    match tokio::time::timeout(TRIAL_LIMIT, store.try_out()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error @ StoreError::Unusable { .. })) => bail!("start with --artifacts {url}: {error}"),
+        Ok(Err(error)) => tracing::warn!(url, %error, "the artifact store is away; attempts wait for it"),
+        Err(_) => tracing::warn!(url, "the artifact store does not answer; attempts wait for it"),
+    }
+    Ok(())
 }

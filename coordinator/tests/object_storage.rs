@@ -317,3 +317,33 @@ fn a_store_that_cannot_be_opened_is_named_with_its_setting() {
     assert!(said.contains("open the artifact store s3://"), "{said}");
     assert!(!said.contains("secret"), "{said}");
 }
+
+#[test]
+fn a_store_that_will_not_do_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
+    let told = |name: &'static str, value: &'static str| {
+        let settings = s3.settings();
+        move |command: &mut Command| _ = command.envs(settings).env(name, value)
+    };
+    let said = refused("s3://none/x", told("AWS_REGION", "us-east-1"));
+    assert!(said.contains("--artifacts s3://none/x: ") && said.contains("is not there"), "{said}");
+    assert!(said.contains("NoSuchBucket"), "{said}");
+    let said = refused(farm::s3::URL, told("AWS_SECRET_ACCESS_KEY", "anothers-secret"));
+    assert!(said.contains("it refuses the coordinator's credentials"), "{said}");
+    assert!(!said.contains("anothers") && !said.contains("<Error>"), "{said}");
+}
+
+#[test]
+fn a_store_that_goes_missing_is_told_from_a_coordinator_that_does() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let Some(s3) = S3::start(&dir.path().join("s3")) else { return };
+    let farm = Farm::new(&dir.path().join("farm"));
+    let mut coordinator = farm.coordinator_with(|command| s3.tell(command));
+    std::fs::remove_dir_all(dir.path().join("s3/farm")).expect("removed");
+    let checks = farm.json(&["doctor", "--farm"]);
+    let mut all = checks.as_array().expect("an array").iter();
+    let store = all.find(|it| it["check"] == "artifact store").expect("the store's");
+    assert_eq!(store["status"], "failed", "{store}");
+    coordinator.stop();
+}

@@ -129,6 +129,7 @@ impl From<StoreError> for Refusal {
             | StoreError::OtherSize(_)
             | StoreError::Unsigned
             | StoreError::Books { .. }
+            | StoreError::Unusable { .. }
             | StoreError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Refusal(status, format!("failed to {error}\n"))

@@ -38,6 +38,7 @@ pub fn large(size: usize) -> Vec<u8> {
 
 /// What every store does alike; `spoil` has other bytes stand under a digest.
 pub async fn behaves(store: &Store, spoil: impl AsyncFn(&Digest, &'static str)) {
+    store.try_out().await.unwrap();
     let kernel = store.put("kernel".into()).await.unwrap();
     assert_eq!(kernel, artifact(b"kernel"));
     assert_eq!(store.get_bytes(&kernel.digest, 6).await.unwrap(), "kernel");

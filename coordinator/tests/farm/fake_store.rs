@@ -162,6 +162,9 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response<Body
             Some(object) => read(object.clone(), object.len(), true),
             None => status(StatusCode::NOT_FOUND),
         },
+        (Method::GET, _) if query.contains_key("list-type") => {
+            text("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+        }
         _ => match inner.objects.get(&path).cloned() {
             Some(object) => {
                 let whole = object.len();

@@ -345,5 +345,15 @@ fn a_store_that_goes_missing_is_told_from_a_coordinator_that_does() {
     let mut all = checks.as_array().expect("an array").iter();
     let store = all.find(|it| it["check"] == "artifact store").expect("the store's");
     assert_eq!(store["status"], "failed", "{store}");
+    for args in [
+        &["artifact", "list"][..],
+        &["artifact", "verify"],
+        &["artifact", "gc", "--keep-days", "1", "--dry-run"],
+    ] {
+        let output = farm.kulprit(args);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("NoSuchBucket"), "{args:?}: {said}");
+        assert!(!said.contains("reach a coordinator"), "{args:?}: {said}");
+    }
     coordinator.stop();
 }

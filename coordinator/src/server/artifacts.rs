@@ -190,14 +190,16 @@ fn failed(error: StoreError) -> Status {
     match error {
         StoreError::NotFound(_) => Status::not_found(said),
         StoreError::Corrupt(_) => Status::data_loss(said),
-        _ => Status::unavailable(said),
+        // The coordinator is there; it is its store that is not.
+        _ => Status::internal(said),
     }
 }
 
 fn refused(error: GcError) -> Status {
     match error {
-        GcError::NoRetention | GcError::TooEarly(..) => Status::failed_precondition(error.to_string()),
-        GcError::Busy => Status::aborted(error.to_string()),
+        GcError::NoRetention | GcError::TooEarly(..) | GcError::Busy => {
+            Status::failed_precondition(error.to_string())
+        }
         GcError::Store(error) => failed(error),
         GcError::Stopped(stopped) => stopped.into(),
     }

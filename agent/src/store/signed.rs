@@ -9,7 +9,7 @@ use crate::store::cache::disk;
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt as _, TryStreamExt as _};
-use kulprit_common::artifact::Artifact;
+use kulprit_common::artifact::{Artifact, error_field};
 use kulprit_common::id::{AgentId, Attempt};
 use kulprit_common::outcome::{Infra, InfraClass};
 use kulprit_proto::tls::{self, Link};
@@ -29,6 +29,10 @@ use tonic::{Code, Status};
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Of what a store says of an error, and how long each piece of it is waited for.
+const WHY_BYTES_MAX: usize = 8 << 10;
+const WHY_LIMIT: Duration = Duration::from_secs(5);
 
 /// Parts of one upload that are under way at once; each is held in memory.
 const PARTS_MAX: usize = 2;
@@ -259,8 +263,23 @@ async fn answered(answer: reqwest::Result<Response>) -> Result<Response, Trouble
             status,
             StatusCode::NOT_FOUND | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
         );
-    let said = format!("the store answers {status}");
+    let said = match why(answer).await {
+        Some(why) => format!("the store answers {status}: {why}"),
+        None => format!("the store answers {status}"),
+    };
     Err(if passes { Trouble::Passing(said) } else { Trouble::Refused(said) })
+}
+
+/// The store's own word for what it refuses, which tells a bucket that is not there from an object. The rest of
+/// what it says may repeat the signature.
+async fn why(mut answer: Response) -> Option<String> {
+    let mut said = Vec::new();
+    while said.len() < WHY_BYTES_MAX
+        && let Ok(Ok(Some(piece))) = tokio::time::timeout(WHY_LIMIT, answer.chunk()).await
+    {
+        said.extend_from_slice(&piece);
+    }
+    error_field(&String::from_utf8_lossy(&said), "Code").map(str::to_owned)
 }
 
 /// A body that says when it goes.

@@ -25,6 +25,8 @@ pub(super) struct Server {
     torn: AtomicUsize,
     /// Answers of 503, before anything else.
     busy: AtomicUsize,
+    /// What it says to everything with a 403, if it does.
+    pub refusal: Option<&'static str>,
 }
 
 impl Server {
@@ -66,6 +68,12 @@ impl Server {
         if self.busy.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok() {
             let _ =
                 connection.write_all(b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            return;
+        }
+        if let Some(said) = self.refusal {
+            let length = said.len();
+            let head = format!("HTTP/1.1 403 No\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+            let _ = connection.write_all(format!("{head}{said}").as_bytes());
             return;
         }
         let mut stored = self.body.lock().unwrap();

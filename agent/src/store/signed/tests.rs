@@ -105,3 +105,20 @@ async fn parts_of_which_none_is_signed_make_no_sense() {
     assert_eq!(infra.class, InfraClass::Internal);
     assert!(infra.reason.contains("makes no sense"), "{}", infra.reason);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_refuses_is_said_in_its_own_word_and_no_more() {
+    let said =
+        "<?xml version=\"1.0\"?><Error><Code>SignatureDoesNotMatch</Code><Message>sig=it</Message></Error>";
+    for (said, expected) in [
+        (said, "artifact store: the store answers 403 Forbidden: SignatureDoesNotMatch"),
+        ("go away", "artifact store: the store answers 403 Forbidden"),
+    ] {
+        let mut server = Server::default();
+        server.refusal = Some(said);
+        let (_server, url) = server.start();
+        let store = Signer { store: url, ..Signer::default() }.start().await;
+        let infra = store.upload_bytes("ten bytes.".into()).await.expect_err("it is refused");
+        assert_eq!((infra.class, infra.reason.as_str()), (InfraClass::Artifact, expected));
+    }
+}

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its share")]
 
+pub mod azurite;
 pub mod cloud;
 pub mod dice;
 pub mod fake_store;

@@ -74,9 +74,9 @@ let_in() { # HOST
     die "host $1 has not come up after $tries s: docker logs $network-$1"
 }
 
-# Brings hosts up, and serves the demo's histories to them: sets `repositories`.
+# Brings hosts up, and serves the demo's histories to them: sets `gateway` and `repositories`.
 bring_up() { # NAME...
-    local host gateway
+    local host
     host_archive
     host_image
     ssh-keygen -q -t ed25519 -N '' -f "$work/key"
@@ -99,11 +99,12 @@ take_down() {
     mapfile -t hosts < <(docker ps --all --quiet --filter "network=$network")
     if [ -n "${KEEP:-}" ]; then
         say "kept: ssh -i $work/key root@ADDRESS; docker exec -it $network-HOST bash"
-        say "to remove: docker rm --force --volumes ${hosts[*]}; docker network rm $network; kill ${daemon:-}; rm -r $work"
+        say "to remove: docker rm --force --volumes ${hosts[*]}; docker network rm $network; kill ${daemon:-} ${store:-} ${database:-}; rm -r $work"
         return
     fi
     [ ${#hosts[@]} = 0 ] || docker rm --force --volumes "${hosts[@]}" >/dev/null
     docker network rm "$network" >/dev/null 2>&1 || true
     [ -z "${daemon:-}" ] || kill "$daemon" 2>/dev/null || true
+    stop_services
     rm -rf "$work"
 }

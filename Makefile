@@ -52,7 +52,8 @@ NAME ?= gcc-10
 toolchains:
 	scripts/toolchain save $(NAME) dist/toolchains
 
-# The playbooks on three hosts of their own: site twice, a bisection, an upgrade amid a job, a removal.
+# The playbooks on four hosts of their own: site twice, a bisection, an upgrade amid a job, a removal, a
+# second coordinator that takes over.
 deploy-test:
 	scripts/deploy-test
 

@@ -99,7 +99,8 @@ take_down() {
     mapfile -t hosts < <(docker ps --all --quiet --filter "network=$network")
     if [ -n "${KEEP:-}" ]; then
         say "kept: ssh -i $work/key root@ADDRESS; docker exec -it $network-HOST bash"
-        say "to remove: docker rm --force --volumes ${hosts[*]}; docker network rm $network; kill ${daemon:-} ${store:-} ${database:-}; rm -r $work"
+        say "to remove: docker rm --force --volumes ${hosts[*]}; docker network rm $network;" \
+            "${daemon:+kill $daemon;} ${store:+kill $store;} ${database:+kill -QUIT $database;} rm -r $work"
         return
     fi
     [ ${#hosts[@]} = 0 ] || docker rm --force --volumes "${hosts[@]}" >/dev/null

@@ -56,6 +56,11 @@ fn a_farm_is_looked_at_from_outside() {
     let table = table.env("KULPRIT_CREDENTIALS", farm.credentials("vera")).output().expect("it runs");
     assert!(text(&table.stdout).contains("what to do:\n"), "{}", text(&table.stdout));
     coordinator.stop();
+    let mut coordinator = farm.start(3600);
+    let seen = checks(&doctor());
+    check(&seen, "agents", "failed", "0 online and 1 lost");
+    check(&seen, "agent a1", "warning", "lost, not heard since the coordinator started");
+    coordinator.stop();
     let away = doctor();
     assert_eq!(away.status.code(), Some(1));
     check(&checks(&away), "coordinator", "failed", "look whether kulprit-coordinator runs there");

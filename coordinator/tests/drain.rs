@@ -84,3 +84,52 @@ fn credentials_say_whose_they_are_without_asking_anybody() {
     assert_eq!(expired.status.code(), Some(2), "{}", brief.display());
     assert!(text(&expired.stderr).contains("they have expired"), "{}", text(&expired.stderr));
 }
+
+/// One that died is known by the journal alone: by a coordinator that was started just now, which waits
+/// for what agents hold, and by a later one.
+#[test]
+fn a_dead_agent_is_drained_and_shut_out_by_coordinators_that_never_heard_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let farm = Farm::new(dir.path());
+    let mut coordinator = farm.start(3600);
+    let credentials = farm.joined("a1", "agent");
+    farm.joined("a3", "agent");
+    submit(&farm);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime starts");
+    runtime.block_on(async { Idler::new("a1", link(&farm.url(), &credentials)).take_work().await });
+    coordinator.kill9();
+
+    let mut coordinator = farm.start(3600);
+    let state = |name: &str| {
+        let agents = value(&farm.kulprit(&["agent", "list", "-o", "json"]));
+        let found = agents.as_array().and_then(|all| all.iter().find(|it| it["id"] == name)).cloned();
+        found.map_or(Value::Null, |it| it["state"].clone())
+    };
+    assert_eq!([state("a1"), state("a3"), state("a2")], ["lost".into(), "lost".into(), Value::Null]);
+    let impatient = end(drain(&farm, "dead", "1s"));
+    assert_eq!(impatient.status.code(), Some(1), "it may hold what it held before");
+    assert!(text(&impatient.stderr).contains("what is not known"), "{}", text(&impatient.stderr));
+    let drained = end(drain(&farm, "dead", "2m"));
+    assert!(drained.status.success(), "{}", text(&drained.stderr));
+    assert_eq!(value(&drained)["state"], "lost");
+    let doctor = farm.kulprit(&["doctor", "--farm"]);
+    let said = text(&doctor.stdout);
+    assert!(said.contains("0 online and 2 lost") && said.contains("kulprit agent revoke a1"), "{said}");
+    let released = farm.kulprit(&["agent", "release", "a1"]);
+    assert!(released.status.success(), "{}", text(&released.stderr));
+    coordinator.stop();
+
+    // Long after; and once more after it was shut out.
+    for (started, is) in ["lost", "revoked"].into_iter().enumerate() {
+        let mut coordinator = farm.start(3600);
+        let drained = end(drain(&farm, "dead", "10s"));
+        assert!(drained.status.success(), "{started}: {}", text(&drained.stderr));
+        assert_eq!((&value(&drained)["state"], state("a1")), (&is.into(), is.into()), "{started}");
+        let unknown = farm.kulprit(&["agent", "drain", "a2", "--reason", "x"]);
+        assert_eq!(unknown.status.code(), Some(2), "{started}: {}", text(&unknown.stdout));
+        let revoked = farm.kulprit(&["agent", "revoke", "a1"]);
+        assert!(revoked.status.success(), "{started}: {}", text(&revoked.stderr));
+        assert_eq!(state("a1"), "revoked", "{started}");
+        coordinator.stop();
+    }
+}

@@ -200,6 +200,15 @@ impl Ledger {
         self.roll.denied.contains(member)
     }
 
+    pub fn has_joined(&self, member: &Member) -> bool {
+        self.roll.keys.contains_key(member)
+    }
+
+    /// The names of those who joined in this role, shut out meanwhile or not.
+    pub fn joined(&self, role: Role) -> impl Iterator<Item = &AgentId> {
+        self.roll.keys.keys().filter(move |member| member.role == role).map(|member| &member.name)
+    }
+
     /// The labels an agent joined with.
     pub fn labels(&self, agent: &AgentId) -> &[String] {
         let member = Member { role: Role::Agent, name: agent.clone() };

@@ -42,7 +42,7 @@ pub struct Census {
     pub jobs: BTreeMap<&'static str, u64>,
     /// Items that have not yielded, by kind and state.
     pub items: BTreeMap<(&'static str, &'static str), u64>,
-    /// Every agent that was ever heard of, by what `agent list` calls its state.
+    /// Every agent in `agent list`, by what that calls its state.
     pub agents: BTreeMap<&'static str, u64>,
     /// Slots of agents that are there, and how many of them hold something.
     pub slots: u64,
@@ -112,10 +112,11 @@ impl Farm {
             }
         }
         census.slots_busy += self.claims.len() as u64;
-        for (id, agent) in &self.agents {
-            *census.agents.entry(self.standing(id, agent).0).or_default() += 1;
-            census.slots += if agent.present { agent.info.slots.len() as u64 } else { 0 };
+        for (_, state) in self.crew() {
+            *census.agents.entry(state).or_default() += 1;
         }
+        let present = self.agents.values().filter(|agent| agent.present);
+        census.slots = present.map(|agent| agent.info.slots.len() as u64).sum();
         census
     }
 

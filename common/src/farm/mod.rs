@@ -2,7 +2,7 @@
 //!
 //! Events go in, actions come out; `now` is an argument. Nothing here builds, boots, stores
 //! or speaks. `agents` has leases and grants, `artifacts` what of the store is needed, `complete` the endings of attempts, `items` the queue, `jobs` the
-//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `census` what there is of it, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
+//! way of a job, `pursue` and `reporting` its stages, `kernels` what is built, `breakage` what jobs tell each other, `census` what there is of it, `crew` who is of it, `quarantine` what is set aside and let go, `second_looks` runs that another agent makes again, `noise` what differs then, `restore` the way back from the journal, `view` what people see.
 
 pub mod action;
 mod agents;
@@ -12,6 +12,7 @@ pub mod census;
 mod complete;
 mod config_work;
 mod costs;
+mod crew;
 pub mod event;
 pub mod fact;
 mod grant;
@@ -116,7 +117,10 @@ pub struct Farm {
     yielded: HashMap<ItemKey, u64>,
     /// Which attempt yielded a product.
     finished: BTreeSet<Attempt>,
+    /// Heard since the start.
     agents: BTreeMap<AgentId, agents::AgentState>,
+    /// Heard before it, by the journal.
+    came: BTreeSet<AgentId>,
     access: Ledger,
     /// Agents set aside until an operator releases them, heard of or not.
     aside: BTreeMap<AgentId, quarantine::Rest>,

@@ -157,10 +157,6 @@ impl Farm {
         self.touch_open_jobs();
     }
 
-    fn knows(&self, agent: &AgentId) -> bool {
-        self.agents.contains_key(agent) || self.awaited.contains(agent) || self.aside.contains_key(agent)
-    }
-
     /// Why an item is in quarantine, if it is.
     pub(super) fn given_up_reason(&self, key: &ItemKey) -> Option<String> {
         match state_after(self.failures.get(key)?, &self.config) {

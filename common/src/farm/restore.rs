@@ -38,6 +38,7 @@ impl Farm {
             yielded: HashMap::new(),
             finished: BTreeSet::new(),
             agents: BTreeMap::new(),
+            came: BTreeSet::new(),
             access: crate::access::Ledger::default(),
             aside: BTreeMap::new(),
             claims: BTreeMap::new(),
@@ -92,6 +93,7 @@ impl Farm {
                 }
             }
             Fact::AgentCame { agent, .. } => {
+                self.came.insert(agent.clone());
                 self.awaited.insert(agent);
             }
             Fact::AgentWent { agent, .. } => {

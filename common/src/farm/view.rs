@@ -1,7 +1,7 @@
-//! What people see of the farm: jobs, revisions, agents and their slots, as values.
+//! What people see of the farm: jobs, revisions, agents and their slots, as values. How agents come to
+//! theirs stands in `crew`.
 
 use super::Farm;
-use super::agents::AgentState;
 use super::fact::{EndSummary, JobEnd, Judged, Rendered};
 use super::item::{ItemKey, Work};
 use super::jobs::{JobState, Stage, role_name};
@@ -9,7 +9,6 @@ use super::kernels::kernel_name;
 use super::noise;
 use super::quarantine::GivenUp;
 use super::reporting::Ended;
-use crate::access::{self, Member};
 use crate::bisect::{Bisection, Role};
 use crate::id::{AgentId, Attempt, JobId, RevisionId};
 use crate::job::{Mode, Symptom};
@@ -71,7 +70,10 @@ pub struct AgentView {
     /// Since when it is in quarantine, and until when it is by itself.
     pub since: Option<Timestamp>,
     pub until: Option<Timestamp>,
-    pub last_sync: Timestamp,
+    /// None since the coordinator started.
+    pub last_sync: Option<Timestamp>,
+    /// What it held before the restart may still be in its hands: it has not said yet.
+    pub awaited: bool,
     pub slots: Vec<SlotView>,
     pub problems: Vec<String>,
     /// What its join token said of it.
@@ -400,76 +402,6 @@ impl Farm {
             }
         };
         EndedJob { at: now, end: end.summary(state.job.symptom), rendered }
-    }
-
-    /// Every agent that was ever heard of, by name.
-    pub fn agents(&self) -> Vec<AgentView> {
-        self.agents
-            .iter()
-            .map(|(id, agent)| {
-                let (state, reason) = self.standing(id, agent);
-                AgentView {
-                    id: id.clone(),
-                    host: agent.info.host.clone(),
-                    version: agent.info.version.clone(),
-                    accelerator: agent.info.accelerator.clone(),
-                    state,
-                    since: agent.rest.as_ref().filter(|_| !reason.is_empty()).map(|rest| rest.since),
-                    until: agent.rest.as_ref().filter(|_| !reason.is_empty()).and_then(|rest| rest.until),
-                    reason,
-                    last_sync: agent.last_sync,
-                    slots: self.slot_views(id),
-                    problems: agent.info.problems.clone(),
-                    labels: self.access.labels(id).to_vec(),
-                    can_build: agent.info.can_build,
-                    can_boot: agent.info.can_boot,
-                }
-            })
-            .collect()
-    }
-
-    /// What an agent's state is called, and why it is in it.
-    pub(super) fn standing(&self, id: &AgentId, agent: &AgentState) -> (&'static str, String) {
-        let member = Member { role: access::Role::Agent, name: id.clone() };
-        let revoked = self.access.is_denied(&member);
-        match (&agent.rest, agent.present, agent.draining) {
-            _ if revoked => ("revoked", String::new()),
-            // What a person said of it stands while it is away.
-            (Some(rest), false, _) if rest.until.is_none() => ("lost", rest.reason.clone()),
-            (_, false, _) => ("lost", String::new()),
-            (Some(rest), true, _) => ("quarantined", rest.reason.clone()),
-            (None, true, _) if agent.outdated.is_some() => {
-                ("draining", agent.outdated.clone().unwrap_or_default())
-            }
-            (None, true, true) => ("draining", String::new()),
-            (None, true, false) => ("online", String::new()),
-        }
-    }
-
-    fn slot_views(&self, id: &AgentId) -> Vec<SlotView> {
-        let Some(agent) = self.agents.get(id) else { return Vec::new() };
-        let leases = self.items.held_by(id).map(|(key, item, lease)| (key, lease, item.title.as_str()));
-        let claims = self.claims.iter().filter(|(_, claim)| claim.agent == *id);
-        let claims = claims.map(|(key, claim)| (key, claim, "from before the restart"));
-        let held: Vec<_> = leases.chain(claims).collect();
-        let work_in = |slot: u32| {
-            let (key, lease, title) = held.iter().find(|(_, lease, _)| lease.slot == slot)?;
-            Some(SlotWork {
-                attempt: lease.attempt,
-                item: key.to_string(),
-                title: (*title).to_owned(),
-                activity: lease.activity.clone(),
-                since: lease.granted,
-            })
-        };
-        (0u32..)
-            .zip(&agent.info.slots)
-            .map(|(slot, size)| SlotView {
-                cores: size.cores,
-                memory_mib: size.memory_mib,
-                work: work_in(slot),
-            })
-            .collect()
     }
 }
 

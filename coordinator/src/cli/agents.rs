@@ -31,15 +31,18 @@ pub async fn quarantine(args: AgentQuarantineArgs) -> Result<u8, Failure> {
 pub async fn drain(args: AgentDrainArgs) -> Result<u8, Failure> {
     let (name, start) = (args.name.to_string(), Instant::now());
     let mut coordinator = Coordinator::dial(&args.to).await?;
-    let set_aside = !find(&mut coordinator, &name).await?.is_some_and(|agent| is_aside(&agent));
+    let gets_nothing = |agent: v1::AgentView| is_aside(&agent) || agent.state == "revoked";
+    let set_aside = !find(&mut coordinator, &name).await?.is_some_and(gets_nothing);
     if set_aside {
         coordinator.agent_quarantine(&name, &args.reason).await?;
     }
-    loop {
-        // A coordinator that was started just now knows of agents that it has not heard yet.
-        let left = find(&mut coordinator, &name).await?.map(|agent| held(&agent));
-        if left == Some(0) {
-            break;
+    let state = loop {
+        let agent = find(&mut coordinator, &name).await?;
+        // What one that was heard before a restart holds is known once it has spoken, or is not waited for.
+        let known = agent.as_ref().filter(|agent| !agent.awaited);
+        let left = known.map(held);
+        if let (Some(agent), Some(0)) = (known, left) {
+            break agent.state.clone();
         }
         if start.elapsed() >= args.limit {
             let left = left.map_or("what is not known".to_owned(), |left| format!("{left} in hand"));
@@ -48,9 +51,10 @@ pub async fn drain(args: AgentDrainArgs) -> Result<u8, Failure> {
             )));
         }
         tokio::time::sleep(LOOK_EVERY).await;
-    }
-    let text = || format!("agent {name} holds nothing, until `kulprit agent release {name}`\n");
-    print(args.output, text, || json!({ "drained": name, "set_aside": set_aside }))?;
+    };
+    let is = if state == "lost" { "is lost and holds nothing" } else { "holds nothing" };
+    let text = || format!("agent {name} {is}, until `kulprit agent release {name}`\n");
+    print(args.output, text, || json!({ "drained": name, "set_aside": set_aside, "state": state }))?;
     Ok(0)
 }
 

@@ -100,6 +100,7 @@ pub fn agents(agents: &[v1::AgentView]) -> Value {
             "quarantined_ms": agent.quarantined_ms,
             "quarantined_until_ms": agent.quarantined_until_ms,
             "last_sync_ms": agent.last_sync_ms,
+            "awaited": agent.awaited,
             "slots": agent.slots.iter().map(slot).collect::<Vec<_>>(),
             "problems": agent.problems,
             "labels": agent.labels,

@@ -109,12 +109,16 @@ fn quarantine_words(agent: &v1::AgentView, now_ms: u64) -> Option<String> {
 }
 
 pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
+    // Who was shut out before the coordinator started is of use to programs alone.
+    let is_past = |agent: &&v1::AgentView| agent.state == "revoked" && agent.last_sync_ms.is_none();
+    let agents: Vec<&v1::AgentView> = agents.iter().filter(|agent| !is_past(agent)).collect();
     if agents.is_empty() {
         return "no agent has been heard of\n".into();
     }
     let mut table = table(["AGENT", "HOST", "STATE", "GUESTS", "HEARD", "SLOT", "ATTEMPT", "FOR", "WORK"]);
-    for agent in agents {
-        let heard = format!("{} ago", since(agent.last_sync_ms, now_ms));
+    for agent in &agents {
+        let ago = |at| format!("{} ago", since(at, now_ms));
+        let heard = agent.last_sync_ms.map_or_else(|| "not yet".to_owned(), ago);
         let guests = if agent.accelerator.is_empty() { "none" } else { &agent.accelerator };
         let head = [&agent.id, &agent.host, &agent.state, guests, &heard].map(one_line);
         if agent.slots.is_empty() {
@@ -131,7 +135,7 @@ pub fn agents(agents: &[v1::AgentView], now_ms: u64) -> String {
         }
     }
     let mut text = render(&table);
-    for agent in agents {
+    for agent in &agents {
         let plain = (!agent.reason.is_empty()).then(|| agent.reason.clone());
         let reason = quarantine_words(agent, now_ms).or(plain);
         if !agent.labels.is_empty() {

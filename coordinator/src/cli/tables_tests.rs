@@ -138,20 +138,21 @@ fn agents_are_listed_with_their_slots() {
         host: "h".into(),
         accelerator: "kvm".into(),
         state: "online".into(),
-        last_sync_ms: 59_000,
+        last_sync_ms: Some(59_000),
         slots,
         problems: vec!["low on\ndisk".into()],
         ..Default::default()
     };
     let bare = v1::AgentView { id: "a2".into(), state: "lost".into(), ..Default::default() };
     let expected = "\
-AGENT  HOST  STATE   GUESTS  HEARD     SLOT               ATTEMPT    FOR  WORK
-a1     h     online  kvm     2s ago    4 cores, 4096 MiB  100000003  11s  compiling · 1a1a mm: x
-                                       4 cores, 4096 MiB                  idle
-a2           lost    none    1m1s ago
+AGENT  HOST  STATE   GUESTS  HEARD    SLOT               ATTEMPT    FOR  WORK
+a1     h     online  kvm     2s ago   4 cores, 4096 MiB  100000003  11s  compiling · 1a1a mm: x
+                                      4 cores, 4096 MiB                  idle
+a2           lost    none    not yet
 a1: low on disk
 ";
-    assert_eq!(agents(&[agent, bare], 61_000), expected);
+    let past = v1::AgentView { id: "a3".into(), state: "revoked".into(), ..Default::default() };
+    assert_eq!(agents(&[agent, bare, past], 61_000), expected);
     assert_eq!(agents(&[], 0), "no agent has been heard of\n");
 }
 

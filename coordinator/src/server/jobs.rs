@@ -231,10 +231,12 @@ impl Services {
                 .await?;
             let ((job, log), agents) = found.ok_or_else(|| unknown(&id))?;
             let ended = job.ended.is_some();
+            // Who watches a job hears of agents that come and go, and not of each restart.
+            let agents = agents.into_iter().filter(|agent| agent.last_sync.is_some());
             let update = v1::WatchUpdate {
                 job: Some(job.into()),
                 log: log.get(sent..).unwrap_or_default().to_owned(),
-                agents: agents.into_iter().map(Into::into).collect(),
+                agents: agents.map(Into::into).collect(),
             };
             sent = sent.max(log.len());
             if sender.send(Ok(update)).await.is_err() || ended {

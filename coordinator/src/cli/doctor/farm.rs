@@ -162,7 +162,11 @@ fn crew(agents: &[v1::AgentView]) -> Check {
     let online: Vec<_> = agents.iter().filter(|it| it.state == "online").collect();
     let slots: usize = online.iter().map(|it| it.slots.len()).sum();
     let busy = online.iter().flat_map(|it| &it.slots).filter(|slot| slot.work.is_some()).count();
-    let detail = format!("{} online, {busy} of {slots} slots busy", online.len());
+    let lost = match agents.iter().filter(|it| it.state == "lost").count() {
+        0 => String::new(),
+        lost => format!(" and {lost} lost"),
+    };
+    let detail = format!("{} online{lost}, {busy} of {slots} slots busy", online.len());
     let builds = online.iter().any(|it| !it.cannot_build);
     let boots = online.iter().any(|it| !it.cannot_boot);
     let hint = match (online.is_empty(), builds, boots) {
@@ -177,13 +181,17 @@ fn crew(agents: &[v1::AgentView]) -> Check {
 /// One agent; `None` for one that was shut out.
 fn agent(it: &v1::AgentView, status: &v1::FarmStatusResponse) -> Option<Check> {
     let name = format!("agent {}", it.id);
-    let heard = span(status.now_ms.saturating_sub(it.last_sync_ms));
+    let ago = |at: u64| format!("{} ago", span(status.now_ms.saturating_sub(at)));
+    let heard = match it.last_sync_ms {
+        Some(at) => format!("heard {}", ago(at)),
+        None => format!("not heard since the coordinator started {}", ago(status.started_ms)),
+    };
     let because = |what: String| if it.reason.is_empty() { what } else { format!("{what}: {}", it.reason) };
     let (status, detail, hint) = match it.state.as_str() {
         "revoked" => return None,
         "lost" => (
             Status::Warning,
-            because(format!("lost, heard {heard} ago")),
+            because(format!("lost, {heard}")),
             format!("start it again; if it is gone for good, `kulprit agent revoke {}`", it.id),
         ),
         "quarantined" => (
@@ -206,7 +214,7 @@ fn agent(it: &v1::AgentView, status: &v1::FarmStatusResponse) -> Option<Check> {
             format!("kulprit {}, and the coordinator {}", it.version, status.version),
             "upgrade the older one; agents one minor version behind are served".into(),
         ),
-        _ => (Status::Ok, format!("kulprit {}, {}, heard {heard} ago", it.version, it.host), String::new()),
+        _ => (Status::Ok, format!("kulprit {}, {}, {heard}", it.version, it.host), String::new()),
     };
     Some(Check::new(&name, status, detail, hint))
 }

@@ -9,6 +9,9 @@ use anyhow::Context as _;
 use kulprit_proto::supervisor::{self, Pulse};
 use tokio::sync::watch;
 
+/// How a standby ends what it says while another leads, and all is well.
+pub const LEADS: &str = "leads the farm";
+
 /// Waits until this coordinator leads; `None` where it was told to end before.
 pub async fn wait(
     candidate: Candidate,
@@ -55,7 +58,7 @@ async fn look(mut candidate: Candidate, say: watch::Sender<String>) -> Result<Bo
     loop {
         let why = match candidate.look().await? {
             Standing::Leads(lead) => return Ok(lead),
-            Standing::StandsBy(name) => format!("standing by: {name} leads the farm"),
+            Standing::StandsBy(name) => format!("standing by: {name} {LEADS}"),
             Standing::OutOfReach(why) => format!("standing by: the database does not answer ({why})"),
         };
         say.send_if_modified(|said| {

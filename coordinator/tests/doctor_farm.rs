@@ -37,7 +37,10 @@ fn a_farm_is_looked_at_from_outside() {
     check(&seen, "agents", "failed", "start an agent");
     check(&seen, "certificate of viewer/vera", "ok", " left");
     check(&seen, "coordinator's certificate", "ok", " left");
-    for name in ["coordinator", "clock", "versions", "artifact store", "coordinator's disk", "journal"] {
+    for name in ["coordinator", "clock", "versions", "artifact store", "artifact endpoint"] {
+        check(&seen, name, "ok", "");
+    }
+    for name in ["coordinator's disk", "journal"] {
         check(&seen, name, "ok", "");
     }
     let credentials = farm.joined("a1", "agent");
@@ -82,4 +85,48 @@ fn a_store_and_a_disk_that_fail_are_said() {
     check(&seen, "artifact store", "failed", "s3://bucket/");
     check(&seen, "coordinator's disk", "failed", "make room");
     assert!(!seen.iter().any(|it| it["check"] == "coordinator's certificate"), "there is none");
+}
+
+/// Agents are told to fetch artifacts at the host that they called, where nobody listens.
+#[test]
+fn an_artifact_endpoint_that_cannot_be_reached_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let farm = secure::Farm::new(dir.path());
+    let mut command = std::process::Command::new(farm::beside("kulprit-coordinator"));
+    command.args(["--listen", farm.url().trim_start_matches("https://")]);
+    command.args(["--listen-artifacts", &format!("127.0.0.2:{}", farm.farm.artifacts_port)]);
+    command.arg("--state").arg(dir.path().join("coordinator"));
+    let _coordinator = farm.farm.spawn("coordinator", command);
+    let doctor = || farm.kulprit(&["doctor", "--farm", "-o", "json"]);
+    farm::wait_for("the coordinator", secure::SOON, || {
+        checks(&doctor()).iter().any(|it| it["check"] == "coordinator" && it["status"] == "ok")
+    });
+    let output = doctor();
+    assert_eq!(output.status.code(), Some(1));
+    let seen = checks(&output);
+    check(&seen, "artifact store", "ok", "");
+    let port = farm.farm.artifacts_port;
+    check(&seen, "artifact endpoint", "failed", "cannot be reached from here: ");
+    check(&seen, "artifact endpoint", "failed", &format!("let port {port} through"));
+}
+
+#[test]
+fn each_address_of_several_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let farm = Farm::new(dir.path());
+    let mut coordinator = farm.coordinator();
+    let nobody = format!("http://{}", farm::scrape::free_address());
+    let list = format!("{nobody},{}", farm.url());
+    let doctor = || checks(&farm::kulprit(&["doctor", "--farm", "-o", "json", "--coordinator", &list]));
+    let seen = doctor();
+    check(&seen, &format!("coordinator {}", farm.url()), "ok", "leads");
+    check(&seen, &format!("coordinator {nobody}"), "warning", "does not answer");
+    check(&seen, "artifact endpoint", "ok", "");
+    let alone = checks(&farm.kulprit(&["doctor", "--farm", "-o", "json"]));
+    assert!(
+        !alone.iter().any(|it| it["check"].as_str().is_some_and(|name| name.contains("http"))),
+        "{alone:?}"
+    );
+    coordinator.stop();
+    check(&doctor(), &format!("coordinator {}", farm.url()), "warning", "does not answer");
 }

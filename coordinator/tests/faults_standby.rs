@@ -265,6 +265,14 @@ fn a_standby_serves_nobody_and_says_who_does() {
     assert!(said.contains(&format!("standing by: {} leads the farm", pair.first.url())), "{said}");
     // With both addresses it is found who serves.
     assert!(pair.kulprit(&["bisect", "list"]).status.success());
+    let seen = text(&pair.kulprit(&["doctor", "--farm", "-o", "json"]).stdout);
+    let seen: Vec<serde_json::Value> = serde_json::from_str(&seen).expect("an array");
+    for (farm, words) in [(&pair.first, "leads"), (&pair.second, "standing by: ")] {
+        let name = format!("coordinator {}", farm.url());
+        let it = seen.iter().find(|it| it["check"] == *name).unwrap_or_else(|| panic!("{seen:#?}"));
+        let is_so = it["detail"].as_str().is_some_and(|detail| detail.starts_with(words));
+        assert!(is_so && it["status"] == "ok", "{it:#}");
+    }
     let get = |path: &str| scrape::get(&ops, path).expect("it is served");
     let leads = || scrape::value(&get("/metrics").1, "kulprit_leading");
     assert_eq!(get("/healthz").0, 200);

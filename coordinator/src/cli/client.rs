@@ -21,6 +21,16 @@ pub const DEFAULT_URL: &str = "http://127.0.0.1:7453";
 /// A call that returns one answer; a large job takes a moment to render.
 const CALL_LIMIT: Duration = Duration::from_secs(60);
 
+/// What one address of several has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Presence {
+    Leads,
+    /// A coordinator is there, and says why it does not serve.
+    StandsBy(String),
+    /// Nobody answers, or nobody that this caller can speak to.
+    Silent(String),
+}
+
 #[derive(Clone)]
 pub struct Coordinator {
     client: JobsClient<Link>,
@@ -144,6 +154,14 @@ impl Coordinator {
         answer.map(tonic::Response::into_inner).map_err(|status| self.failure(&status))
     }
 
+    /// Whether the coordinator at this address serves.
+    pub async fn presence(&mut self) -> Presence {
+        match self.client.farm_status(timed(v1::FarmStatusRequest {})).await {
+            Ok(_) => Presence::Leads,
+            Err(status) => absence(&status),
+        }
+    }
+
     pub async fn watch(&mut self, job: &str) -> Result<Streaming<v1::WatchUpdate>, Status> {
         let answer = self.client.watch(v1::WatchRequest { job: job.into() }).await;
         answer.map(tonic::Response::into_inner)
@@ -226,6 +244,15 @@ pub fn is_out_of_reach(status: &Status) -> bool {
             status.source().is_some() || status.message().contains("h2 protocol")
         }
         _ => false,
+    }
+}
+
+/// What a call that failed says of who was called.
+fn absence(status: &Status) -> Presence {
+    match status.code() {
+        // Said by the other end: an error of the connection has a source.
+        Code::Unavailable if status.source().is_none() => Presence::StandsBy(status.message().into()),
+        _ => Presence::Silent(root_cause(status)),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod farm;
 mod job;
+mod reach;
 
 use super::args::{DoctorArgs, Output};
 use super::bisect::print;

@@ -37,6 +37,16 @@ impl Failure {
         }
     }
 
+    /// What it says, without what a caller may do.
+    pub fn why(&self) -> String {
+        let why = match self {
+            Failure::Input(why) | Failure::Unable(why) | Failure::Interrupted(why) => why.clone(),
+            Failure::Internal(error) => format!("failed to {error:#}"),
+            Failure::ReaderGone => String::new(),
+        };
+        why.lines().next().unwrap_or_default().to_owned()
+    }
+
     /// Says it on standard error; the exit code tells the kinds apart.
     pub fn report(&self) -> ExitCode {
         match self {

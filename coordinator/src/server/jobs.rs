@@ -179,9 +179,9 @@ impl Jobs for Services {
 
     async fn farm_status(
         &self,
-        _: Request<v1::FarmStatusRequest>,
+        request: Request<v1::FarmStatusRequest>,
     ) -> Result<Response<v1::FarmStatusResponse>, Status> {
-        self.status().await.map(Response::new)
+        self.status(Caller::of(&request)?).await.map(Response::new)
     }
 
     type ReadLogStream = Boxed<v1::ReadLogChunk>;

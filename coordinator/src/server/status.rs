@@ -1,6 +1,7 @@
 //! How the coordinator itself fares, for `kulprit doctor --farm`.
 
 use super::Services;
+use crate::door::Caller;
 use kulprit_proto::v1;
 use std::time::Duration;
 use tonic::Status;
@@ -9,7 +10,7 @@ use tonic::Status;
 const STORE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Services {
-    pub(super) async fn status(&self) -> Result<v1::FarmStatusResponse, Status> {
+    pub(super) async fn status(&self, caller: &Caller) -> Result<v1::FarmStatusResponse, Status> {
         let now = self.driver.ask(|_, now| now).await?;
         let valid = self.keys.as_ref().and_then(|keys| keys.validity());
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
@@ -24,6 +25,10 @@ impl Services {
             store_problem: self.store_problem().await,
             certificate_from_ms: valid.map(|it| ms(it.from)),
             certificate_until_ms: valid.map(|it| ms(it.until)),
+            artifacts_url: match self.store.presigns() {
+                true => String::new(),
+                false => self.artifacts.url(caller),
+            },
         })
     }
 

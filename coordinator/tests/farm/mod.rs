@@ -53,7 +53,7 @@ pub fn truth(history: &Path, field: &str) -> String {
     table[field].as_str().expect("a string").to_owned()
 }
 
-fn beside(name: &str) -> PathBuf {
+pub fn beside(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_kulprit")).with_file_name(name);
     assert!(path.exists(), "{} is missing: cargo build --workspace --bins", path.display());
     path

@@ -1,6 +1,6 @@
 //! `kulprit doctor --farm`: a farm that runs, seen from here, with what to do where something is wrong.
 
-use super::{Check, Status};
+use super::{Check, Status, reach};
 use crate::cli::args::To;
 use crate::cli::client::Coordinator;
 use crate::cli::credentials;
@@ -20,10 +20,11 @@ const JOURNAL_BYTES_LARGE: u64 = 4 << 30;
 
 /// All that can be seen; without a coordinator there is nothing but that.
 pub async fn checks(to: &To) -> Vec<Check> {
-    match look(to).await {
-        Ok(checks) => checks,
-        Err(failure) => vec![out_of_reach(&failure)],
-    }
+    let (seen, addresses) = futures::join!(look(to), reach::addresses(to));
+    let mut checks = seen.unwrap_or_else(|failure| vec![out_of_reach(&failure)]);
+    // Behind what is said of the coordinator that was found.
+    checks.splice(1..1, addresses);
+    checks
 }
 
 async fn look(to: &To) -> Result<Vec<Check>, Failure> {
@@ -43,6 +44,7 @@ async fn look(to: &To) -> Result<Vec<Check>, Failure> {
     checks.extend(its_certificate(&status));
     checks.push(versions(&status));
     checks.push(store(&status));
+    checks.extend(reach::artifacts(to, &status.artifacts_url).await);
     checks.push(disk(&status));
     checks.push(journal(&status));
     checks.push(crew(&agents));
@@ -53,12 +55,7 @@ async fn look(to: &To) -> Result<Vec<Check>, Failure> {
 fn out_of_reach(failure: &Failure) -> Check {
     let hint = "look whether kulprit-coordinator runs there (its log, or `systemctl status`), whether a firewall is \
                 between, and whether --coordinator and --credentials name the right ones";
-    let why = match failure {
-        Failure::Input(why) | Failure::Unable(why) | Failure::Interrupted(why) => why.clone(),
-        Failure::Internal(error) => format!("failed to {error:#}"),
-        Failure::ReaderGone => String::new(),
-    };
-    Check::new("coordinator", Status::Failed, why.lines().next().unwrap_or_default(), hint)
+    Check::new("coordinator", Status::Failed, failure.why(), hint)
 }
 
 fn clock(before: u64, there: u64, after: u64) -> Check {

@@ -8,6 +8,8 @@ pub mod process;
 pub mod qemu;
 mod watch;
 
+pub use cgroup::place as memory_groups;
+
 use crate::container::LogSink;
 use crate::initramfs::{self, Plan};
 use bytes::Bytes;
@@ -37,6 +39,9 @@ const CHUNK: usize = 64 * 1024;
 const PIPE_BYTES: usize = 1 << 20;
 /// Memory of QEMU itself, over that of the guest and of translated code.
 const OVERHEAD_MIB: u64 = 512;
+
+/// What to do where guests have no control groups.
+pub const CAPPED_BY: &str = "run the agent as root, and under systemd as a service with Delegate=yes";
 
 /// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 //! Each line is `{"check","ok","warning","detail","hint"}`; a warning does not keep the agent
 //! from working.
 
-use crate::boot::Accelerator;
+use crate::boot::{self, Accelerator};
 use crate::canary;
 use crate::config::Args;
 use crate::container::engine_words;
@@ -52,6 +52,7 @@ impl Check {
 pub async fn run(args: &Args) -> bool {
     let mut all = vec![qemu_check(&args.qemu).await];
     all.extend(canaries(args, all[0].ok).await);
+    all.push(memory_check(boot::memory_groups()));
     all.extend(engine_checks(args.check_image.as_deref()).await);
     all.push(busybox_check(&args.busybox));
     all.push(disk_check(&args.state, args.disk_min_mib));
@@ -102,6 +103,16 @@ async fn canaries(args: &Args, has_qemu: bool) -> [Check; 2] {
         Err(why) => Check::warning("tcg canary", why, "guests run under KVM alone"),
     };
     [kvm, tcg]
+}
+
+/// Whether guests' memory would be capped for an agent that is started as this check was.
+fn memory_check(groups: Result<&Path, &str>) -> Check {
+    match groups {
+        Ok(below) => {
+            Check::ok("guests' memory", format!("capped by control groups below {}", below.display()))
+        }
+        Err(why) => Check::warning("guests' memory", format!("not capped: {why}"), boot::CAPPED_BY),
+    }
 }
 
 async fn engine_checks(image: Option<&str>) -> Vec<Check> {
@@ -262,6 +273,14 @@ mod tests {
             assert_eq!((check.ok, check.warning), (ok, warning), "{check:?}");
             assert!(check.detail.contains(image) && there == check.hint.is_empty(), "{check:?}");
         }
+    }
+
+    #[test]
+    fn a_guest_without_a_cap_is_no_reason_not_to_work() {
+        let check = memory_check(Err("no"));
+        assert!(check.ok && check.warning && check.detail == "not capped: no", "{check:?}");
+        assert!(!check.hint.is_empty(), "{check:?}");
+        assert!(!memory_check(Ok(Path::new("/sys/fs/cgroup/a"))).warning);
     }
 
     #[test]

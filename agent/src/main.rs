@@ -76,6 +76,7 @@ async fn run(args: Args) -> anyhow::Result<Ended> {
     let ops = Arc::new(Ops::default());
     serve_ops(args.listen_ops, &ops).await?;
     let _lock = process::lock(&args.state.join("agent.lock"))?;
+    say_whether_capped();
     let session = Session(process::start_number(&args.state.join("session")));
     let contact::Contact { id, link, wallet } = contact::make(&args).await?;
     if let Some(wallet) = &wallet {
@@ -139,6 +140,14 @@ async fn serve_ops(address: Option<SocketAddr>, ops: &Arc<Ops>) -> anyhow::Resul
     tracing::info!(%address, "figures are served");
     tokio::spawn(kulprit_observe::ops::serve(listener, ops.clone()));
     Ok(())
+}
+
+/// Takes the agent's place among the control groups, before it starts anything that would be in the way.
+fn say_whether_capped() {
+    match boot::memory_groups() {
+        Ok(below) => tracing::info!(below = %below.display(), "guests' memory is capped"),
+        Err(why) => tracing::warn!(why, "guests' memory is not capped: {}", boot::CAPPED_BY),
+    }
 }
 
 /// Removes what an earlier life left: containers, guests, files.

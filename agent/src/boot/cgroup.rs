@@ -1,13 +1,22 @@
 //! A control group for one QEMU, where the agent may make one. It caps memory; its absence is no error.
 
+mod parent;
+
 use nix::unistd::Pid;
+use parent::Parent;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-const ROOT: &str = "/sys/fs/cgroup";
 /// A group lets itself be removed only a moment after its last process is gone.
 const REMOVAL_TRIES: u32 = 20;
+
+/// Below which group guests have groups of their own, or why they have none. The first call finds
+/// out, and moves the agent out of the way where that is needed.
+pub fn place() -> Result<&'static Path, &'static str> {
+    parent::found().map(|parent| parent.path.as_path())
+}
 
 /// Removed when dropped, which is to come after the process's end.
 pub struct Cgroup {
@@ -15,26 +24,32 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes a group below the agent's own, with at most `memory_bytes_max` of memory.
+    /// Makes a group for a guest, with at most `memory_bytes_max` of memory.
     pub fn create(name: &str, memory_bytes_max: u64) -> Option<Cgroup> {
-        let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-        let (parent, limit) = memory_hierarchy(&own)?;
-        let group = Cgroup { path: parent.join(name) };
-        if let Err(error) = fs::create_dir(&group.path)
-            && error.kind() != std::io::ErrorKind::AlreadyExists
-        {
-            std::mem::forget(group);
-            return None;
-        }
-        // Without the controller the file is not there, and the group of no use.
-        fs::write(group.path.join(limit), memory_bytes_max.to_string()).ok()?;
-        // Swap would only be more memory, and slow. Kernels without it lack the files.
-        let _ = fs::write(group.path.join("memory.swap.max"), "0");
-        let _ = fs::write(group.path.join("memory.memsw.limit_in_bytes"), memory_bytes_max.to_string());
-        Some(group)
+        let parent = parent::found().ok()?;
+        Cgroup::below(parent, name, memory_bytes_max)
+            .inspect_err(|error| tracing::warn!(%error, name, "a guest's memory is not capped"))
+            .ok()
     }
 
-    pub fn add(&self, pid: Pid) -> std::io::Result<()> {
+    fn below(parent: &Parent, name: &str, limit: u64) -> io::Result<Cgroup> {
+        let path = parent.path.join(name);
+        // One that is left of an earlier guest would count that one's end as this one's.
+        let _ = fs::remove_dir(&path);
+        match fs::create_dir(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let group = Cgroup { path };
+        // Without the controller the file is not there, and the group of no use.
+        fs::write(group.path.join(parent.limit), limit.to_string())?;
+        // Swap would only be more memory, and slow. Kernels without it lack the files.
+        let _ = fs::write(group.path.join("memory.swap.max"), "0");
+        let _ = fs::write(group.path.join("memory.memsw.limit_in_bytes"), limit.to_string());
+        Ok(group)
+    }
+
+    pub fn add(&self, pid: Pid) -> io::Result<()> {
         fs::write(self.path.join("cgroup.procs"), pid.to_string())
     }
 
@@ -49,48 +64,17 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        for _ in 0..REMOVAL_TRIES {
-            match fs::remove_dir(&self.path) {
-                Err(error) if error.kind() == std::io::ErrorKind::ResourceBusy => {
-                    std::thread::sleep(Duration::from_millis(10));
-                }
-                Ok(()) | Err(_) => return,
+        remove(&self.path);
+    }
+}
+
+fn remove(group: &Path) {
+    for _ in 0..REMOVAL_TRIES {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                std::thread::sleep(Duration::from_millis(10));
             }
-        }
-    }
-}
-
-/// Where the agent's memory is accounted, and the name of the limit there, from /proc/self/cgroup:
-/// version 1 has a line for each controller, version 2 one line `0::/path` (cgroups(7)).
-fn memory_hierarchy(own: &str) -> Option<(PathBuf, &'static str)> {
-    let field = |wanted: &dyn Fn(&str, &str) -> bool| {
-        own.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':');
-            let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-            wanted(id, controllers).then(|| path.trim_start_matches('/').to_owned())
-        })
-    };
-    if let Some(path) = field(&|_, controllers| controllers.split(',').any(|name| name == "memory")) {
-        return Some((Path::new(ROOT).join("memory").join(path), "memory.limit_in_bytes"));
-    }
-    field(&|id, _| id == "0").map(|path| (Path::new(ROOT).join(path), "memory.max"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn both_versions_are_understood() {
-        let cases = [
-            ("4:memory:/a\n0::/\n", Some(("/sys/fs/cgroup/memory/a", "memory.limit_in_bytes"))),
-            ("4:cpu,memory:/\n", Some(("/sys/fs/cgroup/memory", "memory.limit_in_bytes"))),
-            ("0::/system.slice/agent\n", Some(("/sys/fs/cgroup/system.slice/agent", "memory.max"))),
-            ("", None),
-        ];
-        for (text, expected) in cases {
-            let expected = expected.map(|(path, limit)| (PathBuf::from(path), limit));
-            assert_eq!(memory_hierarchy(text), expected, "{text}");
+            Ok(()) | Err(_) => return,
         }
     }
 }

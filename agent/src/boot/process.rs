@@ -149,7 +149,7 @@ fn attend(mut child: Child, pid: &Mutex<Option<Pid>>, cgroup: Option<Cgroup>) ->
     let cgroup = cgroup.filter(|group| match group.add(pid_of(&child)) {
         Ok(()) => true,
         Err(error) => {
-            tracing::debug!(%error, "QEMU runs without a control group of its own");
+            tracing::warn!(%error, "QEMU runs without a control group of its own: its memory is not capped");
             false
         }
     });

@@ -23,6 +23,7 @@ pub struct Figures {
     pub slots: GaugeVec,
     pub slots_busy: GaugeVec,
     pub able: GaugeVec,
+    pub guests_capped: GaugeVec,
     pub disk_free: GaugeVec,
     pub removed: IntCounterVec,
 }
@@ -87,6 +88,11 @@ impl Figures {
             slots: book.gauge("kulprit_agent_slots", &[], "Slots of this agent."),
             slots_busy: book.gauge("kulprit_agent_slots_busy", &[], "Slots that hold an item."),
             able: book.gauge("kulprit_agent_able", &["work"], "1 where this machine can do such work now."),
+            guests_capped: book.gauge(
+                "kulprit_agent_guest_memory_capped",
+                &[],
+                "1 where a guest's memory is capped from outside, 0 where only its own size bounds it.",
+            ),
             disk_free: book.gauge(
                 "kulprit_agent_disk_free_bytes",
                 &["dir"],

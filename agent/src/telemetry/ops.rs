@@ -114,6 +114,8 @@ impl Parts {
         for (work, able) in [("build", info.can_build), ("boot", info.can_boot)] {
             FIGURES.able.say(&[work], if able { 1.0 } else { 0.0 });
         }
+        let capped = crate::boot::memory_groups().is_ok();
+        FIGURES.guests_capped.say(&[], if capped { 1.0 } else { 0.0 });
         for (dir, path) in &self.places {
             if let Ok(stat) = nix::sys::statvfs::statvfs(path) {
                 let free = stat.blocks_available().saturating_mul(stat.fragment_size());

@@ -9,11 +9,13 @@ use kulprit_common::farm::fact::Fact;
 use kulprit_coordinator::journal::{Fact as Kept, Journal};
 use kulprit_proto::journal as wire;
 use kulprit_proto::tls::Link;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Output;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(120);
+const NOBODY: u32 = 65534;
 
 fn backup(verb: &str, state: &Path, file: &Path) -> Output {
     let mut command = command("kulprit-coordinator");
@@ -148,6 +150,38 @@ fn what_is_no_copy_is_refused_and_leaves_nothing_behind() {
     let facts = facts_of(&at("new/journal.sqlite"));
     assert_eq!(facts.len(), 501);
     assert_eq!(facts.last(), Some(&Fact::EpochStarted { epoch: 10_007 }));
+}
+
+#[test]
+fn a_copy_is_its_owners_alone_and_what_root_restores_the_coordinators() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    std::fs::create_dir(at("state")).unwrap();
+    runtime.block_on(async {
+        let journal = Journal::open(&at("state/journal.sqlite"), |_| ()).await.expect("it opens");
+        let body = wire::encode(Fact::EpochStarted { epoch: 7 });
+        journal.append(vec![Kept { at_ms: 1, kind: "epoch-started", body }]).await.expect("kept");
+        journal.close().await.expect("closed");
+    });
+    done(&backup("backup", &at("state"), &at("copy")));
+    let about = |path: &Path| std::fs::symlink_metadata(path).expect("it is there");
+    assert_eq!(about(&at("copy")).mode() & 0o777, 0o600);
+
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: only root restores for another");
+    }
+    // A state directory as systemd makes it for the unit's user.
+    std::fs::create_dir(at("new")).unwrap();
+    std::os::unix::fs::chown(at("new"), Some(NOBODY), Some(NOBODY)).unwrap();
+    done(&backup("restore", &at("new"), &at("copy")));
+    let made: Vec<_> = std::fs::read_dir(at("new")).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert_eq!(made.len(), 2, "the journal and its lock: {made:?}");
+    for path in made {
+        let about = about(&path);
+        assert_eq!((about.uid(), about.gid()), (NOBODY, NOBODY), "{}", path.display());
+    }
+    assert_eq!(about(&at("new/journal.sqlite")).mode() & 0o777, 0o600);
 }
 
 #[test]

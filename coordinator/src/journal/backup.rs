@@ -10,6 +10,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, Sq
 use sqlx::{ConnectOptions as _, Connection as _};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 /// What a copy holds.
@@ -50,7 +51,7 @@ pub async fn save(journal: &Place, to: &Path) -> Result<Saved, BackupError> {
         return Err(BackupError::Exists(to.into()));
     }
     let part = beside(to, ".part");
-    remove(&part)?;
+    create(&part)?;
     let copied = match journal {
         Place::File(path) => copy(path, &part).await,
         Place::Database(database) => database::copy(database, &part).await,
@@ -96,15 +97,20 @@ async fn restore_file(
     more: impl FnOnce() -> Result<Vec<Fact>, String>,
 ) -> Result<Saved, BackupError> {
     let lock = Lock::acquire(journal)?;
+    let owner = owner_beside(journal)?;
+    // As root: the coordinator, which is not, has to be able to open it.
+    give(&beside(journal, ".lock"), owner)?;
     for taken in [journal.to_owned(), beside(journal, "-wal")] {
         if taken.exists() {
             return Err(BackupError::Exists(taken));
         }
     }
     let part = beside(journal, ".part");
-    remove(&part)?;
-    fs::copy(from, &part).map_err(|source| BackupError::Write { path: part.clone(), source })?;
-    let saved = match check(&part, each).await {
+    let saved = match copy_file(from, &part, owner) {
+        Ok(()) => check(&part, each).await,
+        Err(error) => Err(error),
+    };
+    let saved = match saved {
         Ok(saved) => add(&part, more).await.map(|()| saved),
         Err(error) => Err(error),
     };
@@ -201,6 +207,42 @@ async fn add(part: &Path, more: impl FnOnce() -> Result<Vec<Fact>, String>) -> R
     connection.close().await.map_err(failed)
 }
 
+/// An empty file that nobody else may read, from its first byte on: it will hold what the journal
+/// does. SQLite takes an empty file for a new database.
+fn create(part: &Path) -> Result<File, BackupError> {
+    remove(part)?;
+    let created = File::options().write(true).create_new(true).mode(0o600).open(part);
+    created.map_err(|source| BackupError::Write { path: part.into(), source })
+}
+
+fn copy_file(from: &Path, part: &Path, owner: (u32, u32)) -> Result<(), BackupError> {
+    let mut file = create(part)?;
+    let copied = File::open(from).and_then(|mut from| io::copy(&mut from, &mut file));
+    copied.map_err(|source| BackupError::Write { path: part.into(), source })?;
+    give(part, owner)
+}
+
+/// Whose the directory is that the journal is in.
+fn owner_beside(journal: &Path) -> Result<(u32, u32), BackupError> {
+    let directory = directory_of(journal);
+    let metadata = fs::metadata(directory);
+    let metadata = metadata.map_err(|source| BackupError::Write { path: directory.into(), source })?;
+    Ok((metadata.uid(), metadata.gid()))
+}
+
+/// Hands a file to an owner; anybody but root keeps what is his.
+fn give(path: &Path, (user, group): (u32, u32)) -> Result<(), BackupError> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    // Not what a link points to, which the directory's owner may have put there.
+    lchown(path, Some(user), Some(group)).map_err(|source| BackupError::Write { path: path.into(), source })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// On disk under its own name, or not there at all.
 fn put_in_place(part: &Path, to: &Path) -> Result<(), BackupError> {
     let failed = |source| BackupError::Write { path: to.into(), source };
@@ -208,8 +250,7 @@ fn put_in_place(part: &Path, to: &Path) -> Result<(), BackupError> {
     // Unlike a rename, a link takes nobody's place who came meanwhile.
     fs::hard_link(part, to).map_err(failed)?;
     fs::remove_file(part).map_err(failed)?;
-    let directory = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+    File::open(directory_of(to)).and_then(|directory| directory.sync_all()).map_err(failed)
 }
 
 /// Removes a copy under way, with what SQLite keeps beside it.

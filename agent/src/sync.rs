@@ -42,8 +42,9 @@ const COMPLETE_LIMIT: Duration = Duration::from_secs(15);
 const LET_GO: Duration = Duration::from_secs(10);
 /// How long they may take when hurried: then, or told to stop at once.
 const LET_GO_NOW: Duration = Duration::from_secs(4);
-/// What stopping may take besides the draining: all that is held is let go and handed back.
-const STOP_MAX: Duration = Duration::from_secs(30);
+/// What a service manager is asked for at each turn of the loop that ends. A turn takes half a minute
+/// where nobody answers, and so does letting go of all that is held and handing it back.
+const STOP_MORE: Duration = Duration::from_secs(120);
 /// How long work in hand may go on when the machine is about to go. With the time to let go of it,
 /// and a cloud asked every 3 s, the rest of the farm has it within 15 s of the notice.
 const LEAVE_AFTER: Duration = Duration::from_secs(4);
@@ -152,7 +153,9 @@ pub async fn run(agent: Agent) -> Ended {
         let stop = *it.agent.stop.borrow_and_update();
         if stop >= Stop::Drain && give_up_at.is_none() {
             give_up_at = Some(Instant::now() + it.agent.drain);
-            supervisor::stopping("draining", it.agent.drain + STOP_MAX);
+            supervisor::stopping("draining", STOP_MORE);
+        } else if give_up_at.is_some() {
+            supervisor::still_stopping(STOP_MORE);
         }
         if stop == Stop::Leave && !leaving {
             leaving = true;

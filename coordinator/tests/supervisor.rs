@@ -3,8 +3,11 @@
 
 mod farm;
 
+use farm::planted::Shape;
 use farm::secure::Farm;
+use farm::small::Small;
 use farm::{command, text, wait_for};
+use nix::sys::signal::Signal;
 use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -130,7 +133,35 @@ fn an_agent_is_ready_when_it_has_joined() {
     let _coordinator = farm.start(3600);
     agent.stop();
     manager.wait_for("STOPPING=1");
-    manager.wait_for("EXTEND_TIMEOUT_USEC=37000000");
+    manager.wait_for("EXTEND_TIMEOUT_USEC=120000000");
     let ready = manager.told.iter().filter(|told| *told == "READY=1").count();
     assert_eq!(ready, 1, "{:?}", manager.told);
+}
+
+#[test]
+fn an_agent_that_drains_for_hours_asks_for_a_little_time_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let shape = Shape { commits: 6, culprit: 3, build_s: 600, build_mib: 0 };
+    let Some(small) = Small::new(dir.path(), shape, 0) else { return };
+    let farm = farm::Farm::new(&dir.path().join("farm"));
+    let _coordinator = farm.coordinator();
+    let mut manager = Manager::new(&dir.path().join("notify"));
+    let mut agent = small.start(&farm, "drains", |command| {
+        // More than fits into one request, which has 32 bits for microseconds.
+        command.env("KULPRIT_DRAIN_S", "100000");
+        manager.starts(command);
+    });
+    small.submit(&farm, "slow");
+    farm.wait_for_activity("drains", "building", SOON);
+    agent.signal(Signal::SIGTERM);
+    manager.wait_for("STOPPING=1");
+    manager.listen(5 * LIMIT);
+    let asked = manager.told.iter().filter_map(|told| told.strip_prefix("EXTEND_TIMEOUT_USEC="));
+    let asked: Vec<u32> = asked.map(|time| time.parse().expect("a number")).collect();
+    assert!(asked.len() >= 3, "it goes on asking: {:?}", manager.told);
+    assert!(asked.iter().all(|time| *time == 120_000_000), "{asked:?}");
+    assert!(agent.is_running(), "it drains");
+    // The second one lets go at once, so that no container is left.
+    agent.signal(Signal::SIGTERM);
+    wait_for("the end of the agent", SOON, || !agent.is_running());
 }

@@ -14,10 +14,19 @@ pub fn status(status: &str) {
     tell(&[NotifyState::Status(status)]);
 }
 
-/// The process ends, and asks not to be killed before this time is over.
+/// The process ends, and asks not to be killed before this time is over, 71 minutes at most.
 pub fn stopping(status: &str, within: Duration) {
-    let within = NotifyState::ExtendTimeoutUsec(u32::try_from(within.as_micros()).unwrap_or(u32::MAX));
-    tell(&[NotifyState::Stopping, within, NotifyState::Status(status)]);
+    tell(&[NotifyState::Stopping, extension(within), NotifyState::Status(status)]);
+}
+
+/// The process still ends, and asks for this time from now on. Whoever takes long asks for a little,
+/// again and again: a request can say 71 minutes at most, and one that hangs then is killed soon.
+pub fn still_stopping(within: Duration) {
+    tell(&[extension(within)]);
+}
+
+fn extension(time: Duration) -> NotifyState<'static> {
+    NotifyState::ExtendTimeoutUsec(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
 }
 
 fn tell(states: &[NotifyState]) {

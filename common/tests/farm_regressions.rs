@@ -7,6 +7,7 @@ use farm_support::{Faults, carry_out, job};
 use kulprit_common::access::Principal;
 use kulprit_common::farm::Config;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
+use kulprit_common::farm::census::{Loss, Lost};
 use kulprit_common::farm::event::Event;
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::{ItemKey, Work};
@@ -249,4 +250,59 @@ fn the_farm_is_counted_and_says_what_work_is_for() {
     assert!(granted.wanted <= granted.granted);
     let Work::Build(work) = &build.work else { panic!("{build:?}") };
     assert_eq!(granted.purpose.revision, Some(work.revision));
+}
+
+#[test]
+fn an_attempt_that_ends_without_a_word_is_told_of_and_its_item_waits_anew() {
+    let mut scene = scene();
+    let id = scene.submit(job());
+    let first = until_a_build(&mut scene);
+    // The build takes three hours, and its agent is heard of all along.
+    for _ in 0..3 * 60 * 3 {
+        scene.pass(20);
+        scene.says_more(0, 1, &[&first], false);
+    }
+    assert_eq!(scene.lost, []);
+    scene.pass(46);
+    let lost = |it: &Assignment, at, how| Lost { item: it.item.clone(), attempt: it.attempt, at, how };
+    let back = scene.now;
+    assert_eq!(scene.lost, [lost(&first, back, Loss::RanOut)]);
+    assert_eq!(scene.farm.census().oldest_ready, Some(back), "it has not waited while it was built");
+
+    scene.pass(5);
+    scene.says(1);
+    let second = scene.assigned(1).expect("there is work");
+    assert_eq!(second.item, first.item);
+    let granted = scene.farm.granted(&second.item).expect("it is in somebody's hands");
+    assert_eq!((granted.ready, granted.granted), (back, scene.now));
+    assert!(granted.wanted < back, "{granted:?}");
+
+    scene.pass(1);
+    scene.says_more(1, 2, &[], false);
+    assert_eq!(scene.lost[1..], [lost(&second, scene.now, Loss::NewLife)]);
+    let third = scene.assigned(1).expect("it is given again");
+    scene.tell(Event::CancelRequested { job: id, by: Principal::Local });
+    assert_eq!(scene.lost.len(), 2, "its agent has not let go of it");
+    scene.says_more(1, 2, &[], false);
+    assert_eq!(scene.lost[2..], [lost(&third, scene.now, Loss::Unwanted)]);
+}
+
+#[test]
+fn what_is_handed_back_or_fails_waits_from_then_on_and_is_not_lost() {
+    for end in [AttemptEnd::Released, infra()] {
+        let mut scene = scene();
+        scene.submit(job());
+        let first = until_a_build(&mut scene);
+        scene.pass(30);
+        scene.says_more(0, 1, &[&first], false);
+        let back = scene.now;
+        scene.completes(0, &first, end);
+        scene.pass(30);
+        scene.says(1);
+        let second = scene.assigned(1).filter(|it| it.item == first.item);
+        let item = second.map_or(first.item, |it| it.item);
+        let granted = scene.farm.granted(&item).expect("somebody has it again");
+        assert!(granted.ready == back && granted.attempt != first.attempt, "{granted:?}");
+        assert_eq!(scene.lost, []);
+    }
 }

@@ -3,6 +3,7 @@
 use crate::driver::{Handle, Reply};
 use crate::git::{Field, GitError, Mirror, Mirrors};
 use crate::symbols::Symbols;
+use crate::telemetry::attempts;
 use kulprit_common::crash::{self, Functions};
 use kulprit_common::farm::Farm;
 use kulprit_common::farm::action::{Action, Answer, CrashAt};
@@ -96,6 +97,7 @@ impl Hands {
                     reach.driver.notify(Event::Described { job, described }).await;
                 });
             }
+            Action::Lost(lost) => attempts::lost(&lost),
             Action::Record(_) | Action::Answer(_) => {
                 unreachable!("the driver keeps facts and answers to itself")
             }

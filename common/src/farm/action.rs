@@ -1,6 +1,6 @@
 //! What the farm wants done.
 
-use super::census::Purpose;
+use super::census::{Lost, Purpose};
 use super::fact::Fact;
 use super::item::{ItemKey, Work};
 use crate::access::AccessAnswer;
@@ -59,6 +59,8 @@ pub enum Action {
         culprit: Option<RevisionId>,
         crash: Option<CrashAt>,
     },
+    /// Tell those who watch that an attempt is over; nothing else follows from it.
+    Lost(Lost),
     /// The answer to the event just handled.
     Answer(Answer),
 }

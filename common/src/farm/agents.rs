@@ -1,6 +1,7 @@
 //! Agents: who is there, what they say they hold, when they count as lost.
 
 use super::action::{Action, Answer};
+use super::census::Loss;
 use super::event::{AgentInfo, Holding, Sync};
 use super::fact::Fact;
 use super::item::{Item, ItemKey, Lease, State, WorkSource};
@@ -59,7 +60,7 @@ impl Farm {
                 return;
             }
             if sync.session != session {
-                self.forget_leases(&sync.agent);
+                self.forget_leases(now, &sync.agent, actions);
             }
         }
         self.hear(now, &sync, actions);
@@ -69,7 +70,7 @@ impl Farm {
         {
             actions.push(Action::Answer(Answer::Refused(why)));
         }
-        self.drop_unheld(&sync);
+        self.drop_unheld(now, &sync, actions);
         self.renew(now, &sync.agent);
         // The latest first: an earlier attempt in the same slot is over, and only being reported.
         let mut holding: Vec<&Holding> = sync.holding.iter().collect();
@@ -125,11 +126,12 @@ impl Farm {
 
     /// Frees what the agent was given, was told to drop, and no longer holds; and what it held from
     /// before a restart, and has let go of since.
-    fn drop_unheld(&mut self, sync: &Sync) {
+    fn drop_unheld(&mut self, now: Timestamp, sync: &Sync, actions: &mut Vec<Action>) {
         let held: BTreeSet<Attempt> = sync.holding.iter().map(|holding| holding.attempt).collect();
         self.claims.retain(|_, claim| claim.agent != sync.agent || held.contains(&claim.attempt));
         let is_over = |item: &Item, lease: &Lease| !item.is_wanted() && !held.contains(&lease.attempt);
-        self.items.free_of(&sync.agent, is_over);
+        let lost = self.items.free_of(&sync.agent, now, Loss::Unwanted, is_over);
+        actions.extend(lost.into_iter().map(Action::Lost));
     }
 
     /// Renews all that the answer will tell the agent to hold. That includes a grant it does not
@@ -224,9 +226,10 @@ impl Farm {
     }
 
     /// A new life of an agent holds nothing of the old one.
-    fn forget_leases(&mut self, agent: &AgentId) {
+    fn forget_leases(&mut self, now: Timestamp, agent: &AgentId, actions: &mut Vec<Action>) {
         self.claims.retain(|_, claim| claim.agent != *agent);
-        self.items.free_of(agent, |_, _| true);
+        let lost = self.items.free_of(agent, now, Loss::NewLife, |_, _| true);
+        actions.extend(lost.into_iter().map(Action::Lost));
     }
 
     /// Whatever is due: leases that ran out, agents not heard of, rests that are over.
@@ -237,7 +240,7 @@ impl Farm {
                 actions.push(Action::Record(Fact::AgentWent { agent, at: now }));
             }
         }
-        self.items.free_due(now);
+        actions.extend(self.items.free_due(now).into_iter().map(Action::Lost));
         let due = self.claims.extract_if(.., |_, claim| claim.until <= now);
         due.for_each(|(_, claim)| self.items.note(&claim.agent));
         let mut changed = false;

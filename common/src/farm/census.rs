@@ -32,7 +32,28 @@ pub struct Granted {
     pub purpose: Purpose,
     /// When the item was first wanted.
     pub wanted: Timestamp,
+    /// Since when it could be granted: it may have been in other hands before.
+    pub ready: Timestamp,
     pub granted: Timestamp,
+}
+
+/// An attempt that ended without a word of its agent on how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    pub item: ItemKey,
+    pub attempt: Attempt,
+    pub at: Timestamp,
+    pub how: Loss,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The agent was not heard of for as long as the lease ran.
+    RanOut,
+    /// A later life of the agent knows nothing of it.
+    NewLife,
+    /// Nobody wanted the item any more, and the agent has let go of it.
+    Unwanted,
 }
 
 /// How much there is of what. All that can be counted stands in it, be it none.
@@ -47,7 +68,7 @@ pub struct Census {
     /// Slots of agents that are there, and how many of them hold something.
     pub slots: u64,
     pub slots_busy: u64,
-    /// When the ready item was wanted that has waited longest.
+    /// Since when the item waits that has been ready for longest.
     pub oldest_ready: Option<Timestamp>,
 }
 
@@ -107,8 +128,8 @@ impl Farm {
             *census.items.entry((key.kind(), state)).or_default() += 1;
             census.slots_busy += u64::from(matches!(item.state, State::Leased(_)));
             if matches!(item.state, State::Ready) {
-                census.oldest_ready =
-                    Some(census.oldest_ready.map_or(item.made, |oldest| oldest.min(item.made)));
+                let since = item.ready_since;
+                census.oldest_ready = Some(census.oldest_ready.map_or(since, |oldest| oldest.min(since)));
             }
         }
         census.slots_busy += self.claims.len() as u64;
@@ -130,6 +151,7 @@ impl Farm {
             agent: lease.agent.clone(),
             purpose: item.purpose.clone(),
             wanted: item.made,
+            ready: item.ready_since,
             granted: lease.granted,
         })
     }

@@ -59,7 +59,7 @@ impl Farm {
                     infra,
                 }));
             }
-            AttemptEnd::Released => self.free(&key),
+            AttemptEnd::Released => self.items.free(&key, now),
         }
         CompleteAnswer::Recorded
     }
@@ -110,15 +110,11 @@ impl Farm {
         compared
     }
 
-    fn free(&mut self, key: &ItemKey) {
-        self.items.set_state(key, State::Ready);
-    }
-
     /// Counts an infra failure against the item and against the agent. A full disk says nothing
     /// about the item: the agent is set aside at once, and the item waits for another or for room.
     pub(super) fn failed(&mut self, now: Timestamp, agent: &AgentId, key: &ItemKey, infra: &Infra) {
         if infra.class == InfraClass::Disk {
-            self.free(key);
+            self.items.free(key, now);
             return self.set_aside(now, agent, format!("{}: {}", infra.class.as_str(), infra.reason));
         }
         let config = &self.config;
@@ -126,6 +122,7 @@ impl Farm {
         let dirty = &mut self.dirty;
         self.items.change(key, |item| {
             item.failures.push(failure.clone());
+            item.free(now);
             item.state = state_after(&item.failures, config);
             if matches!(item.state, State::Quarantined(_)) {
                 dirty.extend(item.wanted_by.iter().cloned());

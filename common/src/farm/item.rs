@@ -136,6 +136,8 @@ pub(super) struct Item {
     pub purpose: Purpose,
     /// When it was first wanted.
     pub made: Timestamp,
+    /// When it could last be granted.
+    pub ready_since: Timestamp,
     pub state: State,
     pub failures: Vec<Failure>,
     /// Order of creation, for fairness among equals.
@@ -150,6 +152,11 @@ impl Item {
             State::Leased(lease) => Some(lease),
             State::Ready | State::Quarantined(_) => None,
         }
+    }
+
+    pub fn free(&mut self, now: Timestamp) {
+        self.state = State::Ready;
+        self.ready_since = now;
     }
 
     pub fn is_wanted(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The queue: every item that somebody wants or holds, with indexes for each question that is asked
 //! of all of them. A farm of a thousand agents asks them at every call.
 
+use super::census::{Loss, Lost};
 use super::item::{Failure, Item, ItemKey, Lease, State, Work};
 use super::noise;
 use crate::id::{AgentId, JobId};
@@ -129,20 +130,39 @@ impl Items {
         })
     }
 
-    /// Frees what an agent holds, where `is_over` says so.
-    pub fn free_of(&mut self, agent: &AgentId, is_over: impl Fn(&Item, &Lease) -> bool) {
-        let over = self.held_by(agent).filter(|(_, item, lease)| is_over(item, lease));
-        let over: Vec<ItemKey> = over.map(|(key, ..)| key.clone()).collect();
-        over.iter().for_each(|key| self.set_state(key, State::Ready));
+    /// May be granted again, from now on.
+    pub fn free(&mut self, key: &ItemKey, now: Timestamp) {
+        self.change(key, |item| item.free(now));
     }
 
-    /// Frees what was not renewed in time.
-    pub fn free_due(&mut self, now: Timestamp) {
+    /// Frees what an agent holds, where `is_over` says so; says which attempts that ends.
+    pub fn free_of(
+        &mut self,
+        agent: &AgentId,
+        now: Timestamp,
+        how: Loss,
+        is_over: impl Fn(&Item, &Lease) -> bool,
+    ) -> Vec<Lost> {
+        let over = self.held_by(agent).filter(|(_, item, lease)| is_over(item, lease));
+        let over: Vec<ItemKey> = over.map(|(key, ..)| key.clone()).collect();
+        over.into_iter().filter_map(|key| self.lose(key, now, how)).collect()
+    }
+
+    /// Frees what was not renewed in time; says which attempts that ends.
+    pub fn free_due(&mut self, now: Timestamp) -> Vec<Lost> {
+        let mut lost = Vec::new();
         while let Some((until, key)) = self.until.first().cloned()
             && until <= now
         {
-            self.set_state(&key, State::Ready);
+            lost.extend(self.lose(key, now, Loss::RanOut));
         }
+        lost
+    }
+
+    fn lose(&mut self, item: ItemKey, at: Timestamp, how: Loss) -> Option<Lost> {
+        let attempt = self.get(&item)?.lease()?.attempt;
+        self.free(&item, at);
+        Some(Lost { item, attempt, at, how })
     }
 
     /// Renews the leases of an agent on what is wanted.

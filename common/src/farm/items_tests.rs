@@ -62,6 +62,7 @@ fn item(dice: &mut Dice, number: u64) -> Item {
         wanted_by: (0..3).filter(|_| dice.roll(2) == 0).map(job).collect(),
         purpose: Purpose { job: job(0), revision: None },
         made: Timestamp(0),
+        ready_since: Timestamp(0),
         state: state(dice),
         failures: (0..dice.roll(3)).map(|_| failure(dice)).collect(),
         number,
@@ -83,7 +84,7 @@ fn step(items: &mut Items, dice: &mut Dice, number: u64) {
         }
         5 => items.renew(&agent(dice.roll(3)), Timestamp(dice.roll(50))),
         6 => items.hear(&key, Timestamp(dice.roll(50)), "at it"),
-        _ => items.free_due(Timestamp(dice.roll(20))),
+        _ => _ = items.free_due(Timestamp(dice.roll(20))),
     }
 }
 
@@ -162,7 +163,8 @@ fn whoever_is_given_or_loses_something_is_looked_at_again() {
     assert!(items.take_news().is_empty(), "a renewal is no news");
     items.change(&key(1), |item| _ = item.wanted_by.pop_first());
     assert_eq!(items.take_news(), BTreeSet::from([agent(2)]), "nobody wants it any more");
-    items.free_due(Timestamp(20));
+    let lost = items.free_due(Timestamp(20));
+    assert_eq!(lost, [Lost { item: key(1), attempt: Attempt(1), at: Timestamp(20), how: Loss::RanOut }]);
     assert_eq!(items.take_news(), BTreeSet::from([agent(2)]), "its lease ran out");
     assert!(items.get(&key(1)).is_none(), "and it is forgotten");
 }

@@ -281,6 +281,7 @@ impl Farm {
             wanted_by: BTreeSet::from([state.id.clone()]),
             purpose: Purpose { job: state.id.clone(), revision },
             made: self.handled,
+            ready_since: self.handled,
             state: match (state_after(&failures, &self.config), claim) {
                 (State::Ready, Some(claim)) => State::Leased(claim),
                 (state, _) => state,

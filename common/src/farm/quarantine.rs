@@ -89,7 +89,7 @@ impl Farm {
                 self.take_agent_release(&agent);
                 Vec::new()
             }
-            QuarantineFact::ItemsReleased { id, items, .. } => self.take_release(&id, &items),
+            QuarantineFact::ItemsReleased { id, at, items, .. } => self.take_release(at, &id, &items),
         }
     }
 
@@ -262,13 +262,13 @@ impl Farm {
         Ok(items)
     }
 
-    fn take_release(&mut self, id: &JobId, items: &[ItemKey]) -> Vec<JobId> {
+    fn take_release(&mut self, now: Timestamp, id: &JobId, items: &[ItemKey]) -> Vec<JobId> {
         for key in items {
             self.failures.remove(key);
             self.items.change(key, |item| {
                 item.failures.clear();
                 if matches!(item.state, State::Quarantined(_)) {
-                    item.state = State::Ready;
+                    item.free(now);
                 }
             });
         }

@@ -11,6 +11,7 @@ impl World {
     pub fn act(&mut self, life: usize, action: Action) {
         let event = match action {
             Action::Record(_) | Action::Answer(_) => unreachable!("these are no work for hands"),
+            Action::Lost(_) => return,
             Action::Resolve { job, backports, .. } => {
                 let resolution = Resolution {
                     bad: revision(self.plan.commits),

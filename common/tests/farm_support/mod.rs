@@ -165,6 +165,7 @@ impl World {
                     }
                     self.facts.push(fact);
                 }
+                Action::Lost(_) => {}
                 Action::Answer(given) => answer = Some(given),
                 Action::Resolve { job, backports, .. } => {
                     let fixes = backports.iter().map(known_fix).collect();

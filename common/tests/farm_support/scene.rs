@@ -4,6 +4,7 @@ use super::Faults;
 use super::kernels::{artifact, describe, line, patched, revision};
 use kulprit_common::access::Principal;
 use kulprit_common::farm::action::{Action, Answer, Assignment, CompleteAnswer};
+use kulprit_common::farm::census::Lost;
 use kulprit_common::farm::event::{AgentInfo, Event, Holding, Slot, Sync, Traced};
 use kulprit_common::farm::fact::{Fact, Resolution};
 use kulprit_common::farm::view::{AgentView, JobView};
@@ -18,6 +19,8 @@ pub struct Scene {
     pub farm: Farm,
     pub now: Timestamp,
     pub facts: Vec<Fact>,
+    /// Attempts that ended without a word.
+    pub lost: Vec<Lost>,
     pub config: Config,
     /// The good end is 0, the bad end the last.
     pub commits: u32,
@@ -34,7 +37,8 @@ impl Scene {
         let now = Timestamp(1_000_000);
         let (farm, first) = Farm::restore(config.clone(), [], now);
         let faults = Faults::default();
-        let mut scene = Scene { farm, now, facts: vec![], config, commits, faults, sequence: 0 };
+        let mut scene =
+            Scene { farm, now, facts: vec![], lost: vec![], config, commits, faults, sequence: 0 };
         scene.act(first);
         scene
     }
@@ -44,6 +48,7 @@ impl Scene {
         for action in actions {
             match action {
                 Action::Record(fact) => self.facts.push(fact),
+                Action::Lost(lost) => self.lost.push(lost),
                 Action::Answer(given) => answer = Some(given),
                 Action::Resolve { job, .. } => {
                     let (bad, good) = (revision(self.commits), Some(revision(0)));

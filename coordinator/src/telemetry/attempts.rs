@@ -4,7 +4,7 @@
 
 use super::FIGURES;
 use kulprit_common::farm::action::CompleteAnswer;
-use kulprit_common::farm::census::{Granted, Purpose};
+use kulprit_common::farm::census::{Granted, Loss, Lost, Purpose};
 use kulprit_common::farm::fact::Fact;
 use kulprit_common::farm::item::ItemKey;
 use kulprit_common::id::{Attempt, JobId, RevisionId};
@@ -26,15 +26,13 @@ static SEEN: Mutex<Seen> = Mutex::new(Seen::new());
 
 struct Seen {
     open: BTreeMap<Attempt, Granted>,
-    /// When items came back unfinished.
-    freed: BTreeMap<ItemKey, Timestamp>,
     /// When work on a job's revision, or its preparation, began.
     begun: BTreeMap<(JobId, Option<RevisionId>), Timestamp>,
 }
 
 impl Seen {
     const fn new() -> Seen {
-        Seen { open: BTreeMap::new(), freed: BTreeMap::new(), begun: BTreeMap::new() }
+        Seen { open: BTreeMap::new(), begun: BTreeMap::new() }
     }
 }
 
@@ -55,8 +53,6 @@ pub fn granted(grants: Vec<Granted>) {
         if seen.open.contains_key(&grant.attempt) {
             continue;
         }
-        let freed = seen.freed.get(&grant.item).copied();
-        let ready = freed.map_or(grant.wanted, |freed| freed.max(grant.wanted));
         let Purpose { job, revision } = grant.purpose.clone();
         let begun = seen.begun.entry((job, revision)).or_insert(grant.wanted);
         *begun = grant.wanted.min(*begun);
@@ -68,13 +64,13 @@ pub fn granted(grants: Vec<Granted>) {
         tracing::debug!(%job, %item, %attempt, %agent, "granted");
         let kind = grant.item.kind();
         FIGURES.grants.one(&[kind]);
-        FIGURES.grant_wait.took(&[kind], grant.granted.since(ready));
+        FIGURES.grant_wait.took(&[kind], grant.granted.since(grant.ready));
         let top = grant.purpose.trace();
         let wait = Span {
             at: top.attempt(grant.attempt).child("wait"),
             parent: Some(top),
             name: format!("wait for a slot: {kind}").into(),
-            start: wall(ready),
+            start: wall(grant.ready),
             end: wall(grant.granted),
             attributes: attributes(&grant),
             failure: None,
@@ -95,7 +91,6 @@ pub fn completed(attempt: Attempt, item: &ItemKey, ending: &'static str, answer:
     if ending == "released" && answer == CompleteAnswer::Recorded {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
-        came_back(item, now);
         ended(attempt, now, "released", Some("the agent let go of it".into()));
     }
 }
@@ -117,14 +112,10 @@ pub fn fact(fact: &Fact, kind: &'static str, at: Timestamp) {
             FIGURES.jobs_submitted.one(&[]);
             seen().begun.insert((id.clone(), None), *at);
         }
-        Fact::ItemFinished { item, attempt, at, .. } => {
-            seen().freed.remove(item);
-            ended(*attempt, *at, "done", None);
-        }
+        Fact::ItemFinished { attempt, at, .. } => ended(*attempt, *at, "done", None),
         Fact::AttemptFailed { item, attempt, agent, at, infra } => {
             let class = infra.class.as_str();
             FIGURES.failures.one(&[class]);
-            came_back(item, *at);
             tracing::warn!(%item, %attempt, %agent, class, reason = infra.reason, "an attempt failed");
             ended(*attempt, *at, "infra", Some(format!("{class}: {}", infra.reason)));
         }
@@ -163,18 +154,29 @@ fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-fn came_back(item: &ItemKey, at: Timestamp) {
-    let mut seen = seen();
-    seen.freed.insert(item.clone(), at);
-    trim(&mut seen.freed);
+/// A lease ended without a completion. How long the attempt took nobody knows: it has a span up to
+/// here, and no part in the figures.
+pub fn lost(lost: &Lost) {
+    let failure = match lost.how {
+        Loss::RanOut => Some("the agent was not heard of while the lease ran"),
+        Loss::NewLife => Some("the agent began a new life"),
+        Loss::Unwanted => None,
+    };
+    over(lost.attempt, lost.at, "dropped", failure.map(str::to_owned));
 }
 
 fn ended(attempt: Attempt, at: Timestamp, ending: &'static str, failure: Option<String>) {
-    let Some(grant) = seen().open.remove(&attempt) else { return };
+    if let Some(grant) = over(attempt, at, ending, failure) {
+        FIGURES.attempt_time.took(&[grant.item.kind(), ending], at.since(grant.granted));
+    }
+}
+
+/// Forgets an attempt and sends its span.
+fn over(attempt: Attempt, at: Timestamp, ending: &'static str, failure: Option<String>) -> Option<Granted> {
+    let grant = seen().open.remove(&attempt)?;
     let kind = grant.item.kind();
     let Granted { item, agent, purpose: Purpose { job, .. }, .. } = &grant;
     tracing::debug!(%job, %item, %attempt, %agent, ending, "an attempt ended");
-    FIGURES.attempt_time.took(&[kind, ending], at.since(grant.granted));
     let top = grant.purpose.trace();
     traces::send(Span {
         at: top.attempt(attempt),
@@ -185,16 +187,12 @@ fn ended(attempt: Attempt, at: Timestamp, ending: &'static str, failure: Option<
         attributes: attributes(&grant),
         failure,
     });
+    Some(grant)
 }
 
-/// A job is over: what it no longer wants, and revisions it did without, end with it.
+/// A job is over: revisions it did without end with it. Attempts do not: another job may want what
+/// they are at, and if none does, the farm says when their agents have let go of them.
 fn close(job: &JobId, at: Timestamp) {
-    let dropped: Vec<Attempt> = {
-        let seen = seen();
-        let open = seen.open.iter().filter(|(_, grant)| grant.purpose.job == *job);
-        open.map(|(attempt, _)| *attempt).collect()
-    };
-    dropped.into_iter().for_each(|attempt| ended(attempt, at, "dropped", None));
     let first = (job.clone(), None);
     let unjudged: Vec<Option<RevisionId>> = {
         let seen = seen();
@@ -238,4 +236,47 @@ fn attributes(grant: &Granted) -> Vec<(&'static str, String)> {
 
 fn wall(at: Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(at.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kulprit_common::id::Digest;
+
+    /// Of a kind that no other test has figures of.
+    fn grant(number: u64, job: &JobId) -> Granted {
+        Granted {
+            item: ItemKey::Maintainers(Digest::of(&number.to_le_bytes())),
+            attempt: Attempt(number),
+            agent: "a1".parse().expect("a name"),
+            purpose: Purpose { job: job.clone(), revision: None },
+            wanted: Timestamp(0),
+            ready: Timestamp(3_000),
+            granted: Timestamp(5_000),
+        }
+    }
+
+    fn timed(ending: &str) -> (u64, f64) {
+        let histogram = FIGURES.attempt_time.with_label_values(&["maintainers", ending]);
+        (histogram.get_sample_count(), histogram.get_sample_sum())
+    }
+
+    #[test]
+    fn only_what_was_completed_is_timed_whichever_job_ends_meanwhile() {
+        let job: JobId = "1".parse().expect("a job id");
+        let [held, left] = [1, 2].map(|number| grant(number, &job));
+        granted(vec![held.clone(), left.clone()]);
+        let waited = FIGURES.grant_wait.with_label_values(&["maintainers"]);
+        assert_eq!((waited.get_sample_count(), waited.get_sample_sum()), (2, 4.0), "since they were ready");
+
+        lost(&Lost { item: left.item, attempt: left.attempt, at: Timestamp(9_000), how: Loss::RanOut });
+        assert!(!seen().open.contains_key(&left.attempt));
+        // Another job wants the same, so that its agent goes on.
+        close(&job, Timestamp(60_000));
+        assert!(seen().open.contains_key(&held.attempt), "it is at work still");
+        ended(held.attempt, Timestamp(105_000), "done", None);
+        assert_eq!(timed("done"), (1, 100.0));
+        ended(left.attempt, Timestamp(200_000), "infra", None);
+        assert_eq!((timed("infra").0, timed("dropped").0), (0, 0));
+    }
 }

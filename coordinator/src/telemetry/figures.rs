@@ -78,7 +78,7 @@ impl Figures {
             oldest_ready: book.gauge(
                 "kulprit_oldest_ready_item_age_seconds",
                 &[],
-                "Since when the ready item was wanted that waits longest; 0 where none waits.",
+                "For how long the item waits that has been ready for longest; 0 where none waits.",
             ),
             agents: book.gauge("kulprit_agents", &["state"], "Agents by state, as agent list calls it."),
             slots: book.gauge("kulprit_slots", &[], "Slots of the agents that are there."),

@@ -182,6 +182,14 @@ fn a_copy_is_its_owners_alone_and_what_root_restores_the_coordinators() {
         assert_eq!((about.uid(), about.gid()), (NOBODY, NOBODY), "{}", path.display());
     }
     assert_eq!(about(&at("new/journal.sqlite")).mode() & 0o777, 0o600);
+
+    // What that user has put there leads root nowhere else.
+    std::fs::create_dir(at("trap")).unwrap();
+    std::fs::write(at("another's"), "kept").unwrap();
+    std::os::unix::fs::symlink(at("another's"), at("trap/journal.sqlite.lock")).unwrap();
+    refused(&backup("restore", &at("trap"), &at("copy")), "journal.sqlite.lock");
+    assert_eq!(std::fs::read_to_string(at("another's")).unwrap(), "kept");
+    assert!(!at("trap/journal.sqlite").exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Held until dropped; the kernel lets go of it when the process dies, however it dies.
@@ -24,6 +25,8 @@ impl Lock {
             .truncate(false)
             .read(true)
             .write(true)
+            // Root may restore a journal into a directory that is another's, who may have put a link there.
+            .custom_flags(nix::libc::O_NOFOLLOW)
             .open(&path)
             .map_err(|error| failed(&error))?;
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -103,7 +103,7 @@ take_down() {
             "${daemon:+kill $daemon;} ${store:+kill $store;} ${database:+kill -QUIT $database;} rm -r $work"
         return
     fi
-    [ ${#hosts[@]} = 0 ] || docker rm --force --volumes "${hosts[@]}" >/dev/null
+    [ ${#hosts[@]} = 0 ] || docker rm --force --volumes "${hosts[@]}" >/dev/null || true
     docker network rm "$network" >/dev/null 2>&1 || true
     [ -z "${daemon:-}" ] || kill "$daemon" 2>/dev/null || true
     stop_services
